@@ -1,0 +1,112 @@
+"""What a data set is to advkit: labelled pictures in [0, 1] that are fetched when they are needed."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from advkit.errors import DataError
+
+__all__ = ["Data", "Subset", "TensorData", "check_pictures"]
+
+
+class Data(ABC):
+    """Labelled pictures: ``labels`` (N,) int64 and, on demand, ``pictures(indices)`` (B, C, H, W) float32 in [0, 1].
+
+    Nothing is held that need not be: memory does not grow with N unless a source is a tensor already.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @abstractmethod
+    def pictures(self, indices: Sequence[int]) -> Tensor:
+        """The pictures at ``indices``: (B, C, H, W) float32 in [0, 1], contiguous."""
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Hash of the pictures and labels, or of all that determines them."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of one picture."""
+        channels, height, width = self.pictures([0]).shape[1:]
+        return channels, height, width
+
+    def head(self, count: int | None) -> Data:
+        """The first ``count`` examples (all where None)."""
+        if count is not None and count < 1:
+            raise DataError(f"{count} examples were asked for; give at least 1.")
+        return self if count is None or count >= len(self) else Subset(self, range(count))
+
+    def tensors(self) -> tuple[Tensor, Tensor]:
+        """All pictures and labels at once, for research code on small data."""
+        return self.pictures(range(len(self))), self.labels
+
+
+class Subset(Data):
+    """Some examples of another data set, in the given order."""
+
+    def __init__(self, data: Data, indices: Sequence[int]) -> None:
+        self.data, self.indices = data, list(indices)
+        self.name, self.classes = data.name, data.classes
+        self.labels = data.labels[self.indices]
+
+    def pictures(self, indices: Sequence[int]) -> Tensor:
+        """The pictures at ``indices`` of the subset."""
+        return self.data.pictures([self.indices[i] for i in indices])
+
+    def fingerprint(self) -> str:
+        """Hash of the whole data set's and of the indices."""
+        return hashlib.sha256(f"{self.data.fingerprint()} {self.indices}".encode()).hexdigest()
+
+
+class TensorData(Data):
+    """Pictures (N, C, H, W) and labels (N,) held in memory: uint8, or float in [0, 1]."""
+
+    def __init__(self, x: Tensor, y: Tensor, *, name: str = "tensors", classes: Sequence[str] | None = None) -> None:
+        if x.ndim != 4 or len(x) == 0 or y.shape != x.shape[:1]:
+            raise DataError(
+                f"{name}: pictures have shape {tuple(x.shape)} and labels {tuple(y.shape)}; "
+                "give pictures (N, C, H, W) and one label each, (N,), with N at least 1."
+            )
+        if y.is_floating_point() or y.dtype == torch.bool:
+            raise DataError(f"{name}: labels are {y.dtype}; give whole numbers (class indices).")
+        if x.dtype != torch.uint8:
+            check_pictures(x, name)
+        self.name, self._x, self.labels = name, x, y.long()
+        count = int(self.labels.max()) + 1
+        if int(self.labels.min()) < 0:
+            raise DataError(f"{name}: the label {int(self.labels.min())} is negative; labels count from 0.")
+        self.classes = tuple(classes) if classes is not None else tuple(str(i) for i in range(count))
+        if count > len(self.classes):
+            raise DataError(f"{name}: the label {count - 1} is out of range for {len(self.classes)} classes.")
+
+    def pictures(self, indices: Sequence[int]) -> Tensor:
+        """The pictures at ``indices``, scaled to [0, 1] where they are stored in 8 bits."""
+        x = self._x[torch.as_tensor(list(indices), dtype=torch.long)]
+        return (x.float() / 255 if x.dtype == torch.uint8 else x.float()).contiguous()
+
+    def fingerprint(self) -> str:
+        """Hash of all pictures and labels."""
+        digest = hashlib.sha256(self._x.contiguous().numpy().tobytes())
+        digest.update(self.labels.numpy().tobytes())
+        return digest.hexdigest()
+
+
+def check_pictures(x: Tensor, name: str) -> None:
+    """Refuse pictures with NaN or values outside [0, 1] (an ulp of rounding is let pass)."""
+    low, high = float(x.min()), float(x.max())
+    if not (low >= -1e-6 and high <= 1 + 1e-6):  # also false for NaN
+        raise DataError(
+            f"{name}: pixel values run from {low:.4g} to {high:.4g}; give them in [0, 1] "
+            "(or as 8-bit integers), without normalisation: that lives inside the model."
+        )

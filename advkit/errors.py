@@ -1,0 +1,76 @@
+"""Every exception that advkit raises on purpose.
+
+AdvkitError
+├── InputError            (also a ValueError) what the caller gave cannot be used; the CLI prints it and exits with 2
+│   ├── UnknownName       no such attack, backbone, data set ...; names the nearest
+│   ├── MissingExtra      an optional package is not installed; names the extra
+│   ├── ModelError        the model or its weights do not fit the data
+│   └── DataError         pictures or labels cannot be used
+├── PassError             the caller's model raised or answered nonsense while it was being attacked
+└── ThreatViolation       an attack returned a point outside its ball: a bug in the attack, never the user's fault
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = [
+    "AdvkitError",
+    "DataError",
+    "InputError",
+    "MissingExtra",
+    "ModelError",
+    "PassError",
+    "ThreatViolation",
+    "UnknownName",
+    "nearest",
+]
+
+
+class AdvkitError(Exception):
+    """Root of the tree: everything that advkit raises on purpose."""
+
+
+class InputError(AdvkitError, ValueError):
+    """What the caller gave cannot be used: says what was given, what is allowed, what to do."""
+
+
+class UnknownName(InputError):
+    """A name that no registry holds."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        names = sorted(known)
+        article = "an" if kind[0] in "aeiou" else "a"
+        super().__init__(
+            f"{name!r} is not the name of {article} {kind}.{nearest(name, names)} Known: {', '.join(names)}."
+        )
+
+
+class MissingExtra(InputError):
+    """An optional package is needed and not installed."""
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        super().__init__(f"{purpose} needs the package {package!r}: pip install 'advkit[{extra}]'.")
+
+
+class ModelError(InputError):
+    """The model or its weights do not fit."""
+
+
+class DataError(InputError):
+    """Pictures or labels cannot be used."""
+
+
+class PassError(AdvkitError):
+    """The caller's model answered with something that is not a row of finite scores per example."""
+
+
+class ThreatViolation(AdvkitError):
+    """An attack returned a point outside its ball; the run is invalid."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The sentence " Did you mean 'pgd'?" where a known name is close, else nothing."""
+    close = difflib.get_close_matches(name.lower(), list(known), n=1)
+    return f" Did you mean {close[0]!r}?" if close else ""

@@ -1,0 +1,167 @@
+"""The only place that turns strings into code: a name, looked up, becomes a value. Imports no torch.
+
+A registry knows nothing of its entries. It imports the modules of one package (so that a new file there is a new entry)
+and the third-party packages that registered an entry point in its group, and it lets each entry describe itself: the
+settings are the parameters of its factory, the summary is the first line of its docstring.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+import types
+import typing
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from importlib.metadata import entry_points
+from typing import Any, Generic, TypeVar
+
+from advkit.errors import InputError, UnknownName, nearest
+
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+
+__all__ = ["Entry", "Registry"]
+
+
+@dataclass(frozen=True)
+class Entry(Generic[T]):
+    """One registered thing: its name, what makes it, and facts for the lists (``paper`` ...)."""
+
+    name: str
+    factory: Callable[..., T]
+    module: str
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def summary(self) -> str:
+        """First line of the factory's docstring."""
+        return (inspect.getdoc(self.factory) or "").partition("\n")[0]
+
+    @property
+    def settings(self) -> dict[str, inspect.Parameter]:
+        """What can be set, by name."""
+        parameters = inspect.signature(self.factory).parameters.values()
+        return {p.name: p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+
+    def create(self, **settings: object) -> T:
+        """Make the thing; texts among the settings are read by the type that the factory declares."""
+        known = self.settings
+        hints = _hints(self.factory)
+        values = {}
+        for key, value in settings.items():
+            if key not in known:
+                raise InputError(
+                    f"{self.name} has no setting {key!r}.{nearest(key, known)} "
+                    f"Known: {', '.join(known) or 'none'}."
+                )
+            values[key] = _read(f"{self.name}: {key}", value, hints[key]) if isinstance(value, str) else value
+        return self.factory(**values)
+
+
+class Registry(Generic[T]):
+    """Names of one kind of thing (``kind``), found in the modules of ``package`` and in an entry-point group."""
+
+    _all: typing.ClassVar[dict[str, Registry[Any]]] = {}
+
+    def __init__(self, kind: str, package: str, *, makes: str = "", group: str = "") -> None:
+        self.kind = kind
+        self._package = package
+        self._group = group
+        self._entries: dict[str, Entry[T]] = {}
+        self._loaded = False
+        if makes:
+            Registry._all[makes] = self
+
+    def register(self, name: str, **facts: str) -> Callable[[F], F]:
+        """Decorate a class or function: it makes what ``name`` stands for."""
+
+        def add(factory: F) -> F:
+            old = self._entries.get(name)
+            if old is not None:
+                raise RuntimeError(
+                    f"the {self.kind} {name!r} is registered twice, by {old.module} and by {factory.__module__}. "
+                    f"Import it as {self._package}.{factory.__module__.rpartition('.')[2]}, and under one name only."
+                )
+            self._entries[name] = Entry(name, factory, factory.__module__, facts)
+            return factory
+
+        return add
+
+    def __getitem__(self, name: str) -> Entry[T]:
+        self._load()
+        if name not in self._entries:
+            raise UnknownName(self.kind, name, self._entries)
+        return self._entries[name]
+
+    def __contains__(self, name: str) -> bool:
+        self._load()
+        return name in self._entries
+
+    def names(self) -> list[str]:
+        """Every name, sorted."""
+        self._load()
+        return sorted(self._entries)
+
+    def entries(self) -> list[Entry[T]]:
+        """Every entry, sorted by name."""
+        return [self[name] for name in self.names()]
+
+    def create(self, name: str, **settings: object) -> T:
+        """Look up a name and make the thing."""
+        return self[name].create(**settings)
+
+    def name_of(self, value: object) -> str:
+        """The name under which the class of ``value`` is registered, else the class's own name."""
+        self._load()
+        return next((e.name for e in self._entries.values() if e.factory is type(value)), type(value).__name__)
+
+    def _load(self) -> None:
+        if self._loaded:
+            return
+        self._loaded = True
+        package = importlib.import_module(self._package)
+        for module in pkgutil.iter_modules(getattr(package, "__path__", [])):
+            if not module.name.startswith("_"):
+                importlib.import_module(f"{self._package}.{module.name}")
+        for point in entry_points(group=self._group) if self._group else ():
+            try:
+                point.load()
+            except Exception as error:  # a broken plugin must not take the toolkit down, nor pass unseen
+                warnings.warn(f"the plugin {point.name!r} ({point.value}) cannot be loaded: {error}", stacklevel=2)
+
+
+def _hints(factory: Callable[..., Any]) -> dict[str, Any]:
+    target = factory.__init__ if inspect.isclass(factory) else factory  # type: ignore[misc]
+    return typing.get_type_hints(target)
+
+
+def _read(what: str, text: str, hint: Any) -> object:
+    """Read a text as the declared type; types with a registry of their own are looked up there."""
+    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
+        kinds = [kind for kind in typing.get_args(hint) if kind is not type(None)]
+        if text == "none" and len(kinds) < len(typing.get_args(hint)):
+            return None
+        hint = kinds[0]
+    registry = Registry._all.get(getattr(hint, "__name__", ""))
+    if registry is not None:
+        return registry.create(text)
+    if typing.get_origin(hint) is typing.Literal:
+        allowed = typing.get_args(hint)
+        if text not in allowed:
+            raise InputError(f"{what} is {text!r};{nearest(text, allowed)} allowed: {', '.join(map(str, allowed))}.")
+        return text
+    try:
+        if hint is bool:
+            return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[text.lower()]
+        if hint is int:
+            return int(text)
+        if hint is float:
+            return float(Fraction(text))
+    except (ValueError, KeyError, ZeroDivisionError):
+        kind = {bool: "true or false", int: "a whole number", float: "a number such as 0.1 or 8/255"}[hint]
+        raise InputError(f"{what} is {text!r}; give {kind}.") from None
+    return text
