@@ -9,14 +9,14 @@ from advkit.registry import Registry
 if TYPE_CHECKING:
     from torch import nn
 
-    from advkit.core.attack import Attack
+    from advkit.core.attack import Attack, Ensemble
     from advkit.core.directions import Direction
     from advkit.core.losses import Loss
     from advkit.data.base import Data
 
-ATTACKS: Registry[Attack] = Registry("attack", "advkit.attacks", makes="Attack", group="advkit.attacks")
+ATTACKS: Registry[Attack | Ensemble] = Registry("attack", "advkit.attacks", makes="Attack", group="advkit.attacks")
 BACKBONES: Registry[nn.Module] = Registry("backbone", "advkit.backbones", group="advkit.backbones")
 DATASETS: Registry[Data] = Registry("data set", "advkit.data", makes="Data", group="advkit.datasets")
 DEFENSES: Registry[nn.Module] = Registry("defense", "advkit.defenses", group="advkit.defenses")
-DIRECTIONS: Registry[Direction] = Registry("direction", "advkit.core.directions", makes="Direction")
+DIRECTIONS: Registry[Direction] = Registry("direction", "advkit.core.directions", makes="Direction", chain="Chain")
 LOSSES: Registry[Loss] = Registry("loss", "advkit.core.losses", makes="Loss")

@@ -63,12 +63,16 @@ class Entry(Generic[T]):
 
 
 class Registry(Generic[T]):
-    """Names of one kind of thing (``kind``), found in the modules of ``package`` and in an entry-point group."""
+    """Names of one kind of thing (``kind``), found in the modules of ``package`` and in an entry-point group.
+
+    ``makes`` names the type: settings declared with it are looked up here. ``chain`` names the class that chains things.
+    """
 
     _all: typing.ClassVar[dict[str, Registry[Any]]] = {}
 
-    def __init__(self, kind: str, package: str, *, makes: str = "", group: str = "") -> None:
+    def __init__(self, kind: str, package: str, *, makes: str = "", group: str = "", chain: str = "") -> None:
         self.kind = kind
+        self._chain = chain
         self._package = package
         self._group = group
         self._entries: dict[str, Entry[T]] = {}
@@ -111,7 +115,11 @@ class Registry(Generic[T]):
         return [self[name] for name in self.names()]
 
     def create(self, name: str, **settings: object) -> T:
-        """Look up a name and make the thing."""
+        """Look up a name and make the thing; where things can be chained, ``a+b`` makes the chain."""
+        if self._chain and "+" in name:
+            parts = tuple(self.create(part) for part in name.split("+"))
+            chained: T = getattr(importlib.import_module(self._package), self._chain)(parts)
+            return chained
         return self[name].create(**settings)
 
     def name_of(self, value: object) -> str:

@@ -1,0 +1,44 @@
+"""The vocabulary: values and pure functions. Imports torch only."""
+
+from advkit.core.attack import Ascent, Attack, Ensemble, Point, State
+from advkit.core.directions import Chain, Direction, Diverse, Momentum, Nesterov, Plain, Smooth
+from advkit.core.goal import Diverge, Goal, Targeted, Untargeted
+from advkit.core.losses import DLR, KL, CrossEntropy, Loss, Margin, ProbabilityMargin, TargetedDLR, TargetedMargin
+from advkit.core.rng import Rng
+from advkit.core.threat import BALLS, L0, L1, L2, Ball, Linf
+from advkit.core.units import Eps
+
+__all__ = [
+    "BALLS",
+    "DLR",
+    "KL",
+    "L0",
+    "L1",
+    "L2",
+    "Ascent",
+    "Attack",
+    "Ball",
+    "Chain",
+    "CrossEntropy",
+    "Direction",
+    "Diverge",
+    "Diverse",
+    "Ensemble",
+    "Eps",
+    "Goal",
+    "Linf",
+    "Loss",
+    "Margin",
+    "Momentum",
+    "Nesterov",
+    "Plain",
+    "Point",
+    "ProbabilityMargin",
+    "Rng",
+    "Smooth",
+    "State",
+    "Targeted",
+    "TargetedDLR",
+    "TargetedMargin",
+    "Untargeted",
+]

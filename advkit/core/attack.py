@@ -1,0 +1,137 @@
+"""An attack is a value: it says where to look next, and the engine answers with what the model says there.
+
+Nothing in an attack calls the model or writes a loop. A state is a NamedTuple of tensors whose first axis is the example;
+``query`` is where the model is asked next. Every row belongs to one example, so the engine may drop rows, add rows and mix
+rows that stand at different steps.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, Literal, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from advkit.core.goal import Goal, Untargeted
+from advkit.core.losses import CrossEntropy, Loss
+from advkit.core.rng import Rng
+from advkit.core.threat import Ball
+
+__all__ = ["Ascent", "Attack", "Ensemble", "Point", "State", "Tells"]
+
+Tells = Literal["gradient", "scores", "decisions"]
+"""What an attack must be told about the model: the knowledge column of the attack table."""
+
+
+class State(Protocol):
+    """Any NamedTuple of trees with a ``query``."""
+
+    @property
+    def query(self) -> Tensor:
+        """Where the model is asked next: (B, ...) or, for several probes at once, (B, P, ...)."""
+
+
+class Point(NamedTuple):
+    """The smallest state: a query and nothing to remember."""
+
+    query: Tensor
+
+
+class Ascent(NamedTuple):
+    """What the model says at a query: loss (B,), logits (B, K) and, where the attack asked for it, grad like x.
+
+    For a query with probes: loss (B, P), logits (B, P, K), no gradient.
+    """
+
+    loss: Tensor
+    logits: Tensor
+    grad: Tensor
+
+
+class Attack(ABC):
+    """A frozen value with ``first``, ``start`` and ``step``; calling it runs the engine's loop on tensors.
+
+    Subclasses are frozen dataclasses with at least the fields ``threat`` and ``steps``.
+    """
+
+    threat: Ball
+    steps: int
+    loss: Loss = CrossEntropy()
+
+    tells: ClassVar[Tells] = "gradient"
+    balls: ClassVar[tuple[type[Ball], ...]] = (Ball,)
+    """The threat models that the attack can work in."""
+    probes: int = 1
+    """Points asked at once for one example."""
+    restarts: int = 1
+    """Independent runs per example; a success ends them."""
+    targets: int = 0
+    """Rival classes tried in turn by losses that pull towards one, most likely first."""
+
+    def first(self, x: Tensor, goal: Goal, rng: Rng) -> Tensor:
+        """The first point, which a caller may replace by one of their own; here: the clean picture."""
+        return x
+
+    def start(self, first: Tensor, x: Tensor, goal: Goal, rng: Rng) -> State:
+        """The first state, given the first point."""
+        return Point(first)
+
+    @abstractmethod
+    def step(self, state: State, at: Ascent, x: Tensor, goal: Goal, rng: Rng) -> State:
+        """Where to go after the model's answer; ``rng`` is the step's own."""
+
+    def view(self, query: Tensor, rng: Rng) -> Tensor:
+        """What the model is shown for a query: a differentiable map of it (input diversity, EOT). Here: the query."""
+        return query
+
+    def candidate(self, state: State) -> Tensor | None:
+        """The point to be judged where it is not the query itself; None means that queries are judged."""
+        return None
+
+    def __call__(
+        self,
+        model: nn.Module,
+        x: Tensor,
+        y: Tensor | Goal,
+        *,
+        seed: int = 0,
+        keep: Literal["first", "best", "last"] = "first",
+        start: Tensor | None = None,
+        batch_size: int | None = None,
+        mode: Literal["eval", "train"] = "eval",
+    ) -> Tensor:
+        """Adversarial pictures for ``x`` (N, ...) in [0, 1] and labels ``y`` (N,), or a goal.
+
+        ``keep`` says which iterate comes back: ``first`` success (an example stops there, the fast way; one that is never
+        beaten comes back at its highest loss), the ``best`` (all steps; highest loss among successes, else among all),
+        or the ``last`` (all steps, as other libraries do). ``start`` (N, ...) replaces the attack's own first point.
+        ``mode`` is the model's while it is attacked: ``eval``, or ``train`` for the flags as the caller left them.
+        The same example gets the same result alone and in any batch. Everything of the caller's stays as it was.
+        Raises InputError where pictures, labels or ``start`` do not fit, ThreatViolation where the attack leaves its ball.
+        """
+        # The loop belongs to the engine, a layer above; a value that is also a function has to reach up for it once.
+        from advkit.engine.run import attack_tensors
+
+        goal = y if isinstance(y, Goal) else Untargeted(y)
+        return attack_tensors(
+            self, model, x, goal, seed=seed, keep=keep, start=start, batch_size=batch_size, mode=mode
+        )
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Attacks in a fixed order, each run on what the former left standing: one attack of many stages."""
+
+    stages: tuple[tuple[str, Attack], ...]
+
+    @property
+    def threat(self) -> Ball:
+        """The ball that all stages share."""
+        return self.stages[0][1].threat
+
+
+def no_gradient(like: Tensor) -> Tensor:
+    """What stands in ``Ascent.grad`` for an attack that did not ask for gradients."""
+    return torch.empty(0, dtype=like.dtype, device=like.device)

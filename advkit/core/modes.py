@@ -1,0 +1,59 @@
+"""Borrowing the caller's model: everything of the caller's is as it was afterwards, also after an exception."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["borrowed"]
+
+
+@contextmanager
+def borrowed(model: nn.Module, *, mode: Literal["eval", "train"] = "eval") -> Iterator[nn.Module]:
+    """The model in eval mode, with parameters that ask for no gradients and buffers that come back unchanged.
+
+    Each module's own ``training`` flag is restored (a BatchNorm that the caller froze stays frozen), each parameter's
+    ``requires_grad``, and each buffer that a forward pass changed. ``.grad`` is never written, since attacks take
+    gradients with respect to pictures only. Works inside ``torch.no_grad()`` and ``torch.inference_mode()``.
+
+    ``mode="train"`` leaves the caller's own flags in force, for attacks inside a training loop that ask for it.
+    """
+    flags = [(module, module.training) for module in model.modules()]
+    trained = [p for p in model.parameters() if p.requires_grad]
+    buffers = [_Kept(m, name, b) for m in model.modules() for name, b in m._buffers.items() if b is not None]
+    with torch.inference_mode(False), torch.enable_grad():
+        try:
+            if mode == "eval":
+                model.eval()
+            for parameter in trained:
+                parameter.requires_grad_(False)
+            yield model
+        finally:
+            # Not model.train(flag): a module may override it, and its children carry flags of their own.
+            for module, flag in flags:
+                module.training = flag
+            for parameter in trained:
+                parameter.requires_grad_(True)
+            for buffer in buffers:
+                buffer.restore()
+
+
+class _Kept:
+    """A buffer as it was: the same tensor object with the same content."""
+
+    def __init__(self, module: nn.Module, name: str, buffer: Tensor) -> None:
+        self.module, self.name, self.buffer = module, name, buffer
+        self.content = buffer.detach().clone()
+
+    def restore(self) -> None:
+        if isinstance(self.module, torch.jit.ScriptModule):
+            current = getattr(self.module, self.name)
+        else:
+            self.module._buffers[self.name] = current = self.buffer
+        with torch.inference_mode(current.is_inference()), torch.no_grad():
+            if not torch.equal(current, self.content):
+                current.copy_(self.content)

@@ -1,0 +1,276 @@
+"""Threat models: balls around the clean picture, cut by the box [0, 1].
+
+A projected point never leaves its ball, not by one ulp, measured in float64: displacements are computed in float64 and
+rounded towards the clean picture. All methods are per example, out of place, and know nothing of models.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from advkit.core.rng import Rng
+from advkit.core.types import expand
+from advkit.core.units import Eps
+from advkit.errors import InputError
+
+__all__ = ["BALLS", "L0", "L1", "L2", "Ball", "Linf"]
+
+_SLACK = 1e-12  # relative room for the rounding of a float64 norm of up to 10^6 terms
+
+
+@dataclass(frozen=True)
+class Ball(ABC):
+    """All pictures in [0, 1] within ``eps`` of the clean one; ``eps`` = inf leaves the box."""
+
+    eps: Eps
+
+    def __init__(self, eps: float | str) -> None:
+        object.__setattr__(self, "eps", Eps(eps))
+        self._check()
+
+    def _check(self) -> None:
+        """Refuse radii that make no sense in this norm."""
+
+    @property
+    def norm(self) -> str:
+        """The name of the norm in lower case: ``linf``."""
+        return type(self).__name__.lower()
+
+    @property
+    def label(self) -> str:
+        """As in a table header: ``Linf 8/255 (0.0314)``."""
+        return f"{type(self).__name__} {self.eps.label}"
+
+    @abstractmethod
+    def distance(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        """(B,) float64 distances."""
+
+    @abstractmethod
+    def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        """The nearest point of the ball and the box; allowed points come back as they are."""
+
+    @abstractmethod
+    def steepest(self, grad: Tensor, x_adv: Tensor) -> Tensor:
+        """The step of length 1 that gains most on a linear loss with this gradient, seen from ``x_adv``."""
+
+    @abstractmethod
+    def random_point(self, x: Tensor, rng: Rng) -> Tensor:
+        """A point drawn uniformly from the ball, then projected on the box."""
+
+    @abstractmethod
+    def reach(self, x: Tensor) -> float:
+        """The radius, or the box's own extent where the radius is larger: what step sizes are fractions of."""
+
+    def contains(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        """(B,) bool: inside the ball and the box, finite; measured in float64."""
+        flat = x_adv.flatten(1)
+        return (self.distance(x_adv, x) <= self.eps) & ((flat >= 0) & (flat <= 1)).all(1)
+
+
+class Linf(Ball):
+    """Each value moves by at most ``eps`` (0 to 1): ``Linf(8 / 255)``."""
+
+    def _check(self) -> None:
+        if 1 < self.eps < math.inf:
+            grey = f"; for {self.eps.exact} grey levels write {self.eps.exact}/255" if self.eps <= 255 else ""
+            raise InputError(f"eps {self.eps.exact} is more than the whole range of a pixel, [0, 1], in Linf{grey}.")
+
+    def distance(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        """Largest absolute change."""
+        return (x_adv.double() - x.double()).abs().flatten(1).amax(1)
+
+    def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        """Clamp every value."""
+        low, high = (_land(x, x.new_full((), sign * self.eps, dtype=torch.float64)) for sign in (-1, 1))
+        return x_adv.clamp(low, high)
+
+    def steepest(self, grad: Tensor, x_adv: Tensor) -> Tensor:
+        """The sign of the gradient."""
+        return grad.sign()
+
+    def random_point(self, x: Tensor, rng: Rng) -> Tensor:
+        """Uniform in the cube."""
+        return self.project(x + self.reach(x) * (2 * rng.uniform(*x.shape[1:], dtype=x.dtype) - 1), x)
+
+    def reach(self, x: Tensor) -> float:
+        """At most 1."""
+        return min(self.eps, 1.0)
+
+
+class L2(Ball):
+    """The Euclidean length of the change is at most ``eps``: ``L2(0.5)``."""
+
+    def distance(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        """Euclidean distance."""
+        return (x_adv.double() - x.double()).flatten(1).norm(dim=1)
+
+    def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        """Nearest point of ball and box together, not of one after the other.
+
+        That point is x + clip(s (x_adv - x), -x, 1 - x) for the largest s <= 1 that fits. Given which values are clipped,
+        s has a closed form; each round can only clip more of them, so the rounds end after a few.
+        """
+        radius = self.eps * (1 - _SLACK)
+        base = x.double().flatten(1)
+        delta = x_adv.double().flatten(1) - base
+        low, high = -base, 1 - base
+        scale = (radius / delta.norm(dim=1).clamp_min(1e-300)).clamp_max(1)
+        for _ in range(delta.shape[1]):
+            moved = scale[:, None] * delta
+            clipped = (moved < low) | (moved > high)
+            spent = moved.clamp(low, high).where(clipped, 0.0).square().sum(1)
+            free = delta.where(~clipped, 0.0).square().sum(1)
+            left = (radius**2 - spent).clamp_min(0)
+            larger = torch.maximum((left / free.clamp_min(1e-300)).sqrt().clamp_max(1), scale)
+            if bool((larger <= scale * (1 + 1e-9)).all()):
+                break
+            scale = larger
+        nearest = _land(x, (scale[:, None] * delta).clamp(low, high).reshape(x.shape))
+        return torch.where(expand(self.contains(x_adv, x), x), x_adv, nearest)
+
+    def steepest(self, grad: Tensor, x_adv: Tensor) -> Tensor:
+        """The gradient at length 1 (0 where it is 0)."""
+        flat = grad.flatten(1)
+        # Scaled first: the square of a gradient of 1e-30 is 0 in float32.
+        flat = flat / flat.abs().amax(1, keepdim=True).clamp_min(torch.finfo(flat.dtype).tiny)
+        return (flat / flat.norm(dim=1, keepdim=True).clamp_min(0.5)).reshape(grad.shape)
+
+    def random_point(self, x: Tensor, rng: Rng) -> Tensor:
+        """Uniform in the volume: a normal direction, at radius u^(1/d)."""
+        size = x[0].numel()
+        radius = self.reach(x) * rng.fold("length").uniform(dtype=torch.float64) ** (1 / size)
+        step = self.steepest(rng.normal(*x.shape[1:], dtype=torch.float64), x)
+        return self.project((x + expand(radius, x) * step).to(x.dtype), x)
+
+    def reach(self, x: Tensor) -> float:
+        """At most the diagonal of the box."""
+        return min(self.eps, math.sqrt(x[0].numel()))
+
+
+@dataclass(frozen=True, init=False)
+class L1(Ball):
+    """The absolute changes sum to at most ``eps``: ``L1(12)``."""
+
+    share: float = 0.01
+    """Of the values, how many a steepest step moves (Tramer & Boneh 2019)."""
+
+    def __init__(self, eps: float | str, share: float = 0.01) -> None:
+        object.__setattr__(self, "share", share)
+        super().__init__(eps)
+
+    def _check(self) -> None:
+        if not 0 < self.share <= 1:
+            raise InputError(f"L1: share is {self.share}; it is the share of the values that move, in (0, 1].")
+
+    def distance(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        """Sum of absolute changes."""
+        return (x_adv.double() - x.double()).abs().flatten(1).sum(1)
+
+    def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        """Nearest point of ball and box together: soft-threshold, then clip (Duchi et al. 2008; Croce & Hein 2021).
+
+        The length of clip(|change| - t, 0, room) falls with t along line pieces; sorting their ends gives t exactly.
+        """
+        radius = self.eps * (1 - _SLACK)
+        base = x.double().flatten(1)
+        delta = x_adv.double().flatten(1) - base
+        size, room = delta.abs(), torch.where(delta > 0, 1 - base, base)
+        ends, order = torch.cat([size, (size - room).clamp_min(0)], 1).sort(1, descending=True)
+        # Walking t downwards, a value begins to grow at |change| and stops at |change| - room.
+        slope = torch.cat([torch.ones_like(size), -torch.ones_like(size)], 1).gather(1, order).cumsum(1)
+        drop = ends - torch.cat([ends[:, 1:], torch.zeros_like(ends[:, :1])], 1)
+        length = (slope * drop).cumsum(1)  # of the result when t stands at the next end
+        piece = (length < radius).sum(1, keepdim=True).clamp_max(ends.shape[1] - 1)
+        before = length.gather(1, piece) - (slope * drop).gather(1, piece)
+        threshold = ends.gather(1, piece) - (radius - before) / slope.gather(1, piece).clamp_min(1)
+        threshold = torch.where(length[:, -1:] <= radius, 0.0, threshold.clamp_min(0))
+        kept = torch.minimum((size - threshold).clamp_min(0), room)
+        kept = kept * (radius / kept.sum(1, keepdim=True).clamp_min(1e-300)).clamp_max(1)  # the rounding of a long sum
+        nearest = _land(x, (delta.sign() * kept).reshape(x.shape))
+        return torch.where(expand(self.contains(x_adv, x), x), x_adv, nearest)
+
+    def steepest(self, grad: Tensor, x_adv: Tensor) -> Tensor:
+        """The largest ``share`` of the gradient's values that can still move, in proportion, at length 1."""
+        flat, point = grad.flatten(1), x_adv.flatten(1)
+        stuck = ((flat > 0) & (point >= 1)) | ((flat < 0) & (point <= 0))
+        flat = flat.masked_fill(stuck, 0)
+        count = max(1, round(self.share * flat.shape[1]))
+        size, index = flat.abs().topk(count, dim=1)
+        size = size / size.amax(1, keepdim=True).clamp_min(torch.finfo(size.dtype).tiny)
+        part = size / size.sum(1, keepdim=True).clamp_min(0.5) * flat.gather(1, index).sign()
+        return torch.zeros_like(flat).scatter(1, index, part).reshape(grad.shape)
+
+    def random_point(self, x: Tensor, rng: Rng) -> Tensor:
+        """Uniform in the volume: exponential sizes, random signs, at radius u^(1/d)."""
+        shape = x.shape[1:]
+        size = -rng.fold("size").uniform(*shape, dtype=torch.float64).log()
+        sign = (rng.fold("sign").uniform(*shape, dtype=torch.float64) - 0.5).sign()
+        radius = self.reach(x) * rng.fold("length").uniform(dtype=torch.float64) ** (1 / x[0].numel())
+        step = sign * size / expand(size.flatten(1).sum(1), x)
+        return self.project((x + expand(radius, x) * step).to(x.dtype), x)
+
+    def reach(self, x: Tensor) -> float:
+        """At most the number of values."""
+        return min(self.eps, float(x[0].numel()))
+
+
+class L0(Ball):
+    """At most ``eps`` pixels change, by any amount: ``L0(10)``. A pixel is a place (H, W), whatever its channels."""
+
+    def _check(self) -> None:
+        if self.eps != math.inf and (self.eps < 1 or self.eps != round(self.eps)):
+            raise InputError(f"eps is {self.eps.exact} in L0, where it counts pixels; give a whole number, 1 or more.")
+
+    def distance(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        """Number of changed pixels."""
+        return pixels((x_adv != x).double()).gt(0).sum(1).double()
+
+    def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        """Keep the pixels that changed most; undo the others."""
+        boxed = x_adv.clamp(0, 1)
+        change = pixels((boxed.double() - x.double()).square())
+        count = min(int(min(self.eps, 1e9)), change.shape[1])
+        kept = torch.zeros_like(change, dtype=torch.bool).scatter(1, change.topk(count, dim=1).indices, True)
+        kept = kept.reshape(x.shape[0], 1, *x.shape[2:]) if x.ndim == 4 else kept.reshape(x.shape)
+        return torch.where(kept, boxed, x)
+
+    def steepest(self, grad: Tensor, x_adv: Tensor) -> Tensor:
+        """The one pixel whose full change gains most, moved to the end of its range."""
+        room = torch.where(grad > 0, 1 - x_adv, x_adv)
+        gain = pixels(grad.abs() * room)
+        first = torch.zeros_like(gain).scatter(1, gain.argmax(1, keepdim=True), 1.0)
+        first = first.reshape(grad.shape[0], 1, *grad.shape[2:]) if grad.ndim == 4 else first.reshape(grad.shape)
+        return first * grad.sign()
+
+    def random_point(self, x: Tensor, rng: Rng) -> Tensor:
+        """``eps`` pixels at random places, set to random values."""
+        order = rng.fold("place").uniform(pixels(x).shape[1])
+        count = int(self.reach(x))
+        chosen = torch.zeros_like(order, dtype=torch.bool).scatter(1, order.topk(count, dim=1).indices, True)
+        chosen = chosen.reshape(x.shape[0], 1, *x.shape[2:]) if x.ndim == 4 else chosen.reshape(x.shape)
+        return torch.where(chosen, rng.fold("value").uniform(*x.shape[1:], dtype=x.dtype), x)
+
+    def reach(self, x: Tensor) -> float:
+        """At most the number of pixels."""
+        return float(min(self.eps, pixels(x[:1]).shape[1]))
+
+
+BALLS: dict[str, type[Ball]] = {"linf": Linf, "l2": L2, "l1": L1, "l0": L0}
+
+
+def pixels(values: Tensor) -> Tensor:
+    """(B, pixels): pictures (B, C, H, W) summed over their channels, other inputs flattened."""
+    return values.sum(1).flatten(1) if values.ndim == 4 else values.flatten(1)
+
+
+def _land(x: Tensor, delta: Tensor) -> Tensor:
+    """The point of x's dtype nearest to x + delta (float64) that is in the box and no farther from x than delta."""
+    base = x.double()
+    point = (base + delta).clamp(0, 1).to(x.dtype)
+    beyond = (point.double() - base).abs() > delta.abs()
+    return torch.where(beyond, torch.nextafter(point, x), point)

@@ -1,0 +1,22 @@
+"""The attacks, one file per method; each is a frozen value with ``first``, ``start`` and ``step``."""
+
+from advkit.attacks.noise import Noise
+from advkit.attacks.pgd import BIM, FGSM, PGD, RandomStartFGSM
+from advkit.attacks.salt import GreedySalt, Salt
+from advkit.attacks.transfer import DIFGSM, MIFGSM, NIFGSM, TIFGSM
+from advkit.attacks.worst_case import worst_case
+
+__all__ = [
+    "BIM",
+    "DIFGSM",
+    "FGSM",
+    "MIFGSM",
+    "NIFGSM",
+    "PGD",
+    "TIFGSM",
+    "GreedySalt",
+    "Noise",
+    "RandomStartFGSM",
+    "Salt",
+    "worst_case",
+]
