@@ -134,9 +134,9 @@ def _mirrored(points: Points) -> Points:
 _OCTAGON = Polygon(placed(arc(0, 0, 0.47, 0.47, 22.5, 337.5)[::3], 0.5, 0.5), 0.02)
 _SCHOOL = Polygon(((0.5, 0.06), (0.92, 0.4), (0.92, 0.94), (0.08, 0.94), (0.08, 0.4)), 0.03)
 _PLATE = Polygon(((0.16, 0.04), (0.84, 0.04), (0.84, 0.96), (0.16, 0.96)), 0.03)
-_ONE_WAY = Polygon(((0.03, 0.31), (0.97, 0.31), (0.97, 0.69), (0.03, 0.69)), 0.02)
+_ONE_WAY = Polygon(((0.03, 0.27), (0.97, 0.27), (0.97, 0.73), (0.03, 0.73)), 0.02)
 _ONE_WAY_ARROW = Polygon(
-    ((0.08, 0.4), (0.72, 0.4), (0.72, 0.34), (0.92, 0.5), (0.72, 0.66), (0.72, 0.6), (0.08, 0.6)), 0.005
+    ((0.08, 0.38), (0.7, 0.38), (0.7, 0.3), (0.92, 0.5), (0.7, 0.7), (0.7, 0.62), (0.08, 0.62)), 0.005
 )
 
 FACES: dict[str, Layers] = {
@@ -162,7 +162,7 @@ FACES: dict[str, Layers] = {
             BLACK,
         ),
     ),
-    "no overtaking": _ring((_car(0.34, 0.5, 0.29), RED), (_car(0.66, 0.5, 0.29), BLACK)),
+    "no overtaking": _ring((_car(0.325, 0.5, 0.32), RED), (_car(0.675, 0.5, 0.32), BLACK)),
     "no parking": _ring((_bar((0.2, 0.2), (0.8, 0.8), width=0.1, outline=_INNER), RED), ground=BLUE),
     "no stopping": _ring(
         (_bar((0.2, 0.2), (0.8, 0.8), width=0.1, outline=_INNER), RED),
@@ -236,7 +236,7 @@ FACES: dict[str, Layers] = {
         (text("LIMIT", 0.5, 0.35, 0.5, 0.13, 0.03), BLACK),
         (text("35", 0.5, 0.67, 0.52, 0.42, 0.085), BLACK),
     ),
-    "us one way": ((_ONE_WAY, BLACK), (_ONE_WAY_ARROW, WHITE), (text("ONE WAY", 0.42, 0.5, 0.5, 0.11, 0.024), BLACK)),
+    "us one way": ((_ONE_WAY, BLACK), (_ONE_WAY_ARROW, WHITE), (text("ONE WAY", 0.43, 0.5, 0.58, 0.14, 0.03), BLACK)),
 }
 
 

@@ -188,9 +188,9 @@ def photograph(draws: Draws, layer: Array, window: tuple[slice, slice], view: Ar
     spots, shade = draws.grid(9, 9), draws.grid(5, 5)
     light = _paint(draws, layer, lattice_noise(spots, size)[window], window, view)
     light = light * _daylight(draws, lattice_noise(shade, size), size)
-    light = _lens(light, draws.uniform(0.004, 0.02), 0.07 * draws.uniform() ** 3, draws.uniform(0.0, np.pi))
+    light = _lens(light, draws.uniform(0.003, 0.018), 0.07 * draws.uniform() ** 3, draws.uniform(0.0, np.pi))
     exposed = np.sqrt(np.clip(light, 0.0, 1.0))
-    contrast, haze = draws.uniform(0.6, 1.1), draws.uniform(0.0, 1.0)
+    contrast, haze = draws.uniform(0.65, 1.15), draws.uniform(0.0, 1.0)
     exposed = exposed * contrast + max(0.0, 1 - contrast) * haze * 0.6
     grain = 0.004 + 0.04 * draws.uniform() ** 2
     noisy = exposed + grain * draws.bell(size, size, 3)
@@ -215,13 +215,13 @@ def _paint(draws: Draws, layer: Array, spots: Array, window: tuple[slice, slice]
 
 def _daylight(draws: Draws, shade: Array, size: int) -> Array:
     """Light that falls on everything: strength, colour, a slope across the picture, sometimes shadows."""
-    strength = 2.0 ** draws.middle(-3.2, 1.2)
+    strength = 2.0 ** draws.middle(-2.4, 1.4)
     tint = np.array([draws.uniform(0.78, 1.22), 1.0, draws.uniform(0.78, 1.22)])
     slope, angle = draws.uniform(0.0, 0.6), draws.uniform(0.0, 2 * np.pi)
     centres = (np.arange(size) + 0.5) / size - 0.5
     fall = 1 + slope * (cos(angle) * centres[None, :] + sin(angle) * centres[:, None])
     depth = draws.uniform(0.3, 0.75) if draws.chance(0.3) else 0.0
-    edge, sharpness = draws.uniform(0.35, 0.65), draws.uniform(4.0, 20.0)
+    edge, sharpness = draws.uniform(0.35, 0.65), draws.uniform(3.0, 9.0)
     shadow = 1 - depth * np.clip((shade - edge) * sharpness + 0.5, 0.0, 1.0)
     return np.asarray(strength * tint * (fall * shadow)[..., None])
 
