@@ -89,6 +89,8 @@ class GreedySalt(_Salt):
     def _propose(self, x: Tensor, white: Tensor, rng: Rng) -> _Search:
         order = rng.uniform(white.shape[1]).masked_fill(white, -1.0)
         places = order.topk(min(self.probes, white.shape[1]), dim=1).indices
-        masks = white[:, None].expand(-1, places.shape[1], -1).scatter(2, places[:, :, None], True)
+        none = white[:, None].expand(-1, places.shape[1], -1)
+        more = white.sum(1) < self.steps  # with all dots placed, every probe is the final picture
+        masks = torch.where(more[:, None, None], none.scatter(2, places[:, :, None], True), none)
         query = torch.where(masks.reshape(*masks.shape[:2], 1, *x.shape[2:]), 1.0, x[:, None])
         return _Search(query, places, white)

@@ -64,7 +64,7 @@ class Attack(ABC):
     balls: ClassVar[tuple[type[Ball], ...]] = (Ball,)
     """The threat models that the attack can work in."""
     probes: int = 1
-    """Points asked at once for one example."""
+    """Points asked at once for one example; the first probe of the last state is the one that is judged at the end."""
     restarts: int = 1
     """Independent runs per example; a success ends them."""
     targets: int = 0

@@ -1,0 +1,1 @@
+"""The loops: run an attack, evaluate a model, measure what it costs."""

@@ -1,0 +1,395 @@
+"""The loop: one for every attack. It keeps a fixed number of lanes full (continuous batching).
+
+An example enters a lane, is asked about step by step, and leaves as soon as it is beaten or its steps are spent; the next
+example takes the lane. So no batch runs half empty, memory does not grow with the number of examples, and the cost is the
+sum of the steps that examples really needed. What leaves a lane waits for a verdict: full batches of candidates are put to
+the caller's own model, and a candidate that it does not accept goes back to its lane.
+
+Restarts and targets of one example follow one another, so that what an example needs, and what it becomes, does not
+depend on who shares the batch; those of different examples share the lanes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from advkit.core.attack import Ascent, Attack, State
+from advkit.core.goal import Goal, Untargeted
+from advkit.core.losses import CrossEntropy
+from advkit.core.modes import borrowed
+from advkit.core.rng import Rng, identify
+from advkit.core.types import expand, join, rows
+from advkit.engine.passes import Passes, automatic_batch, chosen_probe, device_of
+from advkit.engine.precision import Precision
+from advkit.errors import DataError, InputError, ThreatViolation
+
+__all__ = ["Finished", "Progress", "Run", "Source", "attack_tensors"]
+
+Keep = Literal["first", "best", "last"]
+Progress = Callable[[int, int], None]
+"""Told (work done, work there is) in steps of examples."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """The examples of a run: ``fetch(indices)`` gives pictures (B, ...); ``goal`` has one row for each of them."""
+
+    fetch: Callable[[Sequence[int]], Tensor]
+    goal: Goal
+    first: Callable[[Sequence[int]], Tensor] | None = None  # replaces the attack's own first points
+
+    def __len__(self) -> int:
+        return len(self.goal.classes)
+
+
+class Finished(NamedTuple):
+    """Examples whose run is over, (B,) each; ``x_adv`` is inside the ball, its prediction the caller's own model's."""
+
+    index: Tensor
+    x_adv: Tensor
+    success: Tensor
+    prediction: Tensor
+    distance: Tensor
+    steps: Tensor
+
+
+class Sink(Protocol):
+    """Takes what is finished, in the order in which it is."""
+
+    def __call__(self, finished: Finished) -> None:
+        """Keep or write it."""
+
+
+class _Lanes(NamedTuple):
+    index: Tensor
+    branch: Tensor  # which restart and target
+    taken: Tensor  # steps, in this branch
+    steps: Tensor  # steps, in all branches
+    x: Tensor
+    keys: Tensor
+    state: State
+    best: Tensor
+    best_loss: Tensor
+    best_hit: Tensor
+
+
+class _Waiting(NamedTuple):
+    lanes: _Lanes
+    point: Tensor
+    final: Tensor  # (B,) bool: the steps of the branch are spent
+
+
+class Run:
+    """One attack on the examples of one source; ``forwards`` and ``backwards`` (N,) count each example's passes."""
+
+    def __init__(
+        self, attack: Attack, passes: Passes, source: Source, *, seed: int = 0, keep: Keep = "first"
+    ) -> None:
+        self.attack, self.passes, self.source = attack, passes, source
+        self.seed, self.keep = seed, keep
+        self.goal = source.goal.to(passes.device)
+        self.size = max(1, passes.batch_size // attack.probes)
+        self.forwards = torch.zeros(len(source), dtype=torch.long, device=passes.device)
+        self.backwards = torch.zeros_like(self.forwards)
+        self._rivals: Tensor | None = None
+        self._entered = 0
+        self._ready: list[_Lanes] = []  # refuted claims: they go on where they were
+        self._again: list[_Lanes] = []  # next restarts and targets: they wait until every example has had its first
+        self._waiting: list[_Waiting] = []
+
+    @property
+    def branches(self) -> int:
+        """Runs of one example: restarts times targets."""
+        return self.attack.restarts * (1 if self._rivals is None else self._rivals.shape[1])
+
+    def go(self, sink: Sink, progress: Progress | None = None) -> None:
+        """Run to the end; every example reaches the sink once."""
+        lanes: _Lanes | None = None
+        work = _Work(self, progress)
+        while True:
+            lanes = self._admit(lanes)
+            if lanes is None:
+                if not self._waiting:
+                    return
+                self._decide(sink, work)
+                continue
+            work.add(len(lanes.index))
+            lanes = self._advance(lanes)
+            if sum(len(w.point) for w in self._waiting) >= self.passes.batch_size:
+                self._decide(sink, work)
+
+    def _admit(self, lanes: _Lanes | None) -> _Lanes | None:
+        """Fill free lanes: first what was refuted, then new examples, then further restarts and targets."""
+        free = self.size - (0 if lanes is None else len(lanes.index))
+        for queue in (self._ready, None, self._again):
+            if queue is None:
+                while free > 0 and self._entered < len(self.source):
+                    new = self._enter(list(range(self._entered, min(self._entered + free, len(self.source)))))
+                    self._entered += len(new.index)
+                    free -= len(new.index)
+                    lanes = new if lanes is None else join(lanes, new)
+                continue
+            while free > 0 and queue:
+                new, rest = queue[0], None
+                if len(new.index) > free:
+                    order = torch.arange(len(new.index), device=new.index.device)
+                    new, rest = rows(new, order[:free]), rows(new, order[free:])
+                queue[:1] = [] if rest is None else [rest]
+                new = self._begin(new) if queue is self._again else new
+                free -= len(new.index)
+                lanes = new if lanes is None else join(lanes, new)
+        return lanes
+
+    def _enter(self, indices: list[int]) -> _Lanes:
+        """New examples, at the start of their first branch."""
+        x = self.source.fetch(indices).to(self.passes.device)
+        index = torch.tensor(indices, device=x.device)
+        zero = torch.zeros_like(index)
+        if self.attack.targets and isinstance(self.goal, Untargeted):
+            self._rank(index, x)
+        lanes = _Lanes(
+            index=index,
+            branch=zero,
+            taken=zero,
+            steps=zero,
+            x=x,
+            keys=Rng.of(self.seed, identify(x)).keys,
+            state=(),  # type: ignore[arg-type]
+            best=x,
+            best_loss=torch.full(index.shape, -torch.inf, dtype=x.dtype, device=x.device),
+            best_hit=torch.zeros_like(index, dtype=torch.bool),
+        )
+        return self._begin(lanes)
+
+    def _begin(self, lanes: _Lanes) -> _Lanes:
+        """The attack's first state in the lanes' current branch."""
+        goal, rng = self._goal(lanes), Rng(lanes.keys).fold(lanes.branch).fold("start")
+        if self.source.first is None:
+            first = self.attack.first(lanes.x, goal, rng)
+        else:
+            first = self.source.first(lanes.index.tolist()).to(lanes.x)
+        return lanes._replace(state=self.attack.start(first, lanes.x, goal, rng), taken=torch.zeros_like(lanes.taken))
+
+    def _rank(self, index: Tensor, x: Tensor) -> None:
+        """Rival classes in the order of the clean logits."""
+        goal = self.goal.take(index)
+        logits = self.passes.scores(x, goal, CrossEntropy()).logits
+        self.forwards[index] += 1
+        others = logits.scatter(1, goal.classes[:, None], -torch.inf)
+        order = others.topk(min(self.attack.targets, logits.shape[1] - 1), dim=1).indices
+        if self._rivals is None:
+            self._rivals = torch.zeros(len(self.source), order.shape[1], dtype=torch.long, device=x.device)
+        self._rivals[index] = order
+
+    def _goal(self, lanes: _Lanes) -> Goal:
+        goal = self.goal.take(lanes.index)
+        if self._rivals is not None and isinstance(goal, Untargeted):
+            return replace(goal, towards=self._rivals[lanes.index, lanes.branch % self._rivals.shape[1]])
+        return goal
+
+    def _advance(self, lanes: _Lanes) -> _Lanes | None:
+        """Ask once, step once; who claims success or has spent the steps leaves for the verdict."""
+        goal = self._goal(lanes)
+        rng = Rng(lanes.keys).fold(lanes.branch).fold(lanes.taken)
+        if self.attack.steps > 0:
+            at, point, loss, hit = self._look(lanes, goal, rng)
+            better = (hit & ~lanes.best_hit) | ((hit == lanes.best_hit) & (loss > lanes.best_loss))
+            lanes = lanes._replace(
+                state=self.attack.step(lanes.state, at, lanes.x, goal, rng.fold("step")),
+                taken=lanes.taken + 1,
+                steps=lanes.steps + 1,
+                best=torch.where(expand(better, point), point, lanes.best),
+                best_loss=torch.where(better, loss, lanes.best_loss),
+                best_hit=lanes.best_hit | hit,
+            )
+        else:
+            point, hit = lanes.x, torch.zeros_like(lanes.best_hit)
+        claimed = hit if self.keep == "first" else torch.zeros_like(hit)
+        spent = lanes.taken >= self.attack.steps
+        leaving = claimed | spent
+        if not bool(leaving.any()):
+            return lanes
+        out = rows(lanes, leaving)
+        point = torch.where(expand(claimed, point), point, self._last_point(lanes))[leaving]
+        self._waiting.append(_Waiting(out, point, spent[leaving] & ~claimed[leaving]))
+        staying = ~leaving
+        return rows(lanes, staying) if bool(staying.any()) else None
+
+    def _look(self, lanes: _Lanes, goal: Goal, rng: Rng) -> tuple[Ascent, Tensor, Tensor, Tensor]:
+        """The model's answer, and the point it judges with its loss (B,) and whether the goal is reached there (B,)."""
+        attack, query = self.attack, lanes.state.query
+        if attack.probes > 1:
+            return self._look_at_probes(query, goal, lanes.index)
+        if attack.tells == "gradient":
+            view_rng = rng.fold("view")
+            at = self.passes.gradient(query, goal, attack.loss, lambda points: attack.view(points, view_rng))
+            self.backwards[lanes.index] += 1
+        else:
+            at = self.passes.scores(query, goal, attack.loss)
+        self.forwards[lanes.index] += 1
+        point = attack.candidate(lanes.state)
+        if point is None:
+            return at, query, at.loss, goal.reached(at.logits)
+        seen = self.passes.scores(point, goal, attack.loss)
+        self.forwards[lanes.index] += 1
+        return at, point, seen.loss, goal.reached(seen.logits)
+
+    def _look_at_probes(self, query: Tensor, goal: Goal, index: Tensor) -> tuple[Ascent, Tensor, Tensor, Tensor]:
+        """Probes (B, P, ...) are rows like any other."""
+        count, probes = query.shape[:2]
+        flat_goal = goal.take(torch.arange(count, device=query.device).repeat_interleave(probes))
+        at = self.passes.scores(query.flatten(0, 1), flat_goal, self.attack.loss)
+        self.forwards[index] += probes
+        hits = flat_goal.reached(at.logits).reshape(count, probes)
+        at = Ascent(at.loss.reshape(count, probes), at.logits.reshape(count, probes, -1), at.grad)
+        return at, *chosen_probe(at, query, hits)
+
+    def _last_point(self, lanes: _Lanes) -> Tensor:
+        """Where the attack stands when its steps are spent."""
+        point = self.attack.candidate(lanes.state)
+        if point is None:
+            point = lanes.state.query[:, 0] if self.attack.probes > 1 else lanes.state.query
+        return point
+
+    def _decide(self, sink: Sink, work: _Work) -> None:
+        """Put all that waits to the caller's own model; send each to the sink, back to its lane or to its next branch."""
+        waiting = self._waiting[0]
+        for more in self._waiting[1:]:
+            waiting = join(waiting, more)
+        self._waiting = []
+        lanes, point, final = waiting
+        goal = self._goal(lanes)
+        logits = self.passes.judge(point)
+        self.forwards[lanes.index] += 1
+        reached = goal.reached(logits)
+
+        loss = self.attack.loss(logits, goal)
+        better = (reached & ~lanes.best_hit) | ((reached == lanes.best_hit) & (loss > lanes.best_loss))
+        # A claim that is not upheld must not stay the best: it is no success on the caller's model.
+        better = better | (~final & ~reached & lanes.best_hit)
+        lanes = lanes._replace(
+            best=torch.where(expand(better, point), point, lanes.best),
+            best_loss=torch.where(better, loss, lanes.best_loss),
+            best_hit=torch.where(final, lanes.best_hit | reached, reached),
+        )
+        refuted = ~final & ~reached
+        over = refuted & (lanes.taken >= self.attack.steps)
+        if bool((refuted & ~over).any()):
+            self._ready.append(rows(lanes, refuted & ~over))
+        if bool(over.any()):
+            ended = rows(lanes, over)
+            self._waiting.append(_Waiting(ended, self._last_point(ended), torch.ones_like(ended.best_hit)))
+        beaten = reached if self.keep != "best" else reached | (final & lanes.best_hit)
+        next_branch = final & ~beaten & (lanes.branch + 1 < self.branches)
+        if bool(next_branch.any()):
+            ahead = rows(lanes, next_branch)
+            self._again.append(ahead._replace(branch=ahead.branch + 1))
+        done = ~refuted & ~next_branch
+        if bool(done.any()):
+            self._finish(rows(lanes, done), point[done], logits[done], reached[done], sink)
+            work.skip(rows(lanes, done))
+
+    def _finish(self, lanes: _Lanes, point: Tensor, logits: Tensor, reached: Tensor, sink: Sink) -> None:
+        """Verify the budget and hand over."""
+        success, prediction, x_adv = reached, logits.argmax(1), point
+        if self.keep == "best" or (self.keep == "first" and not bool(reached.all())):
+            stood = lanes.best_hit.new_ones(()) if self.keep == "best" else ~reached
+            x_adv = torch.where(expand(stood, point), lanes.best, point)
+            changed = (x_adv != point).flatten(1).any(1)
+            if bool(changed.any()):
+                seen = self.passes.judge(x_adv[changed])
+                self.forwards[lanes.index[changed]] += 1
+                prediction = prediction.index_put((changed,), seen.argmax(1))
+                success = success.index_put((changed,), self._goal(rows(lanes, changed)).reached(seen))
+        threat = self.attack.threat
+        distance = threat.distance(x_adv, lanes.x)
+        inside = threat.contains(x_adv, lanes.x)
+        if not bool(inside.all()):
+            bad = int((~inside).nonzero()[0])
+            raise ThreatViolation(
+                f"{self.attack} returned a point at distance {float(distance[bad])!r} for example "
+                f"{int(lanes.index[bad])}, outside {threat.label} or [0, 1]: the attack is broken, no number is valid."
+            )
+        sink(Finished(lanes.index, x_adv, success, prediction, distance, lanes.steps))
+
+
+class _Work:
+    """Counts steps done against the steps there would be if no example left early."""
+
+    def __init__(self, run: Run, progress: Progress | None) -> None:
+        self.run, self.progress, self.done = run, progress, 0
+
+    def add(self, steps: int) -> None:
+        self.done += steps
+        self._tell()
+
+    def skip(self, lanes: _Lanes) -> None:
+        self.done += len(lanes.index) * self._each - int(lanes.steps.sum())
+        self._tell()
+
+    @property
+    def _each(self) -> int:
+        return max(1, self.run.attack.steps) * max(self.run.branches, self.run.attack.restarts)
+
+    def _tell(self) -> None:
+        if self.progress is not None:
+            total = self._each * len(self.run.source)
+            self.progress(min(self.done, total), total)
+
+
+def attack_tensors(
+    attack: Attack,
+    model: nn.Module,
+    x: Tensor,
+    goal: Goal,
+    *,
+    seed: int,
+    keep: Keep,
+    start: Tensor | None,
+    batch_size: int | None,
+    mode: Literal["eval", "train"],
+) -> Tensor:
+    """What calling an attack does: the loop on tensors that are in memory already."""
+    _check(x, goal.classes, start)
+    batch_size = batch_size or automatic_batch(x[0].numel(), device_of(model))
+    with borrowed(model, mode=mode), torch.no_grad():
+        clean = x.detach().clone().clamp(0, 1)
+        first = None if start is None else start.detach().clone()
+        source = Source(
+            fetch=lambda indices: clean[indices[0] : indices[-1] + 1],
+            goal=goal.take(torch.arange(len(x), device=goal.classes.device)),  # a copy: the caller may be in inference mode
+            first=None if first is None else lambda indices: first[indices],
+        )
+        result = torch.empty_like(clean)
+
+        def collect(finished: Finished) -> None:
+            result[finished.index.to(result.device)] = finished.x_adv.to(result.device)
+
+        with torch.enable_grad():
+            Run(attack, Passes(model, Precision.own(model), batch_size), source, seed=seed, keep=keep).go(collect)
+    return result
+
+
+def _check(x: Tensor, classes: Tensor, start: Tensor | None) -> None:
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        given = x.dtype if isinstance(x, Tensor) else type(x).__name__
+        raise DataError(f"the pictures are {given}; give a floating-point tensor (N, ...) in [0, 1].")
+    if x.ndim < 2 or len(x) == 0:
+        raise DataError(f"the pictures have shape {tuple(x.shape)}; give at least one, as (N, ...).")
+    if classes.shape != x.shape[:1] or classes.dtype != torch.long:
+        raise DataError(
+            f"labels are {classes.dtype} of shape {tuple(classes.shape)} for {len(x)} pictures; "
+            "give one class index for each, (N,) int64."
+        )
+    low, high = float(x.min()), float(x.max())
+    if not (low >= -1e-6 and high <= 1 + 1e-6):
+        raise DataError(
+            f"pixel values run from {low:.4g} to {high:.4g}; give pictures in [0, 1]: normalisation lives in the model."
+        )
+    if start is not None and start.shape != x.shape:
+        raise InputError(f"start has shape {tuple(start.shape)}; give one point per picture, {tuple(x.shape)}.")
