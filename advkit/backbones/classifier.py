@@ -1,0 +1,117 @@
+"""A network with its normalisation inside: what every attack, defense and table is given."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from advkit.errors import ModelError, nearest
+
+__all__ = ["NORMALISATIONS", "Classifier", "normalisation"]
+
+NORMALISATIONS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2471, 0.2435, 0.2616)),
+    "none": ((), ()),
+}
+
+
+class Classifier(nn.Module):
+    """Pictures in [0, 1] -> logits (B, K), by ``net`` on ``(x - mean) / std``.
+
+    ``weights`` says in words where the weights came from, ``classes`` holds the names of the classes where known.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        net: nn.Module,
+        *,
+        name: str,
+        weights: str = "caller's",
+        classes: Sequence[str] | None = None,
+        num_classes: int | None = None,
+        mean: Sequence[float] = (),
+        std: Sequence[float] = (),
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__()
+        self.net = net
+        self.name = name
+        self.weights = weights
+        self.classes = None if classes is None else tuple(classes)
+        self.num_classes = num_classes if classes is None else len(classes)
+        self.metadata = dict(metadata or {})
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1))
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(-1, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (B, K) of pictures in [0, 1]."""
+        # no mean means none: subtracting 0 and dividing by 1 would cost two passes over the pictures
+        logits: Tensor = self.net((x - self.mean) / self.std if len(self.mean) else x)
+        return logits
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the architecture's settings and of every name, type, shape and byte of the state."""
+        digest = hashlib.sha256()
+        for key in ("backbone", "settings"):
+            digest.update(f"{key}={self.metadata.get(key, '')};".encode())
+        for name, tensor in sorted(self.state_dict().items()):
+            if not isinstance(tensor, Tensor):
+                digest.update(f"{name}={tensor!r};".encode())
+                continue
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
+
+    def extra_repr(self) -> str:
+        """Name and origin of the weights."""
+        return f"{self.name!r}, weights={self.weights!r}"
+
+
+def normalisation(
+    mean: str | Sequence[float] | None, std: str | Sequence[float] | None, channels: int | None
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Read mean and std: numbers per channel, a text of numbers, or a name such as imagenet; nothing is identity."""
+    if isinstance(mean, str) and std is None and mean in NORMALISATIONS:
+        std = mean
+    means, stds = _numbers("mean", mean, 0), _numbers("std", std, 1)
+    count = max(len(means), len(stds))
+    if channels is not None and count > 1:
+        count = channels
+    means, stds = _spread(means or (0.0,), count), _spread(stds or (1.0,), count)
+    if len(means) != len(stds) or (channels is not None and len(means) not in (0, 1, channels)):
+        raise ModelError(
+            f"the normalisation has {len(means)} means and {len(stds)} standard deviations, the pictures have "
+            f"{'an unknown number of' if channels is None else channels} channels; give one number per channel."
+        )
+    if any(not value > 0 or value == float("inf") for value in stds):
+        raise ModelError(f"std is {', '.join(map(str, stds))}; every standard deviation must be above 0.")
+    return means, stds
+
+
+def _spread(values: tuple[float, ...], count: int) -> tuple[float, ...]:
+    if count == 0:
+        return ()
+    return values * count if len(values) == 1 else values
+
+
+def _numbers(what: str, value: str | Sequence[float] | None, place: int) -> tuple[float, ...]:
+    if value is None:
+        return ()
+    if isinstance(value, str) and value in NORMALISATIONS:
+        return NORMALISATIONS[value][place]
+    try:
+        parts = json.loads(f"[{value}]") if isinstance(value, str) else value
+        return tuple(float(part) for part in parts)
+    except (ValueError, TypeError):
+        raise ModelError(
+            f"{what} is {value!r};{nearest(str(value), NORMALISATIONS)} give one number per channel, such as "
+            f"0.5,0.5,0.5, or one of: {', '.join(NORMALISATIONS)}."
+        ) from None

@@ -1,0 +1,192 @@
+"""From a name, a file or a module to a classifier on [0, 1]."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from advkit.backbones import sources, usercode
+from advkit.backbones.classifier import Classifier, normalisation
+from advkit.backbones.registered import from_registry
+from advkit.backbones.sources import Loaded, check_count
+from advkit.backbones.weights import Checkpoint, is_torchscript, put_weights, read_weights
+from advkit.backbones.wish import MODEL_FILES, Wish, drawn
+from advkit.catalog import BACKBONES
+from advkit.errors import ModelError
+
+if TYPE_CHECKING:
+    from advkit.data.base import Data
+
+__all__ = ["load_model"]
+
+Numbers = str | Sequence[float] | None
+
+
+def load_model(
+    spec: str | nn.Module,
+    *,
+    weights: str | Path | None = "auto",
+    classes: int | None = None,
+    channels: int | None = None,
+    size: int | None = None,
+    data: Data | None = None,
+    mean: str | Sequence[float] | None = None,
+    std: str | Sequence[float] | None = None,
+    normalize: str | None = None,
+    device: str | torch.device | None = None,
+    seed: int = 0,
+    **settings: object,
+) -> Classifier:
+    """The classifier that ``spec`` names, in eval mode, with its normalisation inside.
+
+    ``spec``: a registry name (resnet20), torchvision:NAME, timm:NAME, hf:user/repo:file.safetensors[@backbone],
+    path/to/file.py:factory[:ARG...], package.module:factory[:ARG...], a file (a .safetensors that names its backbone,
+    TorchScript, ONNX) or a module.
+    ``weights``: auto (those that the package ships for this data, or that the source publishes), random (drawn
+    under ``seed``), a variant of the shipped ones (adversarial), embedded:NAME, or the path of a file.
+    ``data`` fills in classes, channels and size. ``mean`` and ``std`` are numbers per channel or, as ``normalize``
+    for both, a name: imagenet, cifar10, none. A module stays on its device unless one is named.
+    """
+    if normalize is not None:
+        if mean is not None or std is not None:
+            raise ModelError(f"normalize={normalize!r} was given together with mean or std; give one or the other.")
+        mean = std = normalize
+    if data is not None:
+        classes, channels, size = _measures(data, classes, channels, size)
+    wish = Wish(classes, channels, size, str(weights or "random"), seed, None if data is None else data.name, settings)
+    model = _of_module(spec, wish, mean, std) if isinstance(spec, nn.Module) else _of_text(spec, wish, mean, std)
+    if model.num_classes is None and channels is not None and size is not None:
+        model.num_classes = _probe(model, channels, size)
+    if model.num_classes is not None:
+        check_count(model.name, model.num_classes, classes)
+    if model.classes is None and data is not None and model.num_classes == len(data.classes):
+        model.classes = data.classes
+    if device is not None:
+        model = model.to(device)
+    return model.eval()
+
+
+def _measures(data: Data, classes: int | None, channels: int | None, size: int | None) -> tuple[int, int, int]:
+    of_pictures, height, width = data.shape
+    if height != width and size is None:
+        raise ModelError(f"the pictures of {data.name} are {height} x {width}; networks take square ones: resize them.")
+    for what, asked, have in (("classes", classes, len(data.classes)), ("channels", channels, of_pictures)):
+        if asked is not None and asked != have:
+            raise ModelError(f"{what}={asked} was given, {data.name} has {have}; leave it out where data is given.")
+    return len(data.classes), of_pictures, size or height
+
+
+def _of_module(net: nn.Module, wish: Wish, mean: Numbers, std: Numbers) -> Classifier:
+    if wish.settings:
+        raise ModelError(f"a module has no setting {next(iter(wish.settings))!r}: it is built already.")
+    if not isinstance(net, Classifier):
+        return _wrapped(_own(Loaded(net), wish, type(net).__name__), wish, type(net).__name__, mean, std)
+    if mean is not None or std is not None:
+        raise ModelError(f"{net.name} is a Classifier with its normalisation inside; give its .net to change that.")
+    net.weights = _own(Loaded(net.net, net.weights), wish, net.name).weights
+    return net
+
+
+def _of_text(spec: str, wish: Wish, mean: Numbers, std: Numbers) -> Classifier:
+    source, _, rest = spec.partition(":")
+    path = Path(spec).expanduser()
+    if source == "hf":
+        path, backbone = sources.hub_file(rest)
+        return _of_checkpoint(replace(read_weights(path), label=spec), backbone, wish, mean, std)
+    if source in ("torchvision", "timm"):
+        return _wrapped(_of_library(spec, wish), wish, spec, mean, std)
+    if spec not in BACKBONES and (path.suffix in MODEL_FILES or (":" not in spec and path.is_file())):
+        if not path.is_file():
+            raise ModelError(f"there is no model file {spec}.")
+        if path.suffix == ".onnx":
+            return _wrapped(_own(usercode.from_onnx(path), wish, spec), wish, spec, mean, std)
+        if path.suffix in (".ts", ".torchscript") or is_torchscript(path):
+            return _wrapped(_own(usercode.from_torchscript(path), wish, spec), wish, spec, mean, std)
+        return _of_checkpoint(read_weights(path), None, wish, mean, std)
+    if ":" in spec or path.suffix == ".py":
+        with drawn(wish.seed):
+            loaded = usercode.from_code(spec, wish.settings)
+        return _wrapped(_own(loaded, wish, spec), wish, spec, mean, std)
+    return from_registry(spec, wish, mean, std)
+
+
+def _of_checkpoint(checkpoint: Checkpoint, backbone: str | None, wish: Wish, mean: Numbers, std: Numbers) -> Classifier:
+    """The network that a weight file belongs to."""
+    name, file = backbone or checkpoint.backbone, checkpoint.path
+    if name is None:
+        raise ModelError(
+            f"{file.name} does not say which network its weights belong to; "
+            f"name the backbone and give the file as weights, for example resnet20 with weights={file}."
+        )
+    if wish.weights != "auto":
+        raise ModelError(f"{file.name} is a weight file itself; leave out weights={wish.weights}.")
+    return from_registry(name, wish, mean, std, checkpoint)
+
+
+def _of_library(spec: str, wish: Wish) -> Loaded:
+    """A network of torchvision or timm as published, with the weights of a file where one is given."""
+    if wish.channels not in (None, 3):
+        raise ModelError(
+            f"{spec} takes pictures of 3 channels, these have {wish.channels}; "
+            "use a backbone of advkit's own (advkit list backbones)."
+        )
+    if wish.settings:
+        raise ModelError(f"{spec} has no setting {next(iter(wish.settings))!r}: it is used as published.")
+    source, _, name = spec.partition(":")
+    file = wish.weight_file
+    with drawn(wish.seed):
+        find = sources.from_torchvision if source == "torchvision" else sources.from_timm
+        loaded = find(name, wish.weights if file is None else "random", wish.classes)
+    return loaded if file is None else _filled(loaded, file, spec)
+
+
+def _own(loaded: Loaded, wish: Wish, name: str) -> Loaded:
+    """The user's network as it came, or with the weights of a file."""
+    if wish.weight_file is not None:
+        return _filled(loaded, wish.weight_file, name)
+    if wish.weights not in ("auto", "random"):
+        raise ModelError(f"{name} comes with its own weights; {wish.weights!r} is not the path of a file.")
+    return loaded
+
+
+def _filled(loaded: Loaded, file: Path, name: str) -> Loaded:
+    checkpoint = read_weights(file)
+    put_weights(loaded.net, checkpoint, name)
+    return replace(loaded, weights=checkpoint.label)
+
+
+def _wrapped(loaded: Loaded, wish: Wish, name: str, mean: Numbers, std: Numbers) -> Classifier:
+    if mean is None and std is None:
+        mean, std = loaded.mean, loaded.std
+    means, stds = normalisation(mean, std, wish.channels)
+    model = Classifier(
+        loaded.net,
+        name=name,
+        weights=loaded.weights or f"random (seed {wish.seed})",
+        classes=loaded.classes,
+        num_classes=loaded.num_classes,
+        mean=means,
+        std=stds,
+    )
+    first = next(loaded.net.parameters(), None)
+    return model if first is None else model.to(first.device)
+
+
+def _probe(model: Classifier, channels: int, size: int) -> int:
+    """Number of logits that the model gives for one black picture."""
+    first = next(model.parameters(), model.mean)
+    try:
+        with torch.no_grad(), drawn(0):
+            logits = model.eval()(torch.zeros(1, channels, size, size, device=first.device))
+    except Exception as error:  # whatever the user's forward raises
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise ModelError(f"{model.name} cannot take pictures of {channels} x {size} x {size} ({reason}).") from error
+    if not isinstance(logits, torch.Tensor) or logits.ndim != 2 or len(logits) != 1:
+        what = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+        raise ModelError(f"{model.name} answers one picture with {what}; it must be a tensor of logits, (1, K).")
+    return logits.shape[1]

@@ -1,0 +1,114 @@
+"""Networks from the user: Python code, TorchScript, ONNX."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+
+import torch
+from torch import nn
+
+from advkit.backbones.sources import Loaded
+from advkit.errors import MissingExtra, ModelError, nearest
+
+__all__ = ["from_code", "from_onnx", "from_torchscript"]
+
+
+def from_code(spec: str, settings: Mapping[str, object]) -> Loaded:
+    """What ``file.py:factory[:ARG...]`` or ``package.module:factory[:ARG...]`` returns for the given texts."""
+    place, name, arguments = _parts(spec)
+    folder = place.parent if isinstance(place, Path) else Path.cwd()
+    with _importable(folder.resolve()):
+        module = _module_of_file(place) if isinstance(place, Path) else _module_of_name(place, spec)
+        if not hasattr(module, name):
+            raise ModelError(
+                f"{place} defines no {name!r};{nearest(name, vars(module))} "
+                "name a function there that returns a torch.nn.Module."
+            )
+        made = getattr(module, name)
+        if callable(made) and not isinstance(made, nn.Module):
+            made = made(*arguments, **settings)
+    if not isinstance(made, nn.Module):
+        raise ModelError(f"{place}:{name} returned a {type(made).__name__}; it must return a torch.nn.Module.")
+    return Loaded(made)
+
+
+def from_torchscript(path: Path) -> Loaded:
+    """A TorchScript archive."""
+    with warnings.catch_warnings():
+        # torch calls the format outdated with every load; the user who has such a file cannot change that here
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", FutureWarning)
+        try:
+            net: nn.Module = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
+        except (RuntimeError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise ModelError(f"{path.name} is not a readable TorchScript file ({reason}).") from error
+    return Loaded(net, f"file {path.name}")
+
+
+def from_onnx(path: Path) -> Loaded:
+    """An ONNX graph, rebuilt from torch layers so that gradients exist."""
+    try:
+        import onnx2torch
+    except ImportError:
+        raise MissingExtra("onnx2torch", "onnx", f"The ONNX model {path.name}") from None
+    try:
+        return Loaded(onnx2torch.convert(str(path)), f"file {path.name}")
+    except Exception as error:  # the reader's errors range from protobuf's to NotImplementedError for an operator
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise ModelError(f"{path.name} cannot be turned into torch layers ({reason}).") from error
+
+
+def _parts(spec: str) -> tuple[Path | str, str, list[str]]:
+    head, is_file, tail = f"{spec}:".partition(".py:")
+    place, name, *arguments = [f"{head}.py", *tail.split(":")] if is_file else f"{spec}:".split(":")
+    if not name:
+        raise ModelError(f"{spec} names no function; write {place}:factory.")
+    return (Path(place).expanduser() if is_file else place), name, arguments[:-1]
+
+
+def _module_of_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise ModelError(f"there is no file {path}; write path/to/file.py:factory.")
+    # a name of its own for each place, so that two files called model.py do not meet
+    name = f"advkit_user_{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
+    described = importlib.util.spec_from_file_location(name, path)
+    if described is None or described.loader is None:
+        raise ModelError(f"{path} cannot be imported; write path/to/file.py:factory.")
+    module = importlib.util.module_from_spec(described)
+    sys.modules[name] = module
+    try:
+        described.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _module_of_name(name: str, spec: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
+            raise ModelError(
+                f"there is no module {name!r} (from {spec!r}); write package.module:factory or path/to/file.py:factory."
+            ) from None
+        raise
+
+
+@contextmanager
+def _importable(folder: Path) -> Iterator[None]:
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        if str(folder) in sys.path:
+            sys.path.remove(str(folder))

@@ -1,0 +1,44 @@
+"""What the caller of load_model asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+__all__ = ["MODEL_FILES", "Wish", "drawn"]
+
+MODEL_FILES = (".safetensors", ".pt", ".pth", ".ts", ".torchscript", ".onnx")
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the caller asks for, as far as it is known."""
+
+    classes: int | None
+    channels: int | None
+    size: int | None
+    weights: str
+    seed: int
+    data: str | None
+    settings: Mapping[str, object]
+
+    @property
+    def weight_file(self) -> Path | None:
+        """The file that ``weights`` names, if it names one."""
+        path = Path(self.weights).expanduser()
+        return path if path.suffix in MODEL_FILES or len(path.parts) > 1 or path.is_file() else None
+
+
+@contextmanager
+def drawn(seed: int) -> Iterator[None]:
+    """Random numbers of torch's CPU generator from ``seed``; the caller's stream goes on as if nothing was drawn."""
+    state = torch.get_rng_state()
+    torch.default_generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        torch.set_rng_state(state)
