@@ -39,18 +39,18 @@ class Draws:
         """A colour of the straight line between two, give or take a little in each channel; linear light."""
         along = self.uniform()
         mixed = [a + along * (b - a) + self.uniform(-0.04, 0.04) for a, b in zip(low, high, strict=True)]
-        return np.clip(np.array(mixed), 0.0, 1.0) ** 2
+        return np.asarray(np.clip(np.array(mixed), 0.0, 1.0) ** 2)
 
     def grid(self, *shape: int) -> Array:
         """Independent uniform numbers in [0, 1)."""
         words = np.asarray(self._words.random_raw(int(np.prod(shape))))
-        return ((words >> np.uint64(11)) * 2.0**-53).reshape(shape)
+        return np.asarray((words >> np.uint64(11)) * 2.0**-53, dtype=np.float64).reshape(shape)
 
     def bell(self, *shape: int) -> Array:
         """Independent numbers of mean 0 and variance 1, nearly normal: four 16-bit uniforms summed."""
         words = np.asarray(self._words.random_raw(int(np.prod(shape)))).view(np.uint16).reshape(-1, 4)
-        total: Array = words.sum(axis=1, dtype=np.int64) * (np.sqrt(3.0) / 65536) - 2 * np.sqrt(3.0)
-        return total.reshape(shape)
+        total = words.sum(axis=1, dtype=np.int64) * (3**0.5 / 65536) - 2 * 3**0.5
+        return np.asarray(total, dtype=np.float64).reshape(shape)
 
 
 def lattice_noise(lattice: Array, size: int) -> Array:

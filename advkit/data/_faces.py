@@ -78,9 +78,7 @@ def _cyclist(x: float, y: float, s: float) -> tuple[tuple[Shape, Colour], ...]:
     def line(width: float, *points: tuple[float, float]) -> Stroke:
         return Stroke(placed(points, x, y, s), width * s)
 
-    wheels = tuple(
-        Stroke(placed(arc(cx, 0.28, 0.19, 0.19, 0, 360), x, y, s), 0.055 * s) for cx in (-0.3, 0.3)
-    )
+    wheels = tuple(Stroke(placed(arc(cx, 0.28, 0.19, 0.19, 0, 360), x, y, s), 0.055 * s) for cx in (-0.3, 0.3))
     frame = (
         line(0.055, (-0.3, 0.28), (-0.2, -0.04), (0.08, -0.02), (0.02, 0.28), (0.3, 0.28), (0.08, -0.02)),
         line(0.055, (0.02, 0.28), (-0.19, 0.02)),
@@ -242,7 +240,7 @@ FACES: dict[str, Layers] = {
 
 @lru_cache(maxsize=256)
 def face(name: str, size: int) -> NDArray[np.float32]:
-    """The sign ``name``, flat and frontal, (size, size, 4): linear light (sRGB squared) times coverage, and coverage."""
+    """The sign ``name``, flat, (size, size, 4): linear light (sRGB squared) times coverage, and coverage."""
     centres = (np.arange(size) + 0.5) / size
     x, y = centres[None, :], centres[:, None]
     picture = np.zeros((size, size, 4))

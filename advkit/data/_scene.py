@@ -35,8 +35,8 @@ class Pose:
 
 def draw_pose(draws: Draws) -> Pose:
     """A sign turned away a little, off centre, seen from 2.5 to 7 times its width."""
-    yaw, pitch, roll = (radians(draws.middle(-a, a)) for a in (45, 25, 14))
-    scale, distance = draws.uniform(0.54, 0.92), draws.uniform(2.5, 7.0)
+    yaw, pitch, roll = (radians(draws.middle(-a, a)) for a in (55, 30, 18))
+    scale, distance = draws.uniform(0.48, 0.92), draws.uniform(2.5, 7.0)
     slack = (1 - scale) / 2 + 0.03
     x, y = 0.5 + draws.middle(-slack, slack), 0.5 + draws.middle(-slack, slack)
     # The camera looks along z; the columns of the rotation roll * yaw * pitch give the face's own axes.
@@ -107,7 +107,9 @@ def background(draws: Draws, pose: Pose, size: int) -> Array:
     rough = lattice_noise(noise[2], size) * 0.45 + lattice_noise(noise[3], size) * 0.35 + _finest(noise[4], size) * 0.2
     centres = (np.arange(size) + 0.5) / size
     x, y = centres[None, :], centres[:, None]
-    sky = _blend(draws.colour((0.5, 0.7, 0.95), (0.95, 0.96, 1.0)), draws.colour((0.3, 0.5, 0.85), (0.7, 0.72, 0.76)), y)
+    sky = _blend(
+        draws.colour((0.5, 0.7, 0.95), (0.95, 0.96, 1.0)), draws.colour((0.3, 0.5, 0.85), (0.7, 0.72, 0.76)), y
+    )
     sky = _blend(sky, np.ones(3), np.clip(coarse * 2.4 - 1.0, 0.0, 1.0) * draws.uniform(0.0, 0.8))
     leaves = _leaves(draws, coarse, rough)
     horizon, tops = draws.uniform(0.55, 1.0), draws.uniform(0.0, 0.55)
@@ -187,8 +189,9 @@ def photograph(draws: Draws, layer: Array, window: tuple[slice, slice], view: Ar
     size = len(view)
     spots, shade = draws.grid(9, 9), draws.grid(5, 5)
     light = _paint(draws, layer, lattice_noise(spots, size)[window], window, view)
+    light = _twigs(draws, light, lattice_noise(spots, size))
     light = light * _daylight(draws, lattice_noise(shade, size), size)
-    light = _lens(light, draws.uniform(0.003, 0.018), 0.07 * draws.uniform() ** 3, draws.uniform(0.0, np.pi))
+    light = _lens(light, draws.uniform(0.003, 0.022), 0.09 * draws.uniform() ** 3, draws.uniform(0.0, np.pi))
     exposed = np.sqrt(np.clip(light, 0.0, 1.0))
     contrast, haze = draws.uniform(0.65, 1.15), draws.uniform(0.0, 1.0)
     exposed = exposed * contrast + max(0.0, 1 - contrast) * haze * 0.6
@@ -213,9 +216,20 @@ def _paint(draws: Draws, layer: Array, spots: Array, window: tuple[slice, slice]
     return light
 
 
+def _twigs(draws: Draws, light: Array, spots: Array) -> Array:
+    """Leaves that hang into the view from one side and may hide part of the sign, now and then."""
+    angle, reach, is_there = draws.uniform(0.0, 2 * np.pi), draws.uniform(0.15, 0.45), draws.chance(0.15)
+    leaf = draws.colour((0.1, 0.16, 0.06), (0.5, 0.5, 0.25))
+    if not is_there:
+        return light
+    centres = (np.arange(len(light)) + 0.5) / len(light) - 0.5
+    inwards = cos(angle) * centres[None, :] + sin(angle) * centres[:, None] - reach
+    return _blend(light, leaf * (0.4 + spots)[..., None], np.clip((inwards + 0.6 * spots - 0.35) * 12, 0.0, 1.0))
+
+
 def _daylight(draws: Draws, shade: Array, size: int) -> Array:
     """Light that falls on everything: strength, colour, a slope across the picture, sometimes shadows."""
-    strength = 2.0 ** draws.middle(-2.4, 1.4)
+    strength = 2.0 ** draws.middle(-2.7, 1.5)
     tint = np.array([draws.uniform(0.78, 1.22), 1.0, draws.uniform(0.78, 1.22)])
     slope, angle = draws.uniform(0.0, 0.6), draws.uniform(0.0, 2 * np.pi)
     centres = (np.arange(size) + 0.5) / size - 0.5
@@ -229,11 +243,22 @@ def _daylight(draws: Draws, shade: Array, size: int) -> Array:
 def _lens(light: Array, blur: float, motion: float, angle: float) -> Array:
     """Defocus (a Gaussian of width ``blur``) and motion along ``angle``, in widths of the picture."""
     size = len(light)
-    margin = size // 6
-    padded = np.pad(light, ((margin, margin), (margin, margin), (0, 0)), mode="reflect")
-    count = len(padded)
+    count = _fast_length(size + size // 3)
+    margin = (count - size) // 2
+    sides = (margin, count - size - margin)
+    padded = np.pad(light, (sides, sides, (0, 0)), mode="reflect")
     down, across = np.fft.fftfreq(count)[:, None], np.fft.rfftfreq(count)[None, :]
     spread = np.exp(-2 * (np.pi * blur * size) ** 2 * (down**2 + across**2))
     passed = spread * np.sinc(motion * size * (cos(angle) * across + sin(angle) * down))
     blurred = np.fft.irfft2(np.fft.rfft2(padded, axes=(0, 1)) * passed[..., None], s=(count, count), axes=(0, 1))
     return np.asarray(blurred[margin : margin + size, margin : margin + size])
+
+
+@lru_cache(maxsize=64)
+def _fast_length(length: int) -> int:
+    """The next length without a prime factor above 5, for which the Fourier transform is quick."""
+    rest = length
+    for prime in (2, 3, 5):
+        while rest % prime == 0:
+            rest //= prime
+    return length if rest == 1 else _fast_length(length + 1)

@@ -34,7 +34,7 @@ class Disc:
 
     def distance(self, x: Array, y: Array) -> Array:
         """Signed distance to the circle."""
-        return np.sqrt((x - self.x) ** 2 + (y - self.y) ** 2) - self.radius
+        return np.asarray(np.sqrt((x - self.x) ** 2 + (y - self.y) ** 2) - self.radius)
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Polygon:
             squared = np.minimum(squared, _to_segment(x, y, ax, ay, bx, by))
             if ay != by:
                 is_inside ^= ((ay > y) != (by > y)) & (x < ax + (y - ay) * ((bx - ax) / (by - ay)))
-        return np.where(is_inside, -1.0, 1.0) * np.sqrt(squared) - self.rounding
+        return np.asarray(np.where(is_inside, -1.0, 1.0) * np.sqrt(squared) - self.rounding)
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Stroke:
         squared = np.full(np.broadcast(x, y).shape, np.inf)
         for (ax, ay), (bx, by) in zip(self.points, self.points[1:], strict=False):
             squared = np.minimum(squared, _to_segment(x, y, ax, ay, bx, by))
-        return np.sqrt(squared) - self.width / 2
+        return np.asarray(np.sqrt(squared) - self.width / 2)
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Join:
 
     def distance(self, x: Array, y: Array) -> Array:
         """Least distance of the parts."""
-        return np.minimum.reduce([part.distance(x, y) for part in self.parts])
+        return np.asarray(np.minimum.reduce([part.distance(x, y) for part in self.parts]))
 
 
 @dataclass(frozen=True)

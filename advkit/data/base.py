@@ -97,8 +97,9 @@ class TensorData(Data):
 
     def fingerprint(self) -> str:
         """Hash of all pictures and labels."""
-        digest = hashlib.sha256(self._x.contiguous().numpy().tobytes())
-        digest.update(self.labels.numpy().tobytes())
+        digest = hashlib.sha256(f"{self._x.dtype} {tuple(self._x.shape)}".encode())
+        for part in (self._x, self.labels):  # seen as bytes, because numpy has no bfloat16
+            digest.update(part.detach().cpu().contiguous().view(torch.uint8).numpy().data)
         return digest.hexdigest()
 
 

@@ -86,6 +86,8 @@ class Signs(Data):
         """The sign of class ``label``, flat and frontal, (4, size, size): sRGB and coverage, in [0, 1]."""
         if not 0 <= label < len(self.classes):
             raise DataError(f"signs: there is no class {label}; classes run from 0 to {len(self.classes) - 1}.")
+        if size < 1:
+            raise DataError(f"signs: a face of size {size} was asked for; give its width in pixels.")
         drawn = torch.from_numpy(face(self.classes[label], size)).permute(2, 0, 1).clone()
         light = drawn[:3] / drawn[3:].clamp(min=1e-6)
         return torch.cat([light.clamp(0.0, 1.0).sqrt(), drawn[3:]])

@@ -1,0 +1,61 @@
+"""From what the caller writes, a name, a path, tensors, to a data set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import Tensor
+
+from advkit.catalog import DATASETS
+from advkit.data.base import Data, TensorData
+from advkit.errors import DataError, nearest
+
+__all__ = ["load_data"]
+
+
+def load_data(
+    spec: str | Path | Data | tuple[Tensor, Tensor], *, samples: int | None = None, **settings: object
+) -> Data:
+    """The data set that ``spec`` means: a registered name, a path, a pair (x, y) of tensors, or a data set as it is.
+
+    A path is an ``.npz`` file, a folder of pictures or one picture; a text is first looked up as a name (write
+    ``./signs`` for a folder of that name). ``settings`` go to what makes the data set; ``samples`` keeps the first few.
+    """
+    return _made(spec, settings).head(samples)
+
+
+def _made(spec: str | Path | Data | tuple[Tensor, Tensor], settings: dict[str, object]) -> Data:
+    if isinstance(spec, str) and spec in DATASETS:
+        return DATASETS.create(spec, **settings)
+    if isinstance(spec, (str, Path)):
+        return DATASETS.create(_source(spec), path=str(spec), **settings)
+    if settings:
+        raise DataError(
+            f"the settings {', '.join(map(repr, settings))} were given with data that is already made; leave them out."
+        )
+    if isinstance(spec, Data):
+        return spec
+    pair: object = spec
+    if isinstance(pair, tuple) and len(pair) == 2 and all(isinstance(part, Tensor) for part in pair):
+        return TensorData(*pair)
+    raise DataError(
+        f"data was given as {type(spec).__name__}; give the name of a data set, a path, "
+        "a pair (pictures, labels) of tensors, or a Data object."
+    )
+
+
+def _source(spec: str | Path) -> str:
+    """Which data set reads the path."""
+    path = Path(spec).expanduser()
+    if path.is_dir():
+        return "folder"
+    if path.suffix.lower() == ".npz":
+        return "npz"
+    if path.is_file():
+        return "picture"
+    names = DATASETS.names()
+    hint = nearest(str(spec), names) if isinstance(spec, str) else ""
+    raise DataError(
+        f"{str(spec)!r} is neither the name of a data set nor an existing file or folder.{hint} "
+        f"Known names: {', '.join(names)}. Or give the path of an .npz file, a folder of pictures or one picture."
+    )

@@ -1,0 +1,101 @@
+"""Arrays in one ``.npz`` file: pictures ``x``, labels ``y`` and perhaps the names ``classes``."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from advkit.catalog import DATASETS
+from advkit.data.base import TensorData
+from advkit.errors import DataError
+
+__all__ = ["npz"]
+
+_Array = NDArray[Any]
+_UNREADABLE = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
+
+
+@DATASETS.register("npz")
+def npz(path: str | Path) -> TensorData:
+    """Pictures x (N, H, W, 3), (N, 3, H, W) or (N, H, W), uint8 or float in [0, 1], and labels y (N,), of one file."""
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise DataError(f"the file {file} does not exist; give the path of an .npz file with the arrays x and y.")
+    arrays = _arrays(file)
+    x, y = _pictures(file, arrays["x"]), _labels(file, arrays["y"], len(arrays["x"]))
+    return TensorData(
+        torch.from_numpy(x), torch.from_numpy(y), name=file.stem, classes=_classes(file, arrays.get("classes"))
+    )
+
+
+def _arrays(file: Path) -> dict[str, _Array]:
+    """Read what is needed; never unpickles."""
+    try:
+        stored = np.load(file, allow_pickle=False)
+        if not isinstance(stored, np.lib.npyio.NpzFile):
+            raise DataError(f"{file} holds a single array; save two with numpy.savez(path, x=pictures, y=labels).")
+        with stored:
+            held = list(stored.files)
+            missing = [key for key in ("x", "y") if key not in held]
+            if missing:
+                raise DataError(
+                    f"{file} has no array {' and no array '.join(missing)}; it holds {', '.join(held) or 'none'}. "
+                    "Save pictures as x and labels as y."
+                )
+            return {key: _member(file, stored, key) for key in ("x", "y", "classes") if key in held}
+    except DataError:
+        raise
+    except _UNREADABLE as error:
+        raise DataError(f"{file} cannot be read as an .npz file: {error}.") from error
+
+
+def _member(file: Path, stored: Any, key: str) -> _Array:
+    try:
+        array: _Array = stored[key]
+    except ValueError as error:
+        if "pickle" not in str(error):
+            raise
+        raise DataError(
+            f"{file}: {key} holds Python objects, which are not loaded because loading them could run code; "
+            f"save {key} as an array of {'text' if key == 'classes' else 'numbers'} of one shape."
+        ) from error
+    return array
+
+
+def _pictures(file: Path, x: _Array) -> _Array:
+    if x.dtype != np.uint8 and x.dtype.kind != "f":
+        raise DataError(f"{file}: x is {x.dtype}; give uint8 (0 to 255) or floating-point numbers in [0, 1].")
+    if x.ndim == 3:
+        x = x[:, None]
+    elif x.ndim == 4 and (x.shape[3] in (1, 3)) != (x.shape[1] in (1, 3)):
+        x = x.transpose(0, 3, 1, 2) if x.shape[3] in (1, 3) else x
+    else:
+        raise DataError(
+            f"{file}: x has shape {x.shape}, in which the channels cannot be told; "
+            "give (N, H, W, 3), (N, 3, H, W), the same with 1 channel, or (N, H, W)."
+        )
+    if 0 in x.shape:
+        raise DataError(f"{file}: x has shape {x.shape}: it holds no pixel; give at least one picture.")
+    return x if x.dtype in (np.uint8, np.float32) else x.astype(np.float32)
+
+
+def _labels(file: Path, y: _Array, count: int) -> _Array:
+    if y.dtype.kind not in "iu":
+        raise DataError(f"{file}: y is {y.dtype}; give class indices as whole numbers: y.astype(numpy.int64).")
+    if y.shape != (count,):
+        raise DataError(f"{file}: y has shape {y.shape} but x holds {count} pictures; give y as ({count},).")
+    return y.astype(np.int64)
+
+
+def _classes(file: Path, classes: _Array | None) -> list[str] | None:
+    if classes is None:
+        return None
+    if classes.ndim != 1 or classes.dtype.kind not in "US":
+        raise DataError(f"{file}: classes is {classes.dtype} of shape {classes.shape}; give a list of names.")
+    return [name.decode() if isinstance(name, bytes) else str(name) for name in classes]
