@@ -11,10 +11,11 @@ import torch
 from torch import nn
 
 from advkit.backbones import sources, usercode
+from advkit.backbones.checkpoint import Checkpoint, is_torchscript, read_weights
 from advkit.backbones.classifier import Classifier, normalisation
 from advkit.backbones.registered import from_registry
 from advkit.backbones.sources import Loaded, check_count
-from advkit.backbones.weights import Checkpoint, is_torchscript, put_weights, read_weights
+from advkit.backbones.weights import put_weights
 from advkit.backbones.wish import MODEL_FILES, Wish, drawn
 from advkit.catalog import BACKBONES
 from advkit.errors import ModelError

@@ -8,18 +8,11 @@ from dataclasses import replace
 
 import torch
 
+from advkit.backbones.checkpoint import Checkpoint, embedded, read_weights, with_tensors
 from advkit.backbones.classifier import Classifier, normalisation
 from advkit.backbones.fit import member_of
 from advkit.backbones.sources import check_count
-from advkit.backbones.weights import (
-    Checkpoint,
-    embedded,
-    input_count,
-    output_count,
-    put_weights,
-    read_weights,
-    with_tensors,
-)
+from advkit.backbones.weights import input_count, output_count, put_weights
 from advkit.backbones.wish import Wish, drawn
 from advkit.catalog import BACKBONES
 from advkit.errors import ModelError
