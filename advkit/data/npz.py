@@ -37,10 +37,10 @@ def npz(path: str | Path) -> TensorData:
 def _arrays(file: Path) -> dict[str, _Array]:
     """Read what is needed; never unpickles."""
     try:
-        stored = np.load(file, allow_pickle=False)
-        if not isinstance(stored, np.lib.npyio.NpzFile):
-            raise DataError(f"{file} holds a single array; save two with numpy.savez(path, x=pictures, y=labels).")
-        with stored:
+        with file.open("rb") as source:  # opened here, because numpy leaves a broken archive open
+            stored = np.load(source, allow_pickle=False)
+            if not isinstance(stored, np.lib.npyio.NpzFile):
+                raise DataError(f"{file} holds a single array; save two with numpy.savez(path, x=pictures, y=labels).")
             held = list(stored.files)
             missing = [key for key in ("x", "y") if key not in held]
             if missing:
