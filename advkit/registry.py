@@ -7,6 +7,7 @@ settings are the parameters of its factory, the summary is the first line of its
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import inspect
 import pkgutil
@@ -143,6 +144,9 @@ class Registry(Generic[T]):
 
 
 def _hints(factory: Callable[..., Any]) -> dict[str, Any]:
+    """The declared types of the settings. A dataclass's are those of its fields, which may stand in a base's module."""
+    if dataclasses.is_dataclass(factory):
+        return typing.get_type_hints(factory)
     target = factory.__init__ if inspect.isclass(factory) else factory  # type: ignore[misc]
     return typing.get_type_hints(target)
 

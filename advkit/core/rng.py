@@ -36,7 +36,7 @@ def identify(x: Tensor) -> Tensor:
 
     Pixels are rounded to 16 bits first, so float32 and float64 copies of a picture are the same example.
     """
-    levels = (x.detach().flatten(1) * 65535).round().long()
+    levels = (x.detach().flatten(1).double() * 65535).round().long()
     places = torch.arange(1, levels.shape[1] + 1, device=x.device) * _GOLDEN
     return _mix(_mix(levels + places).sum(1))
 
@@ -67,8 +67,8 @@ class Rng:
         return _mix(expand(self.keys, counters) + counters)
 
     def uniform(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-        """(B, *shape) uniform in the open interval (0, 1); the same 24-bit values in every dtype."""
-        return ((self.bits(*shape) >> 40 & 0xFFFFFF).to(torch.float64) + 0.5).div(1 << 24).to(dtype)
+        """(B, *shape) uniform in the open interval (0, 1): 23 bits and a half, which float32 and float64 hold alike."""
+        return ((self.bits(*shape) >> 41 & 0x7FFFFF).to(torch.float64) + 0.5).div(1 << 23).to(dtype)
 
     def normal(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
         """(B, *shape) standard normal (Box & Muller 1958)."""

@@ -115,7 +115,7 @@ class L2(Ball):
         That point is x + clip(s (x_adv - x), -x, 1 - x) for the largest s <= 1 that fits. Given which values are clipped,
         s has a closed form; each round can only clip more of them, so the rounds end after a few.
         """
-        radius = self.eps * (1 - _SLACK)
+        radius = min(self.eps * (1 - _SLACK), 1e150)  # it is squared below
         base = x.double().flatten(1)
         delta = x_adv.double().flatten(1) - base
         low, high = -base, 1 - base
@@ -127,9 +127,10 @@ class L2(Ball):
             free = delta.where(~clipped, 0.0).square().sum(1)
             left = (radius**2 - spent).clamp_min(0)
             larger = torch.maximum((left / free.clamp_min(1e-300)).sqrt().clamp_max(1), scale)
-            if bool((larger <= scale * (1 + 1e-9)).all()):
+            growing = larger > scale * (1 + 1e-9)
+            if not bool(growing.any()):
                 break
-            scale = larger
+            scale = torch.where(growing, larger, scale)  # a row that is done must not move on for the sake of others
         nearest = _land(x, (scale[:, None] * delta).clamp(low, high).reshape(x.shape))
         return torch.where(expand(self.contains(x_adv, x), x), x_adv, nearest)
 
@@ -231,9 +232,10 @@ class L0(Ball):
         return pixels((x_adv != x).double()).gt(0).sum(1).double()
 
     def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
-        """Keep the pixels that changed most; undo the others."""
+        """Keep the pixels whose undoing would cost most; undo the others."""
         boxed = x_adv.clamp(0, 1)
-        change = pixels((boxed.double() - x.double()).square())
+        far, base = x_adv.double(), x.double()
+        change = pixels((far - base).square() - (far - boxed.double()).square())  # not what lies outside the box anyway
         count = min(int(min(self.eps, 1e9)), change.shape[1])
         kept = torch.zeros_like(change, dtype=torch.bool).scatter(1, change.topk(count, dim=1).indices, True)
         kept = kept.reshape(x.shape[0], 1, *x.shape[2:]) if x.ndim == 4 else kept.reshape(x.shape)

@@ -60,12 +60,12 @@ def _read(text: str) -> tuple[str, float]:
     text = text.strip()
     try:
         if text.endswith("px"):
-            number = Fraction(text[:-2]) / 255
-            return f"{Fraction(text[:-2])}/255", float(number)
+            levels = Fraction(text[:-2])
+            return f"{levels}/255" if levels.denominator == 1 else str(levels / 255), float(levels / 255)
         if text in ("inf", "infinity"):
             return "inf", math.inf
         return text, float(Fraction(text))
-    except (ValueError, ZeroDivisionError):
+    except (ValueError, ZeroDivisionError, OverflowError):
         raise InputError(
             f"eps is {text!r}; write a fraction (8/255), a number of grey levels (8px) or a decimal (0.031)."
         ) from None
@@ -74,6 +74,7 @@ def _read(text: str) -> tuple[str, float]:
 def _write(value: float | Fraction) -> str:
     if isinstance(value, Fraction):
         return str(value)
+    value = float(value)  # a float32 of numpy compares equal to 8/255 without being it
     short = f"{value:g}"
     if not math.isfinite(value) or (float(short) == value and len(short) <= _SHORT):
         return short

@@ -1,0 +1,15 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real pictures: ADVKIT_DATA, else ../shared/data; the test is skipped where there is none."""
+    folder = Path(os.environ.get("ADVKIT_DATA") or Path(__file__).parents[2] / "shared" / "data")
+    if not folder.is_dir():
+        pytest.skip(f"no real pictures at {folder}: name their folder by ADVKIT_DATA")
+    return folder
