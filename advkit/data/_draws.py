@@ -55,13 +55,13 @@ class Draws:
 
 def lattice_noise(lattice: Array, size: int) -> Array:
     """A coarse (n, n) lattice of numbers, blended smoothly to (size, size)."""
-    low, weight = _blend(len(lattice), size)
+    low, weight = _corners_and_weights(len(lattice), size)
     rows = lattice[low] + weight[:, None] * (lattice[low + 1] - lattice[low])
     return np.asarray(rows[:, low] + weight * (rows[:, low + 1] - rows[:, low]))
 
 
 @lru_cache(maxsize=64)
-def _blend(count: int, size: int) -> tuple[NDArray[np.int64], Array]:
+def _corners_and_weights(count: int, size: int) -> tuple[NDArray[np.int64], Array]:
     place = (np.arange(size) + 0.5) / size * (count - 1)
     low = np.minimum(place.astype(np.int64), count - 2)
     t = place - low

@@ -139,7 +139,7 @@ _ONE_WAY_ARROW = Polygon(
 
 FACES: dict[str, Layers] = {
     "stop": (
-        (Grown(_OCTAGON, 0.0), WHITE),
+        (_OCTAGON, WHITE),
         (Grown(_OCTAGON, -0.03), RED),
         (text("STOP", 0.5, 0.5, 0.76, 0.34, 0.062), WHITE),
     ),

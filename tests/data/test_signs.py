@@ -185,14 +185,12 @@ def test_the_default_counts_are_as_documented() -> None:
         ({"size": 513}, "signs: size is 513; give a width from 16 to 512 pixels."),
         ({"count": 0}, "signs: count is 0; give at least 1."),
         ({"seed": -1}, "signs: seed is -1; give a whole number from 0 to 2**64 - 1."),
-        ({"split": "tset"}, "signs: split is 'tset'; Did you mean 'test'? allowed: train, test."),
     ],
 )
 def test_bad_settings_are_refused_with_a_sentence(settings: dict[str, object], sentence: str) -> None:
     with pytest.raises(InputError) as caught:
         load_data("signs", **settings)
-    if "split" not in settings:
-        assert str(caught.value) == sentence
+    assert str(caught.value) == sentence
     assert isinstance(caught.value, ValueError)
 
 
@@ -206,3 +204,9 @@ def test_what_lies_outside_the_set_is_refused() -> None:
         signs.face(0, 0)
     with pytest.raises(DataError, match="allowed are 'train' and 'test'"):
         Signs("tset")  # type: ignore[arg-type]
+
+
+def test_the_pictures_of_this_version_have_not_changed() -> None:
+    # Where this fails on purpose, raise _VERSION in advkit/data/signs.py too: stored results are found by it.
+    means = Signs().pictures(range(6)).mean((1, 2, 3))
+    assert means.tolist() == pytest.approx([0.7838, 0.4951, 0.3369, 0.3644, 0.622, 0.4788], abs=2e-4)
