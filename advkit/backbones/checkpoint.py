@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -140,14 +141,14 @@ def _safetensors_header(path: Path) -> dict[str, str]:
 
 def _read_pickle(path: Path) -> object:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of an unusual pickle protocol: it is read or refused, and that is said
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         named = re.search(r"GLOBAL ([\w.]+)", str(error))
-        if named is None and "eights_only" not in str(error):
-            raise ModelError(f"{path.name} is not a readable weight file ({_first_line(error)}).") from error
-        what = f" (it names {named[1]})" if named else ""
+        what = f"code (it names {named[1]})" if named else "something other than tensors, or is damaged"
         raise ModelError(
-            f"{path.name} holds code{what}, which would run while the file is read; it was not loaded. "
+            f"{path.name} holds {what}; reading it could run anything, so it was not loaded. "
             "Save the weights alone: torch.save(model.state_dict(), ...), or a .safetensors file."
         ) from error
     except Exception as error:  # what a damaged file raises depends on where it is damaged

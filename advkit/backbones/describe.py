@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,6 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
-from advkit.core.modes import borrowed
 from advkit.errors import ModelError
 
 __all__ = ["Description", "Layer", "describe"]
@@ -83,7 +83,7 @@ def describe(model: nn.Module, channels: int, height: int, width: int) -> Descri
     hooks: list[RemovableHandle] = []
     try:
         hooks += [module.register_forward_hook(watch(name)) for name, module in leaves]
-        with borrowed(model), torch.no_grad(), fields:
+        with _evaluating(model), torch.no_grad(), fields:
             model(picture)
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
@@ -190,3 +190,15 @@ def _argument(args: Sequence[Any], kwargs: Mapping[str, Any], place: int, name: 
 
 def _pair(value: int | Sequence[int]) -> Pair:
     return (value, value) if isinstance(value, int) else (value[0], value[-1])
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    # core's borrowed compares buffers, which a model on the meta device does not have
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training

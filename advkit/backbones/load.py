@@ -101,7 +101,9 @@ def _of_text(spec: str, wish: Wish, mean: Numbers, std: Numbers) -> Classifier:
         return _of_checkpoint(replace(read_weights(path), label=spec), backbone, wish, mean, std)
     if source in ("torchvision", "timm"):
         return _wrapped(_of_library(spec, wish), wish, spec, mean, std)
-    if spec not in BACKBONES and (path.suffix in MODEL_FILES or (":" not in spec and path.is_file())):
+    if spec not in BACKBONES and (
+        path.suffix in MODEL_FILES or (":" not in spec and path.suffix != ".py" and path.is_file())
+    ):
         if not path.is_file():
             raise ModelError(f"there is no model file {spec}.")
         if path.suffix == ".onnx":

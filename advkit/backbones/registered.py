@@ -90,7 +90,10 @@ def _chosen(name: str, wish: Wish) -> Checkpoint:
 def _completed(wish: Wish, name: str, checkpoint: Checkpoint) -> Wish:
     """The wish, with what it leaves open taken from the checkpoint; says so where the two disagree."""
     where = checkpoint.path.name
-    if checkpoint.backbone not in (None, name, member_of(checkpoint.backbone or name, checkpoint.size or 32)):
+    backbone = checkpoint.backbone or name
+    if backbone in BACKBONES:
+        backbone = member_of(backbone, checkpoint.size or 32)
+    if backbone != name:
         raise ModelError(f"{where} holds weights of {checkpoint.backbone}, not of {name}.")
     if checkpoint.channels is not None and wish.channels not in (None, checkpoint.channels):
         raise ModelError(

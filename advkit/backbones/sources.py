@@ -45,7 +45,7 @@ def from_torchvision(name: str, weights: str, classes: int | None) -> Loaded:
     members = {member.name: member for member in enum}
     if weights != "auto" and weights not in members:
         raise ModelError(
-            f"torchvision:{name} has no weights {weights!r};{nearest(weights.upper(), members)} "
+            f"torchvision:{name} has no weights {weights!r}; "
             f"known: auto, random, {', '.join(members)}, or the path of a file."
         )
     chosen = members[weights] if weights != "auto" else enum.DEFAULT

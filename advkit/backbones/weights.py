@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from advkit.backbones.checkpoint import Checkpoint
 from advkit.backbones.classifier import Classifier
+from advkit.backbones.fit import member_of
+from advkit.catalog import BACKBONES
 from advkit.errors import ModelError
 
 __all__ = ["input_count", "output_count", "put_weights", "save_model"]
@@ -64,6 +66,8 @@ def save_model(
     from safetensors.torch import save_file
 
     path = Path(path)
+    if backbone in BACKBONES:
+        backbone = member_of(backbone, size)
     if isinstance(model, Classifier):
         mean = model.mean.flatten().tolist() if mean is None else mean
         std = model.std.flatten().tolist() if std is None else std
