@@ -37,7 +37,7 @@ class Goal(ABC):
 
     @abstractmethod
     def margin(self, scores: Tensor) -> Tensor:
-        """How far the goal is overreached; positive exactly where it is reached."""
+        """How far the goal is overreached: positive where it is reached, negative where not, 0 at a tie."""
 
     def toward(self, scores: Tensor) -> Tensor:
         """The margin of one chosen rival class instead of the best."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from advkit.catalog import LOSSES
-from advkit.core.goal import Goal
+from advkit.core.goal import Goal, Targeted
 
 __all__ = [
     "DLR",
@@ -68,11 +68,14 @@ class ProbabilityMargin(Loss):
 class DLR(Loss):
     """Difference of logits ratio (Croce & Hein 2020): the margin over (1st - 3rd logit), free of shift and scale.
 
-    With fewer than 4 classes it is the margin.
+    With fewer than 4 classes it is the margin. For a target it is the targeted ratio: this one can be
+    raised for ever by spreading the top three while the target stays behind.
     """
 
     def __call__(self, logits: Tensor, goal: Goal) -> Tensor:
         """The goal's margin over the spread of the top three logits."""
+        if isinstance(goal, Targeted):
+            return TargetedDLR()(logits, goal)
         if logits.shape[1] < _DLR_CLASSES:
             return goal.margin(logits)
         top = logits.topk(3, dim=1).values
