@@ -58,9 +58,12 @@ class Classifier(nn.Module):
         return logits
 
     def fingerprint(self) -> str:
-        """SHA-256 of the architecture's settings and of every name, type, shape and byte of the state."""
+        """SHA-256 of every name, type, shape and byte of the state, and of what else decides the answers.
+
+        That is the settings of a registered backbone, and the file of a format that may keep weights as constants.
+        """
         digest = hashlib.sha256()
-        for key in ("backbone", "settings"):
+        for key in ("backbone", "settings", "sha256"):
             digest.update(f"{key}={self.metadata.get(key, '')};".encode())
         for name, tensor in sorted(self.state_dict().items()):
             if not isinstance(tensor, Tensor):

@@ -54,6 +54,8 @@ class Description:
 
 def describe(model: nn.Module, channels: int, height: int, width: int) -> Description:
     """Measure ``model`` by one pass over a black picture; it is left as it was."""
+    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
+        raise ModelError("the layers of a TorchScript model cannot be watched; describe the network it was made from.")
     layers: list[Layer] = []
     fields = _Fields()
     counted: set[int] = set()

@@ -15,8 +15,8 @@ __all__ = ["lenet"]
 @BACKBONES.register("lenet", paper="LeCun et al. 1998")
 def lenet(
     classes: int,
-    channels: int = 1,
-    size: int = 28,
+    channels: int = 3,
+    size: int = 32,
     activation: Activation = "relu",
     pooling: Literal["max", "average"] = "max",
 ) -> nn.Sequential:

@@ -15,7 +15,7 @@ from advkit.backbones.checkpoint import Checkpoint, is_torchscript, read_weights
 from advkit.backbones.classifier import Classifier, normalisation
 from advkit.backbones.registered import from_registry
 from advkit.backbones.sources import Loaded, check_count
-from advkit.backbones.weights import put_weights
+from advkit.backbones.weights import output_count, put_weights
 from advkit.backbones.wish import MODEL_FILES, Wish, drawn
 from advkit.catalog import BACKBONES
 from advkit.errors import ModelError
@@ -61,7 +61,7 @@ def load_model(
         classes, channels, size = _measures(data, classes, channels, size)
     wish = Wish(classes, channels, size, str(weights or "random"), seed, None if data is None else data.name, settings)
     model = _of_module(spec, wish, mean, std) if isinstance(spec, nn.Module) else _of_text(spec, wish, mean, std)
-    if model.num_classes is None and channels is not None and size is not None:
+    if "backbone" not in model.metadata and channels is not None and size is not None:
         model.num_classes = _probe(model, channels, size)
     if model.num_classes is not None:
         check_count(model.name, model.num_classes, classes)
@@ -141,26 +141,28 @@ def _of_library(spec: str, wish: Wish) -> Loaded:
     if wish.settings:
         raise ModelError(f"{spec} has no setting {next(iter(wish.settings))!r}: it is used as published.")
     source, _, name = spec.partition(":")
-    file = wish.weight_file
+    find = sources.from_torchvision if source == "torchvision" else sources.from_timm
     with drawn(wish.seed):
-        find = sources.from_torchvision if source == "torchvision" else sources.from_timm
-        loaded = find(name, wish.weights if file is None else "random", wish.classes)
-    return loaded if file is None else _filled(loaded, file, spec)
+        if wish.weight_file is None:
+            return find(name, wish.weights, wish.classes)
+        checkpoint = read_weights(wish.weight_file)
+        loaded = find(name, "random", wish.classes)
+        count = output_count(loaded.net, checkpoint.tensors)
+        if wish.classes is None and count != loaded.num_classes:
+            loaded = find(name, "random", count)
+    put_weights(loaded.net, checkpoint, spec)
+    return replace(loaded, weights=checkpoint.label)
 
 
 def _own(loaded: Loaded, wish: Wish, name: str) -> Loaded:
     """The user's network as it came, or with the weights of a file."""
     if wish.weight_file is not None:
-        return _filled(loaded, wish.weight_file, name)
+        checkpoint = read_weights(wish.weight_file)
+        put_weights(loaded.net, checkpoint, name)
+        return replace(loaded, weights=checkpoint.label)
     if wish.weights not in ("auto", "random"):
         raise ModelError(f"{name} comes with its own weights; {wish.weights!r} is not the path of a file.")
     return loaded
-
-
-def _filled(loaded: Loaded, file: Path, name: str) -> Loaded:
-    checkpoint = read_weights(file)
-    put_weights(loaded.net, checkpoint, name)
-    return replace(loaded, weights=checkpoint.label)
 
 
 def _wrapped(loaded: Loaded, wish: Wish, name: str, mean: Numbers, std: Numbers) -> Classifier:
@@ -175,6 +177,7 @@ def _wrapped(loaded: Loaded, wish: Wish, name: str, mean: Numbers, std: Numbers)
         num_classes=loaded.num_classes,
         mean=means,
         std=stds,
+        metadata={"sha256": loaded.sha256} if loaded.sha256 else {},
     )
     first = next(loaded.net.parameters(), None)
     return model if first is None else model.to(first.device)

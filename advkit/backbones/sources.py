@@ -27,6 +27,7 @@ class Loaded:
     num_classes: int | None = None
     mean: Sequence[float] = ()
     std: Sequence[float] = ()
+    sha256: str = ""  # of the file, for formats that may keep weights outside the state dict
 
 
 def from_torchvision(name: str, weights: str, classes: int | None) -> Loaded:

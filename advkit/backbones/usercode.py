@@ -51,7 +51,7 @@ def from_torchscript(path: Path) -> Loaded:
         except (RuntimeError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise ModelError(f"{path.name} is not a readable TorchScript file ({reason}).") from error
-    return Loaded(net, f"file {path.name}")
+    return Loaded(net, f"file {path.name}", sha256=hashlib.sha256(path.read_bytes()).hexdigest())
 
 
 def from_onnx(path: Path) -> Loaded:
@@ -61,10 +61,11 @@ def from_onnx(path: Path) -> Loaded:
     except ImportError:
         raise MissingExtra("onnx2torch", "onnx", f"The ONNX model {path.name}") from None
     try:
-        return Loaded(onnx2torch.convert(str(path)), f"file {path.name}")
+        net = onnx2torch.convert(str(path))
     except Exception as error:  # the reader's errors range from protobuf's to NotImplementedError for an operator
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise ModelError(f"{path.name} cannot be turned into torch layers ({reason}).") from error
+    return Loaded(net, f"file {path.name}", sha256=hashlib.sha256(path.read_bytes()).hexdigest())
 
 
 def _parts(spec: str) -> tuple[Path | str, str, list[str]]:

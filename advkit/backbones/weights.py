@@ -113,12 +113,13 @@ def _mismatch(
     missing = [key for key in wanted if key not in given and not key.endswith("num_batches_tracked")]
     unexpected = [key for key in given if key not in wanted]
     if missing or unexpected:
-        parts = [f"{len(missing)} tensors are missing (first {missing[0]!r})"] if missing else []
-        parts += [f"{len(unexpected)} are not known (first {unexpected[0]!r})"] if unexpected else []
+        parts = [f"{_tensors(missing)} missing (first {missing[0]!r})"] if missing else []
+        parts += [f"{_tensors(unexpected)} not known (first {unexpected[0]!r})"] if unexpected else []
         return f"{where} does not fit {name}: {', '.join(parts)}. Is it the weights of another backbone?"
     other = [key for key in given if given[key].shape != wanted[key].shape]
     if not other:
-        kinds = [key for key in given if given[key].is_floating_point() != wanted[key].is_floating_point()]
+        floats = [key for key in given if wanted[key].is_floating_point()]
+        kinds = [key for key in floats if not given[key].is_floating_point()]
         return f"{where} does not fit {name}: {kinds[0]!r} is {given[kinds[0]].dtype}." if kinds else ""
     have, want = output_count(net, given), output_count(net, wanted)
     if have != want and all(given[key].shape[1:] == wanted[key].shape[1:] for key in other):
@@ -134,3 +135,7 @@ def _mismatch(
         f"{where} does not fit {name}: {other[0]!r} has shape {shapes}. "
         "Is it the weights of another backbone, of other settings, or of another picture size?"
     )
+
+
+def _tensors(names: Sequence[str]) -> str:
+    return "1 tensor is" if len(names) == 1 else f"{len(names)} tensors are"

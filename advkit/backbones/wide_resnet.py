@@ -61,8 +61,8 @@ def _stage(inputs: int, outputs: int, stride: int, blocks: int) -> nn.Sequential
 
 
 def _build(name: str, classes: int, channels: int, size: int) -> nn.Module:
-    depth, factor = map(int, name.removeprefix("wide_resnet").split("_"))
-    if depth < 50 or depth == 70:
+    if name in _SMALL_MEMBERS:
+        depth, factor = map(int, name.removeprefix("wide_resnet").split("_"))
         return WideResNet(depth, factor, classes, channels)
     net = published(name, classes)
     if size < SMALL:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from advkit.backbones import Classifier, load_model, save_model
+from advkit.backbones import Classifier, describe, load_model, save_model
 from advkit.data.base import TensorData
 from advkit.errors import MissingExtra, ModelError, UnknownName
 
@@ -216,6 +216,20 @@ def test_torchvision_models_come_with_imagenets_normalisation() -> None:
     assert model(torch.rand(1, 3, 64, 64)).shape == (1, 7)
 
 
+def test_a_file_says_how_many_classes_a_torchvision_model_has(tmp_path: Path) -> None:
+    saved = load_model("torchvision:squeezenet1_1", weights="random", classes=7)
+    torch.save(saved.net.state_dict(), tmp_path / "seven.pt")
+    model = load_model("torchvision:squeezenet1_1", weights=tmp_path / "seven.pt")
+    assert (model.num_classes, model.weights) == (7, "file seven.pt")
+    assert model.fingerprint() == saved.fingerprint()
+
+
+def test_pictures_too_small_for_a_torchvision_model_are_refused_at_once() -> None:
+    assert message("torchvision:vit_b_32", weights="random", data=pictures(3)).startswith(
+        "torchvision:vit_b_32 cannot take pictures of 3 x 32 x 32 (AssertionError: "
+    )
+
+
 def test_torchvision_weights_bring_their_class_names(monkeypatch: pytest.MonkeyPatch) -> None:
     from torchvision import models
 
@@ -353,6 +367,23 @@ def test_torchscript_answers_as_the_network_it_was_made_from(suffix: str, tmp_pa
     (grad,) = torch.autograd.grad(again(x).sum(), x)
     assert grad.abs().max() > 0
     assert len(again.fingerprint()) == 64
+
+
+def test_frozen_torchscript_with_other_weights_has_another_fingerprint(tmp_path: Path) -> None:
+    prints = set()
+    for seed in (0, 1):
+        net = load_model("lenet", weights="random", classes=2, seed=seed)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.jit.freeze(torch.jit.trace(net, torch.rand(1, 3, 32, 32))).save(str(tmp_path / f"{seed}.ts"))
+        model = load_model(str(tmp_path / f"{seed}.ts"))
+        prints.add(model.fingerprint())
+    assert len(prints) == 2
+    with pytest.raises(ModelError) as caught:
+        describe(model, 3, 32, 32)
+    assert str(caught.value) == (
+        "the layers of a TorchScript model cannot be watched; describe the network it was made from."
+    )
 
 
 def test_onnx_answers_as_the_network_it_was_made_from(tmp_path: Path) -> None:

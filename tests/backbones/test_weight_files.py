@@ -141,12 +141,15 @@ def changed(**tensors: Tensor | None) -> Callable[[dict[str, Tensor]], dict[str,
         (
             changed(_0_bias=None),
             {},
-            "n.pt does not fit lenet: 1 tensors are missing (first '0.bias'). Is it the weights of another backbone?",
+            "n.pt does not fit lenet: 1 tensor is missing (first '0.bias'). Is it the weights of another backbone?",
         ),
         (
             changed(conv_weight=torch.zeros(2)),
             {},
-            "n.pt does not fit lenet: 1 are not known (first 'conv.weight'). Is it the weights of another backbone?",
+            (
+                "n.pt does not fit lenet: 1 tensor is not known (first 'conv.weight'). "
+                "Is it the weights of another backbone?"
+            ),
         ),
         (
             changed(_0_bias=torch.zeros(6, dtype=torch.int8)),
