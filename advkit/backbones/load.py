@@ -65,6 +65,8 @@ def load_model(
         model.num_classes = _probe(model, channels, size)
     if model.num_classes is not None:
         check_count(model.name, model.num_classes, classes)
+    if data is not None and model.classes is not None:
+        _check_order(model.name, model.classes, data)
     if model.classes is None and data is not None and model.num_classes == len(data.classes):
         model.classes = data.classes
     if device is not None:
@@ -80,6 +82,18 @@ def _measures(data: Data, classes: int | None, channels: int | None, size: int |
         if asked is not None and asked != have:
             raise ModelError(f"{what}={asked} was given, {data.name} has {have}; leave it out where data is given.")
     return len(data.classes), of_pictures, size or height
+
+
+def _check_order(name: str, classes: tuple[str, ...], data: Data) -> None:
+    """Refuse a model that knows the same classes by other numbers: its accuracy would be nonsense."""
+    if sorted(classes) != sorted(data.classes):
+        return
+    for number, (theirs, ours) in enumerate(zip(classes, data.classes, strict=True)):
+        if theirs != ours:
+            raise ModelError(
+                f"{name} and {data.name} order the same classes differently: class {number} is {theirs!r} to the model "
+                f"and {ours!r} in the data; bring the data's classes into the model's order."
+            )
 
 
 def _of_module(net: nn.Module, wish: Wish, mean: Numbers, std: Numbers) -> Classifier:

@@ -32,8 +32,8 @@ def from_registry(
     if checkpoint is None and wish.weights != "random":
         checkpoint = _chosen(name, wish)
     if checkpoint is not None:
+        name = member_of(spec, wish.size or checkpoint.size or 32)
         wish = _completed(wish, name, checkpoint)
-        name = member_of(spec, wish.size or 32)
         if mean is None and std is None:
             mean, std = checkpoint.mean, checkpoint.std
     if wish.classes is None or wish.classes < 2:

@@ -59,8 +59,9 @@ def save_model(
     settings: Mapping[str, object] | None = None,
     extra: Mapping[str, str] | None = None,
 ) -> Path:
-    """Write weights and all that is needed to build the network again, atomically; mean and std default to the model's.
+    """Write weights and all that is needed to build the network again, atomically.
 
+    ``mean``, ``std`` and ``settings`` are a Classifier's own where they are left out.
     ``extra`` joins the metadata: ``data``, ``variant`` and ``recipe`` make the file findable as embedded weights.
     """
     from safetensors.torch import save_file
@@ -71,6 +72,7 @@ def save_model(
     if isinstance(model, Classifier):
         mean = model.mean.flatten().tolist() if mean is None else mean
         std = model.std.flatten().tolist() if std is None else std
+        settings = json.loads(model.metadata.get("settings", "{}")) if settings is None else settings
         model = model.net
     facts = {"backbone": backbone, "channels": str(channels), "size": str(size), **(extra or {})}
     facts |= {

@@ -244,6 +244,31 @@ def test_a_saved_file_builds_its_own_network(tmp_path: Path) -> None:
     )
 
 
+def test_a_saved_classifier_keeps_its_settings(tmp_path: Path) -> None:
+    model = load_model("cnn", weights="random", classes=2, size=16, widths="4", activation="gelu")
+    path = save_model(tmp_path / "n.safetensors", model, backbone="cnn", classes=["a", "b"], channels=3, size=16)
+    assert load_model(str(path)).fingerprint() == model.fingerprint()
+
+
+def test_a_family_name_finds_the_member_that_a_large_file_was_made_for(tmp_path: Path) -> None:
+    model = load_model("resnet", weights="random", classes=2, size=128)
+    path = save_model(tmp_path / "n.safetensors", model, backbone="resnet", classes=["a", "b"], channels=3, size=128)
+    for again in (load_model(str(path)), load_model("resnet", weights=path)):
+        assert again.name == "resnet18"
+        assert again.fingerprint() == model.fingerprint()
+
+
+def test_the_same_classes_in_another_order_are_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, "net")
+    data: Any = Signs("signs", 3)
+    assert load_model(str(path), data=data).classes == data.classes
+    data.classes = ("sign 0", "sign 2", "sign 1")
+    assert message(str(path), data=data) == (
+        "cnn and signs order the same classes differently: class 1 is 'sign 1' to the model and 'sign 2' in the data; "
+        "bring the data's classes into the model's order."
+    )
+
+
 def test_a_failed_save_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path, "net")
     before = path.read_bytes()
