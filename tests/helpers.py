@@ -113,17 +113,18 @@ def trained() -> tuple[nn.Module, Tensor, Tensor]:
 
     def draw(count: int) -> tuple[Tensor, Tensor]:
         labels = torch.randint(4, (count,), generator=generator)
-        noise = 0.2 * torch.randn(count, *SHAPE, generator=generator, dtype=torch.float64)
-        return (0.35 + 0.3 * patterns[labels] + noise).clamp(0, 1), labels
+        noise = 0.1 * torch.randn(count, *SHAPE, generator=generator, dtype=torch.float64)
+        return (0.3 + 0.4 * patterns[labels] + noise).clamp(0, 1), labels
 
-    model = conv_net(4, norm=True)
+    model = conv_net(4, norm=True).train()
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
-    for _ in range(60):
+    for _ in range(80):
         x, y = draw(64)
         optimizer.zero_grad()
         F.cross_entropy(model(x), y).backward()
         optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
+    model.zero_grad(set_to_none=True)
+    model.eval()
     x, y = draw(32)
     assert (model(x).argmax(1) == y).double().mean() > 0.95
-    return model.eval(), x, y
+    return model, x, y

