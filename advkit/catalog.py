@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from advkit.core.attack import Attack, Ensemble
+    from advkit.core.defense import Objective
     from advkit.core.directions import Direction
     from advkit.core.losses import Loss
     from advkit.data.base import Data
@@ -17,6 +18,6 @@ if TYPE_CHECKING:
 ATTACKS: Registry[Attack | Ensemble] = Registry("attack", "advkit.attacks", makes="Attack", group="advkit.attacks")
 BACKBONES: Registry[nn.Module] = Registry("backbone", "advkit.backbones", group="advkit.backbones")
 DATASETS: Registry[Data] = Registry("data set", "advkit.data", makes="Data", group="advkit.datasets")
-DEFENSES: Registry[nn.Module] = Registry("defense", "advkit.defenses", group="advkit.defenses")
+DEFENSES: Registry[Objective] = Registry("defense", "advkit.defenses", group="advkit.defenses")
 DIRECTIONS: Registry[Direction] = Registry("direction", "advkit.core.directions", makes="Direction", chain="Chain")
 LOSSES: Registry[Loss] = Registry("loss", "advkit.core.losses", makes="Loss")

@@ -35,6 +35,7 @@ class Ball(ABC):
 
     def _check(self) -> None:
         """Refuse radii that make no sense in this norm."""
+        return
 
     @property
     def norm(self) -> str:

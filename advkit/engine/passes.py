@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from advkit.core.attack import Ascent, no_gradient
 from advkit.core.goal import Goal
 from advkit.core.losses import Loss
-from advkit.core.types import tree_map
 from advkit.engine.precision import Precision
 from advkit.errors import ModelError, PassError
 
 __all__ = ["Passes", "automatic_batch", "chosen_probe", "device_of"]
+
+Model = Callable[[Tensor], Tensor]
 
 _VALUES_IN_FLIGHT = {"cpu": 400_000, "cuda": 6_400_000}  # input values per pass: 128 and 2048 pictures of 3x32x32
 
@@ -45,13 +46,24 @@ class Passes:
         self._dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), None)
         self._seen = False
 
-    def gradient(self, query: Tensor, goal: Goal, loss: Loss, view: Callable[[Tensor], Tensor]) -> Ascent:
-        """Loss, logits and the gradient of the loss with respect to the query, (B, ...)."""
+    def gradient(
+        self,
+        query: Tensor,
+        goal: Goal,
+        loss: Loss,
+        view: Callable[[Tensor, Tensor], Tensor],
+        early: Tensor | None = None,
+    ) -> Ascent:
+        """Loss, logits and the gradient of the loss with respect to the query, (B, ...).
 
-        def ask(points: Tensor, their: Goal) -> Ascent:
-            points = points.detach().requires_grad_()
-            logits = self._answer(view(points), self.precision.working)
-            value = loss(logits, their)
+        ``view(points, index)`` is what the model is shown for the rows ``index``; rows that are ``early`` (B,) are asked
+        of the precision's early form.
+        """
+
+        def ask(index: Tensor, form: Model) -> Ascent:
+            points = query[index].detach().requires_grad_()
+            logits = self._answer(view(points, index), form)
+            value = loss(logits, goal.take(index))
             if not value.requires_grad:
                 raise ModelError(
                     f"{type(self.model).__name__} answers without a gradient (a detached or non-differentiable step); "
@@ -61,32 +73,41 @@ class Passes:
             (grad,) = torch.autograd.grad(value.sum(), points)
             return Ascent(value.detach(), logits.detach(), grad)
 
-        return self._in_parts(ask, query, goal)
+        return self._ask(ask, self._groups(query, early))
 
     @torch.no_grad()
     def scores(self, query: Tensor, goal: Goal, loss: Loss) -> Ascent:
         """Loss and logits at the query, (B, ...)."""
 
-        def ask(points: Tensor, their: Goal) -> Ascent:
-            logits = self._answer(points, self.precision.working)
-            return Ascent(loss(logits, their), logits, no_gradient(points))
+        def ask(index: Tensor, form: Model) -> Ascent:
+            logits = self._answer(query[index], form)
+            return Ascent(loss(logits, goal.take(index)), logits, no_gradient(query))
 
-        return self._in_parts(ask, query, goal)
+        return self._ask(ask, self._groups(query))
 
     @torch.no_grad()
     def judge(self, x: Tensor) -> Tensor:
         """Logits of the caller's own model in its own precision: what counts."""
 
-        def ask(points: Tensor, _: None) -> Tensor:
-            return self._answer(points, self.model)
+        def ask(index: Tensor, _: Model) -> Ascent:
+            logits = self._answer(x[index], self.model)
+            return Ascent(no_gradient(x), logits, no_gradient(x))
 
-        logits: Tensor = self._in_parts(ask, x, None)
+        logits = self._ask(ask, self._groups(x)).logits
         if not bool(logits.isfinite().all()):
             raise PassError(
                 f"{type(self.model).__name__} answered with NaN or infinite scores; "
                 "such an example is neither right nor wrong, so no accuracy can be stated."
             )
         return logits
+
+    def _groups(self, x: Tensor, early: Tensor | None = None) -> list[tuple[Tensor, Model]]:
+        """Which rows are asked of which form of the model."""
+        everyone = torch.arange(len(x), device=x.device)
+        if early is None or self.precision.early is None:
+            return [(everyone, self.precision.working)]
+        groups = [(everyone[early], self.precision.early), (everyone[~early], self.precision.working)]
+        return [group for group in groups if len(group[0])]
 
     def _answer(self, x: Tensor, model: Callable[[Tensor], Tensor]) -> Tensor:
         logits = model(x if self._dtype is None else x.to(self._dtype))
@@ -100,25 +121,26 @@ class Passes:
                 )
         return logits.to(x.dtype) if logits.dtype != x.dtype else logits
 
-    def _in_parts(self, ask: Callable[..., Ascent | Tensor], x: Tensor, goal: Goal | None) -> Ascent:
+    def _ask(self, ask: Callable[[Tensor, Model], Ascent], groups: list[tuple[Tensor, Model]]) -> Ascent:
         """Ask in parts of at most ``batch_size`` rows; where memory runs out, halve that and ask again."""
-        answers, begin = [], 0
-        while begin < len(x):
-            part = torch.arange(begin, min(begin + self.batch_size, len(x)), device=x.device)
-            whole = len(part) == len(x)
-            try:
-                answers.append(
-                    ask(x if whole else x[part], goal if whole or goal is None else goal.take(part))
-                )
-            except RuntimeError as error:
-                if not _memory_is_full(error) or len(part) == 1:
-                    raise
-                self.batch_size = max(1, len(part) // 2)
-                continue
-            begin += len(part)
-        if len(answers) == 1:
-            return answers[0]  # type: ignore[return-value]
-        return tree_map(lambda *parts: torch.cat(parts), *answers)  # type: ignore[no-any-return]
+        answers = []
+        for rows, form in groups:
+            begin = 0
+            while begin < len(rows):
+                part = rows[begin : begin + self.batch_size]
+                try:
+                    answers.append(ask(part, form))
+                except RuntimeError as error:
+                    if not _memory_is_full(error) or len(part) == 1:
+                        raise
+                    self.batch_size = max(1, len(part) // 2)
+                    continue
+                begin += len(part)
+        answer = answers[0] if len(answers) == 1 else Ascent(*map(torch.cat, zip(*answers, strict=True)))
+        if len(groups) == 1:
+            return answer
+        back = torch.cat([rows for rows, _ in groups]).argsort()
+        return Ascent(answer.loss[back], answer.logits[back], answer.grad[back])
 
 
 def _memory_is_full(error: RuntimeError) -> bool:

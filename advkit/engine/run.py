@@ -87,9 +87,7 @@ class _Waiting(NamedTuple):
 class Run:
     """One attack on the examples of one source; ``forwards`` and ``backwards`` (N,) count each example's passes."""
 
-    def __init__(
-        self, attack: Attack, passes: Passes, source: Source, *, seed: int = 0, keep: Keep = "first"
-    ) -> None:
+    def __init__(self, attack: Attack, passes: Passes, source: Source, *, seed: int = 0, keep: Keep = "first") -> None:
         self.attack, self.passes, self.source = attack, passes, source
         self.seed, self.keep = seed, keep
         self.goal = source.goal.to(passes.device)
@@ -227,7 +225,10 @@ class Run:
             return self._look_at_probes(query, goal, lanes.index)
         if attack.tells == "gradient":
             view_rng = rng.fold("view")
-            at = self.passes.gradient(query, goal, attack.loss, lambda points: attack.view(points, view_rng))
+            early = self.passes.precision.is_early(lanes.taken, attack.steps)
+            at = self.passes.gradient(
+                query, goal, attack.loss, lambda points, index: attack.view(points, view_rng.take(index)), early
+            )
             self.backwards[lanes.index] += 1
         else:
             at = self.passes.scores(query, goal, attack.loss)
@@ -362,7 +363,9 @@ def attack_tensors(
         first = None if start is None else start.detach().clone()
         source = Source(
             fetch=lambda indices: clean[indices[0] : indices[-1] + 1],
-            goal=goal.take(torch.arange(len(x), device=goal.classes.device)),  # a copy: the caller may be in inference mode
+            goal=goal.take(
+                torch.arange(len(x), device=goal.classes.device)
+            ),  # a copy: the caller may be in inference mode
             first=None if first is None else lambda indices: first[indices],
         )
         result = torch.empty_like(clean)

@@ -1,0 +1,5 @@
+"""``python -m advkit``: the command line."""
+
+from advkit.cli import main
+
+main()

@@ -1,0 +1,78 @@
+"""The command line: one file per command, each parse, build, run, render. Help answers without importing torch."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+__all__ = ["main"]
+
+_COMMANDS = {
+    "attack": "Attack a model and print its robustness table.",
+    "list": "List attacks, backbones, data sets, defenses, losses and directions.",
+    "train": "Train a backbone and write its weights.",
+}
+
+
+class _Lazy(click.Group):
+    """Commands are imported when they are called: advkit.cli.NAME holds ``command``."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in _COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"advkit.cli.{name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(_COMMANDS.items()))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
+            from advkit.errors import UnknownName
+
+            raise UnknownName("command", args[0], _COMMANDS)
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="advkit")
+def cli() -> None:
+    """Adversarial robustness research toolkit.
+
+    \b
+    advkit attack --model resnet --eps 8/255      a robustness table, with no download
+    advkit attack --help                          every option
+    advkit list attacks                           what there is
+    """
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run a command line. Bad input: one sentence on standard error and exit code 2; Ctrl-C: 130; a bug: its traceback."""
+    from advkit.errors import AdvkitError, InputError
+
+    try:
+        code: Any = cli.main(args=None if args is None else list(args), prog_name="advkit", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Interrupted.", err=True)
+        sys.exit(130)
+    except InputError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(2)
+    except AdvkitError:
+        raise
+    except BrokenPipeError:
+        sys.exit(141)
+    sys.exit(code if isinstance(code, int) else 0)

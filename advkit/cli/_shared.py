@@ -1,0 +1,172 @@
+"""Options and pieces that commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+
+from advkit.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from advkit.backbones import Classifier
+    from advkit.data import Data
+
+F = TypeVar("F", bound=Callable[..., object])
+
+__all__ = ["bar", "build_data", "build_model", "console", "model_and_data", "pairs", "writable_folder"]
+
+
+def model_and_data(command: F) -> F:
+    """The options that say which model and which pictures."""
+    options = [
+        click.option("--model", default="resnet", show_default=True, metavar="NAME", help=_MODEL),
+        click.option("--weights", default="auto", show_default=True, metavar="FILE|NAME", help=_WEIGHTS),
+        click.option("--normalize", metavar="NAME|MEAN:STD", help=_NORMALIZE),
+        click.option("--data", default="signs", show_default=True, metavar="NAME|PATH", help=_DATA),
+        click.option("--data-set", "data_settings", multiple=True, metavar="KEY=VALUE", help="A setting of the data."),
+        click.option(
+            "--model-set", "model_settings", multiple=True, metavar="KEY=VALUE", help="A setting of the model."
+        ),
+        click.option(
+            "--size", type=int, help="Side in pixels to which pictures are brought (folders, pictures, signs)."
+        ),
+        click.option("--skip-bad", is_flag=True, help="Leave out picture files that cannot be read."),
+        click.option("--device", default=None, help="cpu, cuda, cuda:1 ... [default: cuda where there is one]"),
+        click.option("--seed", default=0, show_default=True, help="Seed of everything random."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+_MODEL = (
+    "A backbone (advkit list backbones), torchvision:NAME, timm:NAME, hf:USER/REPO:FILE, FILE.py:FACTORY[:ARG...], "
+    "package.module:FACTORY, or a model file (.safetensors, TorchScript, .onnx)."
+)
+_WEIGHTS = "A file (.safetensors, .pt), auto, random, or the name of embedded weights (standard, adversarial)."
+_NORMALIZE = "Normalisation inside the model: imagenet, cifar10, none, or numbers as 0.49,0.48,0.45:0.25,0.24,0.26."
+_DATA = "A data set (advkit list datasets), a folder with one folder per class, an .npz file, or a picture."
+
+
+def pairs(texts: tuple[str, ...], option: str) -> dict[str, str]:
+    """KEY=VALUE texts as a dictionary."""
+    split = [text.partition("=") for text in texts]
+    for key, equals, _ in split:
+        if not equals or not key:
+            raise InputError(f"{option} is {key!r}; write it as KEY=VALUE.")
+    return {key: value for key, _, value in split}
+
+
+def build_data(
+    data: str, data_settings: tuple[str, ...], size: int | None, skip_bad: bool, samples: int | None = None
+) -> Data:
+    """The data that the options name."""
+    from advkit.data import load_data
+
+    settings: dict[str, object] = dict(pairs(data_settings, "--data-set"))
+    if size is not None:
+        settings["size"] = size
+    if skip_bad:
+        settings["skip_bad"] = True
+    return load_data(data, samples=samples, **settings)
+
+
+def build_model(
+    model: str,
+    weights: str,
+    normalize: str | None,
+    model_settings: tuple[str, ...],
+    device: str | None,
+    seed: int,
+    data: Data,
+) -> Classifier:
+    """The classifier that the options name."""
+    from advkit.backbones import load_model
+
+    mean = std = None
+    if normalize is not None and ":" in normalize:
+        mean, std = (_numbers(part) for part in normalize.split(":", 1))
+        normalize = None
+    settings: dict[str, object] = dict(pairs(model_settings, "--model-set"))
+    return load_model(
+        model,
+        weights=weights,
+        normalize=normalize,
+        mean=mean,
+        std=std,
+        data=data,
+        seed=seed,
+        device=checked_device(device),
+        **settings,
+    )
+
+
+def checked_device(name: str | None) -> str:
+    """The device asked for, or the best there is."""
+    import torch
+
+    if name is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"the device {name!r} cannot be used here ({reason}); give cpu, or leave it out.") from None
+    return name
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        return [float(number) for number in text.split(",")]
+    except ValueError:
+        raise InputError(f"--normalize holds {text!r}; write numbers with commas, one per channel.") from None
+
+
+def writable_folder(path: Path | None) -> None:
+    """Refuse an output folder that cannot be written to, before anything is computed."""
+    if path is None:
+        return
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / ".advkit-writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise InputError(f"the folder {path} cannot be written to ({error.strerror}); give another one.") from None
+
+
+def console(quiet: bool = False) -> Console:
+    """Where progress and headers go: standard error."""
+    from rich.console import Console
+
+    return Console(stderr=True, quiet=quiet, highlight=False)
+
+
+@contextmanager
+def bar(on: Console, title: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar with the time left; on anything but a terminal, nothing."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=on, transient=True, disable=not on.is_terminal) as progress:
+        task = progress.add_task(title, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)

@@ -1,0 +1,91 @@
+"""advkit train."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from advkit.cli._shared import bar, build_data, build_model, console, model_and_data, pairs, writable_folder
+
+
+@click.command(name="train")
+@model_and_data
+@click.option("--defense", default="standard", show_default=True, help="The objective (advkit list defenses).")
+@click.option("--eps", help="Radius of an adversarial objective, such as 8/255 (Linf).")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A setting of the defense.")
+@click.option("--samples", type=int, help="Train on the first so many examples. [default: all]")
+@click.option(
+    "--held-out", metavar="NAME|PATH", help="Data to measure accuracy on. [default: the test split of --data]"
+)
+@click.option("--epochs", default=15, show_default=True, help="Rounds through the data.")
+@click.option("--batch-size", default=128, show_default=True, help="Examples per step.")
+@click.option("--learning-rate", default=0.1, show_default=True, help="Peak of the one-cycle schedule.")
+@click.option("--shift", default=2, show_default=True, help="Pixels by which pictures are moved at random.")
+@click.option("--variant", help="Name under which the weights are found. [default: the defense]")
+@click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="File to write.")
+@click.option("--quiet", is_flag=True, help="No progress.")
+def command(
+    model: str,
+    weights: str,
+    normalize: str | None,
+    data: str,
+    data_settings: tuple[str, ...],
+    model_settings: tuple[str, ...],
+    size: int | None,
+    skip_bad: bool,
+    device: str | None,
+    seed: int,
+    defense: str,
+    eps: str | None,
+    settings: tuple[str, ...],
+    samples: int | None,
+    held_out: str | None,
+    epochs: int,
+    batch_size: int,
+    learning_rate: float,
+    shift: int,
+    variant: str | None,
+    out: Path,
+    quiet: bool,
+) -> None:
+    """Train a backbone and write its weights as a .safetensors file that advkit attack reads.
+
+    \b
+    advkit train --model resnet --data signs --out resnet.safetensors
+    advkit train --model resnet --data train.npz --held-out test.npz --defense pgd-at --eps 8/255 --out robust.safetensors
+    """
+    from advkit.backbones import save_model
+    from advkit.catalog import DATASETS, DEFENSES
+    from advkit.core import Linf
+    from advkit.engine.evaluate import accuracy
+    from advkit.engine.train import Recipe, train
+
+    writable_folder(out.parent)
+    splits = data in DATASETS and "split" in DATASETS[data].settings
+    chosen = (*data_settings, "split=train") if splits else data_settings
+    pictures = build_data(data, chosen, size, skip_bad, samples)
+    test = build_data(held_out, (), size, skip_bad) if held_out else build_data(data, data_settings, size, skip_bad)
+    fresh = "random" if weights == "auto" else weights
+    net = build_model(model, fresh, normalize, model_settings, device, seed, pictures)
+    values: dict[str, object] = dict(pairs(settings, "--set"))
+    if eps is not None:
+        values["threat"] = Linf(eps)
+    objective = DEFENSES.create(defense, **values)
+    recipe = Recipe(epochs, batch_size, learning_rate, shift=shift, seed=seed)
+
+    screen = console(quiet)
+    screen.print(f"{net.name} on {pictures.name} ({len(pictures)} examples), {defense}, {epochs} epochs, seed {seed}")
+    with bar(screen, "training") as progress:
+        train(net, pictures, objective, recipe, lambda done, loss: progress(done, epochs))
+
+    reached = accuracy(net, test)
+    facts = {
+        "data": pictures.name,
+        "variant": variant or defense,
+        "recipe": f"{objective!r} {recipe!r} on {len(pictures)} examples of {pictures.name}",
+        "accuracy": f"{reached.value:.4f} [{reached.low:.4f}, {reached.high:.4f}] on {len(test)} examples",
+    }
+    channels, height, _ = pictures.shape
+    save_model(out, net, backbone=net.name, classes=pictures.classes, channels=channels, size=height, extra=facts)
+    screen.print(f"accuracy without attack {reached.percent} % on {len(test)} held-out examples; written to {out}")

@@ -1,0 +1,47 @@
+"""What is looked at before a model is attacked: it must fit the data, or the numbers would mean nothing."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from advkit.data.base import Data
+from advkit.errors import DataError, ModelError
+
+__all__ = ["check_classes", "check_labels", "check_model"]
+
+
+def check_model(model: nn.Module, data: Data) -> None:
+    """Refuse weights that are not finite, and a first convolution that takes another number of channels."""
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise ModelError(f"the weights hold NaN or infinite values (in {name}); load or train them again.")
+    first = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
+    channels = data.shape[0]
+    if first is not None and first.in_channels != channels:
+        raise ModelError(
+            f"the model takes pictures with {first.in_channels} channels and {data.name} has {channels}; "
+            "use weights made for such pictures, or convert the data."
+        )
+
+
+def check_classes(model: nn.Module, data: Data, scores: int) -> None:
+    """Refuse a model that tells another number of classes apart than the data names."""
+    named = any(name != str(number) for number, name in enumerate(data.classes))
+    if named and scores != len(data.classes):
+        raise ModelError(
+            f"the weights have {scores} classes and {data.name} has {len(data.classes)}; "
+            "use weights that were trained on this data."
+        )
+    check_labels(data, scores)
+
+
+def check_labels(data: Data, scores: int) -> None:
+    """Refuse labels that the model has no score for."""
+    wrong = torch.nonzero((data.labels >= scores) | (data.labels < 0))
+    if len(wrong):
+        example = int(wrong[0])
+        raise DataError(
+            f"the label of example {example} of {data.name} is {int(data.labels[example])}, "
+            f"out of range for a model with {scores} classes (0 to {scores - 1})."
+        )

@@ -1,0 +1,246 @@
+"""Evaluate a model: accuracy without attack first, then each attack on what it can still change."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+
+import torch
+from torch import Tensor, nn
+
+from advkit.backbones import Classifier, load_model
+from advkit.catalog import ATTACKS
+from advkit.core.attack import Attack, Ensemble
+from advkit.core.goal import Goal, Targeted, Untargeted
+from advkit.core.modes import borrowed
+from advkit.core.rng import Rng, identify
+from advkit.data import Data, load_data
+from advkit.engine.checks import check_classes, check_model
+from advkit.engine.passes import Passes, automatic_batch, device_of
+from advkit.engine.precision import Precision, PrecisionName, choose_precision
+from advkit.engine.run import Finished, Progress, Run, Source
+from advkit.engine.targets import choose_targets
+from advkit.errors import InputError
+from advkit.results.outcome import Evaluation, Outcome
+from advkit.results.statistics import Share, share
+
+__all__ = ["Attacks", "Observer", "accuracy", "evaluate"]
+
+Attacks = str | Attack | Ensemble | Sequence[str | Attack | Ensemble] | Mapping[str, Attack | Ensemble]
+
+
+def _nobody(name: str) -> AbstractContextManager[Progress | None]:
+    return nullcontext(None)
+
+
+@dataclass(frozen=True)
+class Observer:
+    """What an evaluation tells while it runs; the defaults listen to nothing."""
+
+    stage: Callable[[str], AbstractContextManager[Progress | None]] = _nobody
+    """Opens the progress of one attack, or of the pass without attack."""
+    finished: Callable[[str, Finished], None] = lambda name, finished: None
+    """Gets each attack's examples as they are finished; ``index`` is the example's place in the data."""
+    row: Callable[[Evaluation], None] = lambda result: None
+    """Gets the evaluation so far after each attack."""
+
+
+@dataclass(frozen=True)
+class _Plan:
+    name: str
+    attack: Attack
+    follows: str = ""
+
+
+def evaluate(
+    model: str | nn.Module,
+    data: str | Data | tuple[Tensor, Tensor],
+    attacks: Attacks = "worst-case",
+    *,
+    samples: int | None = None,
+    batch_size: int | None = None,
+    seed: int = 0,
+    target: str | None = None,
+    survivors: bool = False,
+    precision: PrecisionName = "auto",
+    observer: Observer | None = None,
+) -> Evaluation:
+    """Accuracy without attack and under each attack, with the facts of every example (N,).
+
+    ``model`` is any module on pictures in [0, 1] that answers (B, K) logits, or a name for ``load_model``; ``data`` a data
+    set, a pair of tensors (N, C, H, W) and (N,), or a name for ``load_data``; ``attacks`` values, registry names, or a
+    mapping that names them. Every attack meets all examples that the model gets right; the stages of an ensemble, and with
+    ``survivors`` all attacks, meet what the former left standing. ``target`` makes the goal targeted: ``next``, ``random``,
+    ``least-likely`` or a class. A negative label is unknown: the model's own answer takes its place.
+
+    Verdicts are the caller's own model's, whatever ``precision`` steers the search. The model comes back as it was. After
+    Ctrl-C (KeyboardInterrupt) what was finished has reached the observer. Raises InputError for input that cannot be used.
+    """
+    observer = observer or Observer()
+    source = load_data(data).head(samples)
+    net = load_model(model, data=source) if isinstance(model, str) else model
+    plans = _plans(attacks, survivors)
+    check_model(net, source)
+    size = _batch_size(batch_size, net, source)
+    with borrowed(net):
+        own = Passes(net, Precision.own(net), size)
+        with observer.stage("clean") as progress:
+            labels, clean, goal = _without_attack(own, source, target, seed, progress)
+        trial = source.pictures(range(min(len(source), 8))).to(own.device)
+        steered = Passes(net, choose_precision(precision, net, trial), size)
+        result = Evaluation(
+            model=net.name if isinstance(net, Classifier) else type(net).__name__,
+            weights=net.weights if isinstance(net, Classifier) else "caller's",
+            data=source.name,
+            norm=plans[0].attack.threat.norm,
+            seed=seed,
+            device=str(own.device),
+            precision=steered.precision.name,
+            classes=source.classes,
+            labels=labels,
+            clean=clean,
+            outcomes=(),
+            goal=target or "untargeted",
+            facts=_facts(),
+        )
+        observer.row(result)
+        for plan in plans:
+            outcome = _attack(plan, result, steered, source, goal, observer)
+            result = replace(result, outcomes=(*result.outcomes, outcome))
+            observer.row(result)
+    return result
+
+
+def accuracy(model: nn.Module, data: Data) -> Share:
+    """Accuracy without attack, with its interval."""
+    with borrowed(model):
+        passes = Passes(model, Precision.own(model), _batch_size(None, model, data))
+        labels, predictions, _ = _without_attack(passes, data, None, 0, None)
+    return share(int((labels == predictions).sum()), len(data))
+
+
+def _without_attack(
+    passes: Passes, data: Data, target: str | None, seed: int, progress: Progress | None
+) -> tuple[Tensor, Tensor, Goal]:
+    """Labels, predictions (N,) and the goal."""
+    labels, predictions, targets = data.labels.clone(), [], []
+    for part in torch.arange(len(data)).split(passes.batch_size):
+        x = data.pictures(part.tolist()).to(passes.device)
+        logits = passes.judge(x)
+        if not predictions:
+            check_classes(passes.model, data, logits.shape[1])
+        own = logits.argmax(1).cpu()
+        labels[part] = torch.where(labels[part] < 0, own, labels[part])
+        predictions.append(own)
+        if target is not None:
+            rng = Rng.of(seed, identify(x.cpu()))
+            targets.append(choose_targets(target, labels[part], logits.cpu(), rng, data.classes))
+        if progress is not None:
+            progress(int(part[-1]) + 1, len(data))
+    if target is None:
+        return labels, torch.cat(predictions), Untargeted(labels)
+    goal = torch.cat(targets)
+    same = (goal == labels).nonzero()
+    if len(same):
+        raise InputError(
+            f"the target equals the label in {len(same)} of {len(labels)} examples (the first is example {int(same[0])}); "
+            f"an attack has nothing to do there. Choose another target, or leave those examples out (--exclude {target})."
+        )
+    return labels, torch.cat(predictions), Targeted(goal)
+
+
+def _attack(plan: _Plan, result: Evaluation, passes: Passes, data: Data, goal: Goal, observer: Observer) -> Outcome:
+    """One attack on the examples that the model gets right, or on those that stand after the attack it follows."""
+    attacked = result.correct
+    if plan.follows:
+        attacked = result.outcome(plan.follows, plan.attack.threat).stands(result.labels)
+    chosen = attacked.nonzero().squeeze(1)
+    count = len(result)
+    success, prediction = torch.zeros(count, dtype=torch.bool), result.clean.clone()
+    distance, steps = torch.zeros(count, dtype=torch.float64), torch.zeros(count, dtype=torch.long)
+    forwards, backwards = torch.zeros_like(steps), torch.zeros_like(steps)
+    began = time.perf_counter()
+
+    def collect(finished: Finished) -> None:
+        where = chosen[finished.index.cpu()]
+        success[where], prediction[where] = finished.success.cpu(), finished.prediction.cpu()
+        distance[where], steps[where] = finished.distance.cpu(), finished.steps.cpu()
+        observer.finished(plan.name, finished._replace(index=where))
+
+    if len(chosen):
+        source = Source(lambda indices: data.pictures(chosen[list(indices)].tolist()), goal.take(chosen))
+        run = Run(plan.attack, passes, source, seed=result.seed)
+        with observer.stage(plan.name) as progress:
+            run.go(collect, progress)
+        forwards[chosen], backwards[chosen] = run.forwards.cpu(), run.backwards.cpu()
+    return Outcome(
+        name=plan.name,
+        attack=repr(plan.attack),
+        threat=plan.attack.threat,
+        attacked=attacked,
+        success=success,
+        prediction=prediction,
+        distance=distance,
+        steps=steps,
+        forwards=forwards,
+        backwards=backwards,
+        seconds=time.perf_counter() - began,
+        follows=plan.follows,
+    )
+
+
+def _plans(attacks: Attacks, survivors: bool) -> list[_Plan]:
+    """Attacks in the order in which they run; names are made different where two attacks share one in the same ball."""
+    if isinstance(attacks, str | Attack | Ensemble):
+        attacks = [attacks]
+    named = attacks.items() if isinstance(attacks, Mapping) else ((None, attack) for attack in attacks)
+    plans: list[_Plan] = []
+    taken: set[tuple[str, str]] = set()
+    for name, attack in named:
+        value = ATTACKS.create(attack) if isinstance(attack, str) else attack
+        stages = value.stages if isinstance(value, Ensemble) else ((name or ATTACKS.name_of(value), value),)
+        former = ""
+        for stage, part in stages:
+            label = _unlike(stage, part.threat.label, taken)
+            if survivors and not former:
+                former = next((p.name for p in reversed(plans) if p.attack.threat == part.threat), "")
+            plans.append(_Plan(label, part, former))
+            former = label
+    if not plans:
+        raise InputError("no attack was given; name at least one, or leave it out for the default, worst-case.")
+    if len({plan.attack.threat.norm for plan in plans}) > 1:
+        raise InputError(
+            "the attacks work in different norms; a table compares attacks in one. Evaluate each norm apart."
+        )
+    return plans
+
+
+def _unlike(name: str, ball: str, taken: set[tuple[str, str]]) -> str:
+    label, number = name, 1
+    while (label, ball) in taken:
+        number += 1
+        label = f"{name} ({number})"
+    taken.add((label, ball))
+    return label
+
+
+def _batch_size(given: int | None, model: nn.Module, data: Data) -> int:
+    if given is None:
+        return automatic_batch(data.pictures([0])[0].numel(), device_of(model))
+    if given < 1:
+        raise InputError(f"the batch size is {given}; give 1 or more, or leave it out to have it chosen.")
+    return given
+
+
+def _facts() -> dict[str, str]:
+    return {
+        "advkit": version("advkit"),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "threads": str(torch.get_num_threads()),
+    }
