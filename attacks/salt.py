@@ -36,6 +36,14 @@ class _Salt(Attack):
         if self.steps < 1 or self.probes < 1:
             raise InputError(f"{type(self).__name__}: steps and probes must be 1 or more.")
 
+    def first(self, x: Tensor, goal: Goal, rng: Rng) -> Tensor:
+        """The clean picture, which must be one."""
+        if x.ndim != 4:
+            raise InputError(
+                f"{type(self).__name__} sets pixels of pictures (N, C, H, W) to white; these are {tuple(x.shape)}."
+            )
+        return x
+
 
 @ATTACKS.register("salt", paper="arXiv:1612.06299")
 @dataclass(frozen=True)
@@ -46,6 +54,7 @@ class Salt(_Salt):
 
     def first(self, x: Tensor, goal: Goal, rng: Rng) -> Tensor:
         """The first draw."""
+        x = super().first(x, goal, rng)
         order = rng.uniform(x[0, 0].numel())
         chosen = order.topk(int(self.threat.reach(x)), dim=1).indices
         return whiten(x, torch.zeros_like(order, dtype=torch.bool).scatter(1, chosen, True))

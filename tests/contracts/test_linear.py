@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from advkit.attacks import BIM, FGSM, PGD, GreedySalt, Noise, RandomStartFGSM, Salt
 from helpers import linear, pictures
 from scipy import optimize
 from test_attacks import cases
 from torch import Tensor, nn
 
+from advkit.attacks import BIM, FGSM, PGD, GreedySalt, Noise, RandomStartFGSM, Salt
 from advkit.core import L0, L1, L2, Ball, Linf, Margin, TargetedMargin
 
 DUAL = {"linf": 1, "l2": 2, "l1": torch.inf}
