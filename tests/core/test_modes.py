@@ -97,22 +97,16 @@ def test_gradients_flow_where_the_caller_switched_them_off(model, context):
 
 
 def test_a_module_that_overrides_train_is_not_asked_to_restore_itself():
-    class Stubborn(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.inner = nn.BatchNorm2d(3)
+    class Frozen(nn.BatchNorm2d):
+        def train(self, mode: bool = True) -> Frozen:
+            return super().train(False)
 
-        def train(self, mode: bool = True) -> Stubborn:
-            super().train(mode)
-            self.inner.eval()
-            return self
-
-    model = Stubborn()
-    model.inner.training = True
-    model.training = True
+    model = nn.Sequential(Frozen(3)).train()
+    assert not model[0].training
+    model[0].training = True  # thawed for a while, by hand
     with borrowed(model):
-        assert not model.inner.training
-    assert model.inner.training
+        assert not model[0].training
+    assert model[0].training
     assert model.training
 
 
