@@ -39,8 +39,8 @@ class Entry(Generic[T]):
 
     @property
     def summary(self) -> str:
-        """First line of the factory's docstring."""
-        return (inspect.getdoc(self.factory) or "").partition("\n")[0]
+        """First line of the factory's docstring, without its markup."""
+        return (inspect.getdoc(self.factory) or "").partition("\n")[0].replace("``", "")
 
     @property
     def settings(self) -> dict[str, inspect.Parameter]:
@@ -147,7 +147,7 @@ def _hints(factory: Callable[..., Any]) -> dict[str, Any]:
     """The declared types of the settings. A dataclass's are those of its fields, which may stand in a base's module."""
     if dataclasses.is_dataclass(factory):
         return typing.get_type_hints(factory)
-    target = factory.__init__ if inspect.isclass(factory) else factory  # type: ignore[misc]
+    target = factory.__init__ if inspect.isclass(factory) else factory
     return typing.get_type_hints(target)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from helpers import linear, pictures
+from helpers import conv_net, linear, pictures
 
 from advkit.attacks import BIM, FGSM, PGD, GreedySalt, Noise, RandomStartFGSM, Salt, worst_case
 from advkit.catalog import ATTACKS
@@ -83,3 +83,16 @@ def test_the_transfer_attacks_are_pgd_with_a_direction():
     y = model(x).argmax(1)
     same = PGD(Linf(0.05), steps=5, step_size=0.1, direction=Momentum(), random_start=False)
     assert torch.equal(ATTACKS.create("mi-fgsm", threat=Linf(0.05), steps=5)(model, x, y), same(model, x, y))
+
+
+def test_nesterov_looks_ahead_and_steps_from_where_it_stands():
+    model, x = conv_net(5), pictures(4)
+    y = model(x).argmax(1)
+    x_adv, momentum, length = x, torch.zeros_like(x), 0.1 * 0.05
+    for _ in range(5):
+        ahead = (x_adv + length * momentum).detach().requires_grad_()
+        (grad,) = torch.autograd.grad(torch.nn.functional.cross_entropy(model(ahead), y, reduction="sum"), ahead)
+        momentum = momentum + grad / grad.abs().mean((1, 2, 3), keepdim=True)
+        x_adv = Linf(0.05).project(x_adv + length * momentum.sign(), x)
+    found = ATTACKS.create("ni-fgsm", threat=Linf(0.05), steps=5)(model, x, y, keep="last")
+    torch.testing.assert_close(found, x_adv, rtol=0, atol=1e-12)
