@@ -188,10 +188,11 @@ def test_counted_passes_are_the_passes_of_every_kind_of_attack():
 
 
 def test_every_restart_runs_unless_one_succeeds():
-    x, goal = steps_to_fall(3, 100)
+    x, goal = steps_to_fall(3, 100, 8)  # the last is seen to fall by the verdict alone
     result = go(Climb(restarts=4), Threshold(), x, goal)
-    assert result.steps.tolist() == [4, 32]
-    assert result.run.forwards.tolist() == [5, 36]
+    assert result.steps.tolist() == [4, 32, 8]
+    assert result.run.forwards.tolist() == [5, 36, 9]
+    assert result.success.tolist() == [True, False, True]
 
 
 def test_restarts_draw_their_own_starts():
