@@ -8,12 +8,12 @@ import eagerpy
 import foolbox
 import pytest
 import torch
-from advkit.attacks import BIM, FGSM, PGD
 from foolbox.attacks import L2ProjectedGradientDescentAttack, LinfFastGradientAttack, LinfProjectedGradientDescentAttack
 from foolbox.criteria import Misclassification, TargetedMisclassification
 from helpers import conv_net, linear, pictures
 from torch import Tensor, nn
 
+from advkit.attacks import BIM, FGSM, PGD
 from advkit.core import L2, Linf, Targeted, Untargeted
 
 TIGHT = {"rtol": 0, "atol": 1e-6}

@@ -7,10 +7,10 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
-from advkit.attacks import BIM, FGSM, MIFGSM, NIFGSM, PGD, TIFGSM
 from helpers import conv_net, linear, pictures
 from torch import Tensor, nn
 
+from advkit.attacks import BIM, FGSM, MIFGSM, NIFGSM, PGD, TIFGSM
 from advkit.core import L2, Linf, Smooth, Targeted
 
 pytestmark = pytest.mark.parity
