@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., object])
 
-__all__ = ["bar", "build_data", "build_model", "console", "model_and_data", "pairs", "writable_folder"]
+__all__ = ["ModelChoice", "bar", "build_data", "console", "model_and_data", "pairs", "writable_folder"]
 
 
 def model_and_data(command: F) -> F:
@@ -77,34 +78,43 @@ def build_data(
     return load_data(data, samples=samples, **settings)
 
 
-def build_model(
-    model: str,
-    weights: str,
-    normalize: str | None,
-    model_settings: tuple[str, ...],
-    device: str | None,
-    seed: int,
-    data: Data,
-) -> Classifier:
-    """The classifier that the options name."""
-    from advkit.backbones import load_model
+@dataclass(frozen=True)
+class ModelChoice:
+    """The options that say which model; the data, or what is known of it, says the rest."""
 
-    mean = std = None
-    if normalize is not None and ":" in normalize:
-        mean, std = (_numbers(part) for part in normalize.split(":", 1))
-        normalize = None
-    settings: dict[str, object] = dict(pairs(model_settings, "--model-set"))
-    return load_model(
-        model,
-        weights=weights,
-        normalize=normalize,
-        mean=mean,
-        std=std,
-        data=data,
-        seed=seed,
-        device=checked_device(device),
-        **settings,
-    )
+    model: str
+    weights: str
+    normalize: str | None
+    settings: tuple[str, ...]
+    device: str | None
+    seed: int
+
+    @property
+    def device_name(self) -> str:
+        """The device asked for, or the best there is."""
+        return checked_device(self.device)
+
+    def build(self, data: Data | None) -> Classifier:
+        """The classifier."""
+        from advkit.backbones import load_model
+
+        mean = std = None
+        normalize = self.normalize
+        if normalize is not None and ":" in normalize:
+            mean, std = (_numbers(part) for part in normalize.split(":", 1))
+            normalize = None
+        settings: dict[str, object] = dict(pairs(self.settings, "--model-set"))
+        return load_model(
+            self.model,
+            weights=self.weights,
+            normalize=normalize,
+            mean=mean,
+            std=std,
+            data=data,
+            seed=self.seed,
+            device=self.device_name,
+            **settings,
+        )
 
 
 def checked_device(name: str | None) -> str:

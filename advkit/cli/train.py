@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from advkit.cli._shared import bar, build_data, build_model, console, model_and_data, pairs, writable_folder
+from advkit.cli._shared import ModelChoice, bar, build_data, console, model_and_data, pairs, writable_folder
 
 
 @click.command(name="train")
@@ -67,7 +67,7 @@ def command(
     pictures = build_data(data, chosen, size, skip_bad, samples)
     test = build_data(held_out, (), size, skip_bad) if held_out else build_data(data, data_settings, size, skip_bad)
     fresh = "random" if weights == "auto" else weights
-    net = build_model(model, fresh, normalize, model_settings, device, seed, pictures)
+    net = ModelChoice(model, fresh, normalize, model_settings, device, seed).build(pictures)
     values: dict[str, object] = dict(pairs(settings, "--set"))
     if eps is not None:
         values["threat"] = Linf(eps)

@@ -36,6 +36,18 @@ class Data(ABC):
         """Hash of the pictures and labels, or of all that determines them."""
 
     @property
+    def named(self) -> bool:
+        """Whether the classes have names; else they are numbers, up to the highest label that occurs."""
+        return any(name != str(number) for number, name in enumerate(self.classes))
+
+    def without(self, classes: Sequence[int]) -> Data:
+        """The examples of the other classes."""
+        kept = [i for i, label in enumerate(self.labels.tolist()) if label not in classes]
+        if not kept:
+            raise DataError(f"{self.name} has no examples of other classes than those left out.")
+        return self if len(kept) == len(self) else Subset(self, kept)
+
+    @property
     def shape(self) -> tuple[int, int, int]:
         """(C, H, W) of one picture."""
         channels, height, width = self.pictures([0]).shape[1:]

@@ -25,10 +25,9 @@ def check_model(model: nn.Module, data: Data) -> None:
         )
 
 
-def check_classes(model: nn.Module, data: Data, scores: int) -> None:
+def check_classes(data: Data, scores: int) -> None:
     """Refuse a model that tells another number of classes apart than the data names."""
-    named = any(name != str(number) for number, name in enumerate(data.classes))
-    if named and scores != len(data.classes):
+    if data.named and scores != len(data.classes):
         raise ModelError(
             f"the weights have {scores} classes and {data.name} has {len(data.classes)}; "
             "use weights that were trained on this data."
@@ -38,7 +37,7 @@ def check_classes(model: nn.Module, data: Data, scores: int) -> None:
 
 def check_labels(data: Data, scores: int) -> None:
     """Refuse labels that the model has no score for."""
-    wrong = torch.nonzero((data.labels >= scores) | (data.labels < 0))
+    wrong = torch.nonzero(data.labels >= scores)
     if len(wrong):
         example = int(wrong[0])
         raise DataError(

@@ -42,9 +42,9 @@ class Observer:
     """What an evaluation tells while it runs; the defaults listen to nothing."""
 
     stage: Callable[[str], AbstractContextManager[Progress | None]] = _nobody
-    """Opens the progress of one attack, or of the pass without attack."""
+    """Opens the progress of one attack (``pgd@8/255``), or of the pass without attack (``clean``)."""
     finished: Callable[[str, Finished], None] = lambda name, finished: None
-    """Gets each attack's examples as they are finished; ``index`` is the example's place in the data."""
+    """Gets each attack's examples (``pgd@8/255``) as they are finished; ``index`` is the example's place in the data."""
     row: Callable[[Evaluation], None] = lambda result: None
     """Gets the evaluation so far after each attack."""
 
@@ -100,11 +100,12 @@ def evaluate(
             seed=seed,
             device=str(own.device),
             precision=steered.precision.name,
-            classes=source.classes,
+            classes=source.classes or (net.classes if isinstance(net, Classifier) else None) or (),
             labels=labels,
             clean=clean,
             outcomes=(),
             goal=target or "untargeted",
+            targets=goal.classes if isinstance(goal, Targeted) else None,
             facts=_facts(),
         )
         observer.row(result)
@@ -132,7 +133,7 @@ def _without_attack(
         x = data.pictures(part.tolist()).to(passes.device)
         logits = passes.judge(x)
         if not predictions:
-            check_classes(passes.model, data, logits.shape[1])
+            check_classes(data, logits.shape[1])
         own = logits.argmax(1).cpu()
         labels[part] = torch.where(labels[part] < 0, own, labels[part])
         predictions.append(own)
@@ -163,18 +164,19 @@ def _attack(plan: _Plan, result: Evaluation, passes: Passes, data: Data, goal: G
     success, prediction = torch.zeros(count, dtype=torch.bool), result.clean.clone()
     distance, steps = torch.zeros(count, dtype=torch.float64), torch.zeros(count, dtype=torch.long)
     forwards, backwards = torch.zeros_like(steps), torch.zeros_like(steps)
+    title = f"{plan.name}@{plan.attack.threat.eps.exact}"
     began = time.perf_counter()
 
     def collect(finished: Finished) -> None:
         where = chosen[finished.index.cpu()]
         success[where], prediction[where] = finished.success.cpu(), finished.prediction.cpu()
         distance[where], steps[where] = finished.distance.cpu(), finished.steps.cpu()
-        observer.finished(plan.name, finished._replace(index=where))
+        observer.finished(title, finished._replace(index=where))
 
     if len(chosen):
         source = Source(lambda indices: data.pictures(chosen[list(indices)].tolist()), goal.take(chosen))
         run = Run(plan.attack, passes, source, seed=result.seed)
-        with observer.stage(plan.name) as progress:
+        with observer.stage(title) as progress:
             run.go(collect, progress)
         forwards[chosen], backwards[chosen] = run.forwards.cpu(), run.backwards.cpu()
     return Outcome(

@@ -16,12 +16,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast, get_args
 
 import torch
 from torch import Tensor, fx, nn
 
-__all__ = ["Precision", "PrecisionName", "choose_precision"]
+from advkit.errors import UnknownName
+
+__all__ = ["Precision", "PrecisionName", "checked_precision", "choose_precision"]
 
 PrecisionName = Literal["auto", "float32", "folded", "mixed"]
 
@@ -46,6 +48,14 @@ class Precision:
     def is_early(self, taken: Tensor, steps: int) -> Tensor | None:
         """(B,) bool where the early form steers after ``taken`` of ``steps``; None where it never does."""
         return None if self.early is None else taken < _EARLY * steps
+
+
+def checked_precision(name: str) -> PrecisionName:
+    """A precision by name. Raises InputError for any other."""
+    names = get_args(PrecisionName)
+    if name not in names:
+        raise UnknownName("precision", name, names)
+    return cast(PrecisionName, name)
 
 
 def choose_precision(name: PrecisionName, model: nn.Module, x: Tensor) -> Precision:

@@ -85,6 +85,7 @@ class Evaluation:
     clean: Tensor  # predictions without attack
     outcomes: tuple[Outcome, ...]
     goal: str = "untargeted"
+    targets: Tensor | None = None  # (N,) where the goal is targeted
     notes: tuple[str, ...] = ()
     facts: dict[str, str] = field(default_factory=dict)  # versions, hashes
 
@@ -105,6 +106,10 @@ class Evaluation:
     def radii(self) -> tuple[str, ...]:
         """Every eps, exactly as written, in order of first use."""
         return tuple(dict.fromkeys(outcome.threat.eps.exact for outcome in self.outcomes))
+
+    def name_of(self, label: int) -> str:
+        """The name of a class, or its number."""
+        return self.classes[label] if 0 <= label < len(self.classes) else str(label)
 
     def outcome(self, name: str, threat: Ball) -> Outcome:
         """The outcome of one attack in one ball."""
@@ -130,12 +135,24 @@ class Evaluation:
         of = {k: self.labels == k for k in found}
         return [
             (
-                self.classes[k] if k < len(self.classes) else str(k),
+                self.name_of(k),
                 int(of[k].sum()),
                 int((of[k] & self.correct).sum()),
                 [int((of[k] & stands).sum()) for stands in standing],
             )
             for k in found
+        ]
+
+    def per_class_json(self) -> list[dict[str, object]]:
+        """``per_class`` as a list of objects, accuracies as fractions."""
+        return [
+            {
+                "class": name,
+                "n": n,
+                "clean": right / n,
+                "worst": [{"eps": eps, "accuracy": k / n} for eps, k in zip(self.radii, left, strict=True)],
+            }
+            for name, n, right, left in self.per_class()
         ]
 
     def to_json(self) -> dict[str, object]:

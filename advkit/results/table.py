@@ -13,16 +13,16 @@ from advkit.results.outcome import Evaluation, Row
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
-__all__ = ["RENDERERS", "Table", "per_class_table", "rich_table", "robustness_table"]
+__all__ = ["FORMATS", "RENDERERS", "Table", "per_class_table", "rich_table", "robustness_table", "show"]
 
 
 @dataclass(frozen=True)
 class Table:
-    """Column heads and rows of text; columns after the first ``labels`` are numbers. ``strong`` rows stand out."""
+    """Column heads and rows of text. ``align`` has a letter per column, l or r; ``strong`` rows stand out."""
 
     heads: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
-    labels: int = 1
+    align: str
     strong: tuple[int, ...] = ()
     caption: str = ""
 
@@ -40,7 +40,7 @@ def robustness_table(result: Evaluation) -> Table:
     return Table(
         ("attack", "eps", "accuracy %", "success %", "median distance", "passes", "seconds"),
         (*rows, *worst),
-        labels=2,
+        align="llrrrrr",
         strong=tuple(range(len(rows), len(rows) + len(worst))),
         caption=caption,
     )
@@ -52,7 +52,8 @@ def per_class_table(result: Evaluation) -> Table:
         (name, str(n), f"{100 * right / n:.1f}", *(f"{100 * standing / n:.1f}" for standing in left))
         for name, n, right, left in result.per_class()
     ]
-    return Table(("class", "n", "clean %", *(f"worst at {eps} %" for eps in result.radii)), tuple(rows))
+    heads = ("class", "n", "clean %", *(f"worst at {eps} %" for eps in result.radii))
+    return Table(heads, tuple(rows), align="l" + "r" * (len(heads) - 1))
 
 
 def _cells(row: Row) -> tuple[str, ...]:
@@ -67,14 +68,27 @@ def _cells(row: Row) -> tuple[str, ...]:
     )
 
 
+def show(table: Table, form: str) -> None:
+    """Print a table on standard output in one of FORMATS."""
+    from rich.console import Console
+
+    if form != "table":
+        Console(soft_wrap=True).out(RENDERERS[form](table) + "\n", highlight=False)
+        return
+    screen = Console(highlight=False)
+    if not screen.is_terminal:
+        screen.width = _WIDE  # a file or a pipe has no width of its own
+    screen.print(rich_table(table))
+
+
 def rich_table(table: Table) -> RichTable:
     """For a terminal."""
     from rich.table import Table as RichTable
     from rich.text import Text
 
     drawn = RichTable(caption=table.caption or None, caption_justify="left")
-    for number, head in enumerate(table.heads):
-        drawn.add_column(head, justify="left" if number < table.labels else "right")
+    for head, side in zip(table.heads, table.align, strict=True):
+        drawn.add_column(head, justify="left" if side == "l" else "right")
     for number, row in enumerate(table.rows):
         # Text, not markup: a class may be called [bold].
         drawn.add_row(*map(Text, row), style="bold" if number in table.strong else None)
@@ -83,10 +97,10 @@ def rich_table(table: Table) -> RichTable:
 
 def markdown(table: Table) -> str:
     """GitHub's pipe table."""
-    lines = [_pipes(table.heads), _pipes(["---" if n < table.labels else "---:" for n in range(len(table.heads))])]
+    lines = [_pipes(table.heads), _pipes(tuple("---" if side == "l" else "---:" for side in table.align))]
     for number, row in enumerate(table.rows):
         cells = [cell.replace("|", "\\|") for cell in row]
-        lines.append(_pipes([f"**{c}**" for c in cells] if number in table.strong else cells))
+        lines.append(_pipes(tuple(f"**{c}**" for c in cells) if number in table.strong else tuple(cells)))
     return "\n".join(lines + (["", table.caption] if table.caption else []))
 
 
@@ -99,8 +113,7 @@ def comma_separated(table: Table) -> str:
 
 def latex(table: Table) -> str:
     """A tabular for booktabs."""
-    align = "".join("l" if n < table.labels else "r" for n in range(len(table.heads)))
-    lines = [rf"\begin{{tabular}}{{{align}}}", r"\toprule", _ampersands(table.heads), r"\midrule"]
+    lines = [rf"\begin{{tabular}}{{{table.align}}}", r"\toprule", _ampersands(table.heads), r"\midrule"]
     for number, row in enumerate(table.rows):
         cells = [_escape(cell) for cell in row]
         lines.append(
@@ -109,10 +122,13 @@ def latex(table: Table) -> str:
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"])
 
 
+_WIDE = 160
+
 RENDERERS: dict[str, Callable[[Table], str]] = {"markdown": markdown, "csv": comma_separated, "latex": latex}
+FORMATS = ("table", *RENDERERS)
 
 
-def _pipes(cells: list[str] | tuple[str, ...]) -> str:
+def _pipes(cells: tuple[str, ...]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 

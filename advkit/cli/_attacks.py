@@ -1,0 +1,73 @@
+"""From the flags of a command line to attacks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from advkit.cli._shared import pairs
+from advkit.errors import InputError, UnknownName, nearest
+
+if TYPE_CHECKING:
+    from advkit.core import Attack, Ball, Ensemble
+    from advkit.registry import Entry
+
+__all__ = ["balls_of", "build_attacks"]
+
+_USUAL = {"linf": "8/255", "l2": "0.5", "l1": "12", "l0": "10"}
+
+
+def build_attacks(
+    names: tuple[str, ...],
+    norm: str | None,
+    eps: tuple[str, ...],
+    flags: Mapping[str, object],
+    settings: tuple[str, ...],
+) -> list[Attack | Ensemble]:
+    """Every attack at every radius. A flag or setting reaches the attacks that have it, and must reach one."""
+    from advkit.catalog import ATTACKS
+    from advkit.core import BALLS
+
+    entries = [ATTACKS[name] for name in names]
+    ball = _ball(entries, norm)
+    given = {key: value for key, value in flags.items() if value is not None} | pairs(settings, "--set")
+    for key in given:
+        if not any(key in entry.settings for entry in entries):
+            known = sorted({name for entry in entries for name in entry.settings})
+            raise InputError(
+                f"{', '.join(dict.fromkeys(names))}: no setting {key!r}.{nearest(key, known)} Known: {', '.join(known)}."
+            )
+    radii = [part for text in eps for part in text.split(",")] or [_USUAL[_name(ball)]]
+    threats = list(dict.fromkeys(BALLS[_name(ball)](radius) for radius in radii))
+    return [
+        entry.create(threat=threat, **{key: value for key, value in given.items() if key in entry.settings})
+        for threat in threats
+        for entry in entries
+    ]
+
+
+def _ball(entries: list[Entry[Attack | Ensemble]], norm: str | None) -> type[Ball]:
+    """The norm asked for, or Linf where all attacks work in it, else the first that all share."""
+    from advkit.core import BALLS
+
+    if norm is not None:
+        if norm.lower() not in BALLS:
+            raise UnknownName("norm", norm, BALLS)
+        return BALLS[norm.lower()]
+    shared = [ball for ball in BALLS.values() if all(issubclass(ball, balls_of(entry)) for entry in entries)]
+    if not shared:
+        works = "; ".join(f"{e.name} in {', '.join(b.__name__ for b in balls_of(e))}" for e in entries)
+        raise InputError(f"these attacks share no norm ({works}); a table compares attacks in one. Run them apart.")
+    return shared[0]
+
+
+def balls_of(entry: Entry[Any]) -> tuple[type[Ball], ...]:
+    """The norms that an attack says it works in; those of PGD where it does not say."""
+    from advkit.core import BALLS, L1, L2, Ball, Linf
+
+    told: tuple[type[Ball], ...] = getattr(entry.factory, "balls", (Linf, L2, L1))
+    return tuple(BALLS.values()) if told == (Ball,) else told
+
+
+def _name(ball: type[Ball]) -> str:
+    return ball.__name__.lower()

@@ -1,0 +1,195 @@
+"""advkit attack."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from advkit.cli._attacks import build_attacks
+from advkit.cli._pictures import Gallery, narrowed, picture_and_model
+from advkit.cli._shared import ModelChoice, bar, build_data, console, model_and_data, writable_folder
+from advkit.errors import UnknownName
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from advkit.backbones import Classifier
+    from advkit.core import Attack, Ensemble
+    from advkit.data import Data
+    from advkit.engine.run import Finished
+    from advkit.results.outcome import Evaluation
+
+
+@click.command(name="attack")
+@model_and_data
+@click.option("--attack", "attacks", multiple=True, metavar="NAME", help="An attack (advkit list attacks); repeatable. "
+              "[default: worst-case, which is PGD on cross-entropy, on the margin and towards likely rivals]")  # fmt: skip
+@click.option("--norm", metavar="NAME", help="linf, l2, l1 or l0. [default: linf where the attacks work in it]")
+@click.option("--eps", multiple=True, metavar="RADIUS", help="8/255, 8px, 0.031, or several with commas; repeatable. "
+              "[default: 8/255 in linf, 0.5 in l2, 12 in l1, 10 pixels in l0]")  # fmt: skip
+@click.option("--steps", type=int, help="Steps of iterative attacks.")
+@click.option("--step-size", type=float, help="Length of a step as a fraction of eps.")
+@click.option("--restarts", type=int, help="Independent runs per example; the worst counts.")
+@click.option("--loss", metavar="NAME", help="What is ascended (advkit list losses).")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any other setting of the attacks.")
+@click.option("--targeted", is_flag=False, flag_value="next", metavar="[RULE]", help="Aim at a class: next (where no "
+              "rule follows), random, least-likely.")  # fmt: skip
+@click.option("--target", metavar="CLASS", help="Aim at this class, by name or number.")
+@click.option("--survivors", is_flag=True, help="Run each attack only on what the attacks before it left standing.")
+@click.option("--samples", type=int, help="Attack the first so many examples. [default: 200; all of a picture]")
+@click.option("--exclude", multiple=True, metavar="CLASS", help="Leave out the examples of a class; repeatable.")
+@click.option("--image", type=click.Path(path_type=Path), multiple=True, help="Attack this picture instead of --data.")
+@click.option("--label", metavar="CLASS", help="True class of --image. [default: what the model says]")
+@click.option("--batch-size", type=int, help="Examples per pass; halved where memory runs out. [default: by size]")
+@click.option("--precision", default="auto", show_default=True, help="What steers the search: auto, float32, folded, "
+              "mixed (bfloat16 first). Verdicts are always the model's own.")  # fmt: skip
+@click.option(
+    "--save", type=click.Path(path_type=Path), metavar="DIR", help="Write facts and adversarial pictures here."
+)
+@click.option(
+    "--figure", type=click.Path(path_type=Path), metavar="FILE", help="Draw picture, perturbation and result."
+)
+@click.option("--format", "form", default="table", show_default=True, help="table, markdown, csv, json or latex.")
+@click.option("--per-class", is_flag=True, help="Also show each class.")
+@click.option("--quiet", is_flag=True, help="No progress and no header.")
+def command(
+    model: str,
+    weights: str,
+    normalize: str | None,
+    data: str,
+    data_settings: tuple[str, ...],
+    model_settings: tuple[str, ...],
+    size: int | None,
+    skip_bad: bool,
+    device: str | None,
+    seed: int,
+    attacks: tuple[str, ...],
+    norm: str | None,
+    eps: tuple[str, ...],
+    steps: int | None,
+    step_size: float | None,
+    restarts: int | None,
+    loss: str | None,
+    settings: tuple[str, ...],
+    targeted: str | None,
+    target: str | None,
+    survivors: bool,
+    samples: int | None,
+    exclude: tuple[str, ...],
+    image: tuple[Path, ...],
+    label: str | None,
+    batch_size: int | None,
+    precision: str,
+    save: Path | None,
+    figure: Path | None,
+    form: str,
+    per_class: bool,
+    quiet: bool,
+) -> None:
+    """Attack a model and print its robustness table: accuracy without attack, under each attack, and in the worst case.
+
+    \b
+    advkit attack --model resnet --eps 8/255
+    advkit attack --model resnet --weights adversarial --attack fgsm --attack pgd --eps 4/255,8/255
+    advkit attack --image panda.jpg --model torchvision:mobilenet_v2 --attack fgsm --eps 0.007 --figure panda.png
+    """
+    from advkit.engine.evaluate import Observer, evaluate
+    from advkit.engine.precision import checked_precision
+    from advkit.results.files import Saver
+
+    # Parse
+    _checked_format(form)
+    writable_folder(save)
+    writable_folder(figure.parent if figure else None)
+    flags = {"steps": steps, "step_size": step_size, "restarts": restarts, "loss": loss}
+    chosen = build_attacks(attacks or ("worst-case",), norm, eps, flags, settings)
+    aim = target or targeted
+    choice = ModelChoice(model, weights, normalize, model_settings, device, seed)
+
+    # Build
+    if image:
+        net, source = picture_and_model(image, label, size, choice)
+    else:
+        source = build_data(data, data_settings, size, skip_bad)
+        net = choice.build(source)
+    source = narrowed(source, exclude).head(samples or (200 if not image else None))
+    screen = console(quiet)
+    saver = Saver(save, lambda indices: source.pictures(indices)) if save else None
+    gallery = Gallery()
+    last: list[Evaluation] = []
+
+    def finished(name: str, part: Finished) -> None:
+        gallery.add(part)
+        if saver:
+            saver.add(name, part.index, part.x_adv)
+
+    # Run
+    observer = Observer(
+        stage=lambda name: bar(screen, name),
+        finished=finished,
+        row=lambda result: last.__setitem__(slice(None), [result]),
+    )
+    _header(screen, net, source, chosen, seed, choice.device_name)
+    interrupted = False
+    try:
+        result = evaluate(
+            net,
+            source,
+            chosen,
+            batch_size=batch_size,
+            seed=seed,
+            target=aim,
+            survivors=survivors,
+            precision=checked_precision(precision),
+            observer=observer,
+        )
+    except KeyboardInterrupt:
+        if not last:
+            raise
+        result, interrupted = last[0], True
+
+    # Render
+    if saver:
+        saver.close(result)
+    if figure:
+        gallery.draw(figure, net, result, chosen, source)
+    _print(result, form, per_class, screen)
+    if interrupted:
+        screen.print("Interrupted: the table shows the attacks that were finished.")
+        sys.exit(130)
+
+
+def _checked_format(form: str) -> None:
+    from advkit.results.table import FORMATS
+
+    if form not in (*FORMATS, "json"):
+        raise UnknownName("format", form, (*FORMATS, "json"))
+
+
+def _header(
+    screen: Console, net: Classifier, source: Data, chosen: list[Attack | Ensemble], seed: int, device: str
+) -> None:
+    """What the numbers below are of."""
+    radii = dict.fromkeys(attack.threat.label for attack in chosen)
+    screen.print(f"model  {net.name}, weights {net.weights}", markup=False)
+    screen.print(f"data   {source.name}, {len(source)} examples", markup=False)
+    screen.print(f"threat {', '.join(radii)}   device {device}   seed {seed}", markup=False)
+    for doubt in dict.fromkeys(attack.threat.eps.doubt for attack in chosen):
+        if doubt:
+            screen.print(f"note   {doubt}", markup=False)
+
+
+def _print(result: Evaluation, form: str, per_class: bool, screen: Console) -> None:
+    from advkit.results.table import per_class_table, robustness_table, show
+
+    if form == "json":
+        found = result.to_json() | ({"per_class": result.per_class_json()} if per_class else {})
+        click.echo(json.dumps(found))
+        return
+    for table in [robustness_table(result), *([per_class_table(result)] if per_class else [])]:
+        show(table, form)
+    screen.print(f"search in {result.precision}; verdicts of the model itself", markup=False)

@@ -1,0 +1,93 @@
+"""advkit list."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from advkit.cli._attacks import balls_of
+from advkit.errors import UnknownName
+
+if TYPE_CHECKING:
+    from advkit.registry import Entry, Registry
+    from advkit.results.table import Table
+
+_KINDS = ("attacks", "backbones", "datasets", "defenses", "directions", "losses")
+
+
+@click.command(name="list")
+@click.argument("kind", required=False, metavar="[attacks|backbones|datasets|defenses|directions|losses]")
+@click.option("--size", default=32, show_default=True, help="Side of the pictures, for backbones.")
+@click.option("--channels", default=3, show_default=True, help="Channels of the pictures, for backbones.")
+@click.option("--classes", default=10, show_default=True, help="Classes, for backbones.")
+@click.option("--settings", is_flag=True, help="Show what can be set, with defaults.")
+@click.option("--only", metavar="TEXT", default="", help="Names that hold this text.")
+@click.option("--format", "form", default="table", show_default=True, help="table, markdown, csv or latex.")
+def command(kind: str | None, size: int, channels: int, classes: int, settings: bool, only: str, form: str) -> None:
+    """List what there is, by name. Backbones come with parameters, multiply-adds, activation memory and receptive field
+    for the size of picture given."""
+    from advkit.results.table import FORMATS, show
+
+    if kind is not None and kind not in _KINDS:
+        raise UnknownName("list", kind, _KINDS)
+    if form not in FORMATS:
+        raise UnknownName("format", form, FORMATS)
+    for each in [kind] if kind else _KINDS:
+        table = _backbones(size, channels, classes, only) if each == "backbones" else _entries(each, only, settings)
+        show(table, form)
+
+
+def _entries(kind: str, only: str, settings: bool) -> Table:
+    from advkit import catalog
+    from advkit.results.table import Table
+
+    registry: Registry[object] = getattr(catalog, kind.upper())
+    entries = [entry for entry in registry.entries() if only in entry.name]
+    columns = {registry.kind: [entry.name for entry in entries]}
+    if kind == "attacks":
+        columns["knows"] = [getattr(entry.factory, "tells", "gradient") for entry in entries]
+        columns["norms"] = [" ".join(ball.__name__ for ball in balls_of(entry)) for entry in entries]
+    columns["what it does"] = [entry.summary for entry in entries]
+    if settings:
+        columns["settings"] = [_settings(entry) for entry in entries]
+    columns["paper"] = [entry.facts.get("paper", "") for entry in entries]
+    return Table(tuple(columns), tuple(zip(*columns.values(), strict=True)), align="l" * len(columns))
+
+
+def _settings(entry: Entry[object]) -> str:
+    return ", ".join(name if p.default is p.empty else f"{name}={p.default!r}" for name, p in entry.settings.items())
+
+
+def _backbones(size: int, channels: int, classes: int, only: str) -> Table:
+    import torch
+
+    from advkit.backbones import describe
+    from advkit.catalog import BACKBONES
+    from advkit.errors import AdvkitError
+    from advkit.results.table import Table
+
+    rows = []
+    for entry in BACKBONES.entries():
+        if only not in entry.name:
+            continue
+        try:
+            with torch.device("meta"):  # shapes only: nothing is computed
+                net = entry.create(classes=classes, channels=channels, size=size)
+            found = describe(net, channels, size, size)
+        except AdvkitError as error:
+            rows.append((entry.name, "-", "-", "-", "-", str(error)))
+            continue
+        rows.append(
+            (
+                entry.name,
+                f"{found.parameters:,}",
+                f"{found.multiply_adds:,}",
+                f"{found.activation_bytes / 2**20:.2f} MB",
+                str(found.receptive_field),
+                entry.summary,
+            )
+        )
+    heads = ("backbone", "parameters", "multiply-adds", "activations", "receptive field", "what it is")
+    caption = f"for {classes} classes and pictures {channels} x {size} x {size}; activations in float32, one picture."
+    return Table(heads, tuple(rows), align="lrrrrl", caption=caption)

@@ -1,0 +1,122 @@
+"""What ``--save`` writes: facts as JSON, adversarial pictures exactly as safetensors and, for the eye, as PNG.
+
+DIR/evaluation.json                     what was run, the table, and the facts of every example
+DIR/ATTACK@EPS/examples-0000.safetensors   ``index``, ``x_adv`` as attacked, in shards
+DIR/ATTACK@EPS/00017-stop-as-yield.png     each success, rounded to 8 bits towards the clean picture
+
+Every file is written beside its place and then renamed, so none is ever half written.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from advkit.errors import InputError
+from advkit.results.outcome import Evaluation
+
+__all__ = ["Saver", "to_8_bits", "write_whole"]
+
+_SHARD = 256
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Let ``write`` fill a file beside ``path``, then put it in place. Raises InputError where the disk refuses."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(beside)
+        os.replace(beside, path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written ({error.strerror}); nothing else was lost.") from error
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def to_8_bits(x_adv: Tensor, x: Tensor) -> Tensor:
+    """Grey levels (uint8) rounded towards the clean picture, so that they stay in the ball of a clean 8-bit picture."""
+    levels, clean = x_adv.double() * 255, x.double() * 255
+    # 1e-4: 8/255 in float32 is not 8 levels to the last bit.
+    rounded = torch.where(levels >= clean, (levels + 1e-4).floor(), (levels - 1e-4).ceil())
+    return rounded.clamp(0, 255).to(torch.uint8)
+
+
+class Saver:
+    """Takes an evaluation's examples as they come and writes them in shards; ``close`` writes the facts."""
+
+    def __init__(self, folder: Path, pictures: Callable[[list[int]], Tensor]) -> None:
+        self.folder, self._pictures = folder, pictures
+        self._open: dict[str, list[tuple[Tensor, Tensor]]] = {}
+        self._shards: dict[str, int] = {}
+
+    def add(self, name: str, index: Tensor, x_adv: Tensor) -> None:
+        """Examples of the attack ``name`` (with its radius): places in the data (B,) and pictures (B, C, H, W)."""
+        waiting = self._open.setdefault(_plain(name), [])
+        waiting.append((index.cpu(), x_adv.cpu()))
+        if sum(len(rows) for rows, _ in waiting) >= _SHARD:
+            self._flush(_plain(name))
+
+    def close(self, result: Evaluation) -> None:
+        """Write what waits, a picture of each success, and the facts."""
+        for name in list(self._open):
+            self._flush(name)
+        self._draw(result)
+        facts = result.to_json() | {"goal": result.goal, "precision": result.precision, "device": result.device}
+        facts |= {"facts": result.facts, "labels": result.labels.tolist(), "predictions": result.clean.tolist()}
+        facts["outcomes"] = [
+            {
+                "attack": outcome.name,
+                "eps": outcome.threat.eps.exact,
+                "settings": outcome.attack,
+                "folder": _plain(f"{outcome.name}@{outcome.threat.eps.exact}"),
+                "follows": outcome.follows or None,
+                **{
+                    fact: getattr(outcome, fact).tolist()
+                    for fact in ("attacked", "success", "prediction", "distance", "steps", "forwards", "backwards")
+                },
+            }
+            for outcome in result.outcomes
+        ]
+        text = json.dumps(facts, indent=1)
+        write_whole(self.folder / "evaluation.json", lambda path: path.write_text(text + "\n"))
+
+    def _flush(self, name: str) -> None:
+        from safetensors.torch import save_file
+
+        waiting = self._open.pop(name, [])
+        if not waiting:
+            return
+        tensors = {
+            "index": torch.cat([index for index, _ in waiting]),
+            "x_adv": torch.cat([x_adv for _, x_adv in waiting]).contiguous(),
+        }
+        number = self._shards.get(name, 0)
+        self._shards[name] = number + 1
+        write_whole(self.folder / name / f"examples-{number:04d}.safetensors", lambda path: save_file(tensors, path))
+
+    def _draw(self, result: Evaluation) -> None:
+        from safetensors.torch import load_file
+        from torchvision.io import write_png
+
+        for outcome in result.outcomes:
+            folder = self.folder / _plain(f"{outcome.name}@{outcome.threat.eps.exact}")
+            for number in range(self._shards.get(folder.name, 0)):
+                shard = load_file(folder / f"examples-{number:04d}.safetensors")
+                won = outcome.success[shard["index"]]
+                for index, x_adv in zip(shard["index"][won].tolist(), shard["x_adv"][won], strict=True):
+                    label, seen = int(result.labels[index]), int(outcome.prediction[index])
+                    name = f"{index:05d}-{_plain(result.name_of(label))}-as-{_plain(result.name_of(seen))}.png"
+                    levels = to_8_bits(x_adv, self._pictures([index])[0])
+                    if len(levels) in (1, 3):
+                        write_whole(folder / name, lambda path, picture=levels: write_png(picture, str(path)))
+
+
+def _plain(name: str) -> str:
+    """A name that any file system takes."""
+    return re.sub(r"[^A-Za-z0-9@._+-]+", "_", name.replace("/", "-")).strip("_")
