@@ -88,9 +88,9 @@ class PGD(Attack):
 class FGSM(PGD):
     """Fast gradient sign method (Goodfellow et al. 2015): one step of length eps from the clean picture."""
 
-    steps: int = field(default=1, init=False)
-    step_size: float | None = field(default=1.0, init=False)
-    random_start: bool = field(default=False, init=False)
+    steps: int = field(default=1, init=False, repr=False)
+    step_size: float | None = field(default=1.0, init=False, repr=False)
+    random_start: bool = field(default=False, init=False, repr=False)
 
 
 @ATTACKS.register("rs-fgsm", paper="arXiv:2001.03994")
@@ -98,9 +98,9 @@ class FGSM(PGD):
 class RandomStartFGSM(PGD):
     """Random-start FGSM (Wong et al. 2020): one step of length 1.25 eps from a random point of the ball."""
 
-    steps: int = field(default=1, init=False)
-    step_size: float | None = field(default=1.25, init=False)
-    random_start: bool = field(default=True, init=False)
+    steps: int = field(default=1, init=False, repr=False)
+    step_size: float | None = field(default=1.25, init=False, repr=False)
+    random_start: bool = field(default=True, init=False, repr=False)
 
 
 @ATTACKS.register("bim", paper="arXiv:1607.02533")
@@ -110,4 +110,4 @@ class BIM(PGD):
 
     steps: int = 10
     step_size: float | None = 0.2
-    random_start: bool = field(default=False, init=False)
+    random_start: bool = field(default=False, init=False, repr=False)

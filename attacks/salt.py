@@ -76,7 +76,7 @@ class GreedySalt(_Salt):
     """White dots one by one, each at the best of ``probes`` places (greedy search of Narodytska & Kasiviswanathan 2017)."""
 
     probes: int = 32
-    steps: int = field(default=0, init=False)  # one for each dot
+    steps: int = field(default=0, init=False, repr=False)  # one for each dot
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "steps", max(1, int(min(self.threat.eps, 1e6))))

@@ -13,7 +13,7 @@ from advkit.core.directions import Chain, Direction, Diverse, Momentum, Nesterov
 class _FromClean(PGD):
     steps: int = 10
     step_size: float | None = 0.1
-    random_start: bool = field(default=False, init=False)
+    random_start: bool = field(default=False, init=False, repr=False)
 
 
 @ATTACKS.register("mi-fgsm", paper="arXiv:1710.06081")
@@ -21,7 +21,7 @@ class _FromClean(PGD):
 class MIFGSM(_FromClean):
     """Momentum iterative FGSM (Dong et al. 2018)."""
 
-    direction: Direction = field(default=Momentum(), init=False)
+    direction: Direction = field(default=Momentum(), init=False, repr=False)
 
 
 @ATTACKS.register("ni-fgsm", paper="arXiv:1908.06281")
@@ -29,7 +29,7 @@ class MIFGSM(_FromClean):
 class NIFGSM(_FromClean):
     """Nesterov iterative FGSM (Lin et al. 2020)."""
 
-    direction: Direction = field(default=Nesterov(), init=False)
+    direction: Direction = field(default=Nesterov(), init=False, repr=False)
 
 
 @ATTACKS.register("ti-fgsm", paper="arXiv:1904.02884")
@@ -37,7 +37,7 @@ class NIFGSM(_FromClean):
 class TIFGSM(_FromClean):
     """Translation-invariant iterative FGSM with momentum (Dong et al. 2019)."""
 
-    direction: Direction = field(default=Chain((Smooth(), Momentum())), init=False)
+    direction: Direction = field(default=Chain((Smooth(), Momentum())), init=False, repr=False)
 
 
 @ATTACKS.register("di-fgsm", paper="arXiv:1803.06978")
@@ -45,4 +45,4 @@ class TIFGSM(_FromClean):
 class DIFGSM(_FromClean):
     """Diverse-input iterative FGSM with momentum (Xie et al. 2019)."""
 
-    direction: Direction = field(default=Chain((Diverse(), Momentum())), init=False)
+    direction: Direction = field(default=Chain((Diverse(), Momentum())), init=False, repr=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from advkit.attacks.pgd import PGD
 from advkit.catalog import ATTACKS
 from advkit.core.attack import Ensemble
@@ -18,11 +20,11 @@ def worst_case(
     Cross-entropy alone overstates robustness, by tens of points on models whose gradients it saturates. Each stage is run
     on what the former left standing.
     """
-    common = {"steps": steps, "restarts": restarts}
+    plain = PGD(threat, steps=steps, step_size=step_size, restarts=restarts)
     return Ensemble(
         (
-            ("pgd-ce", PGD(threat, step_size=step_size, **common)),
-            ("pgd-margin", PGD(threat, step_size=step_size, loss=Margin(), **common)),
-            ("pgd-targeted", PGD(threat, step_size=step_size, loss=TargetedMargin(), targets=targets, **common)),
+            ("pgd-ce", plain),
+            ("pgd-margin", replace(plain, loss=Margin())),
+            ("pgd-targeted", replace(plain, loss=TargetedMargin(), targets=targets)),
         )
     )

@@ -61,7 +61,7 @@ class Gallery:
 
     def add(self, finished: Finished) -> None:
         """Look at what was finished."""
-        for index, x_adv in zip(finished.index.tolist(), finished.x_adv.cpu(), strict=True):
+        for index, x_adv in zip(finished.example.tolist(), finished.x_adv.cpu(), strict=True):
             self._kept[index] = x_adv
         self._kept = dict(sorted(self._kept.items())[:_PANELS])
 

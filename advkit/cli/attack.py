@@ -125,7 +125,7 @@ def command(
     def finished(name: str, part: Finished) -> None:
         gallery.add(part)
         if saver:
-            saver.add(name, part.index, part.x_adv)
+            saver.add(name, part.example, part.x_adv)
 
     # Run
     observer = Observer(

@@ -114,10 +114,13 @@ class Attack(ABC):
         # The loop belongs to the engine, a layer above; a value that is also a function has to reach up for it once.
         from advkit.engine.run import attack_tensors
 
-        goal = y if isinstance(y, Goal) else Untargeted(y)
-        return attack_tensors(
-            self, model, x, goal, seed=seed, keep=keep, start=start, batch_size=batch_size, mode=mode
-        )
+        goal = y if isinstance(y, Goal) else Untargeted(_whole(y))
+        return attack_tensors(self, model, x, goal, seed=seed, keep=keep, start=start, batch_size=batch_size, mode=mode)
+
+
+def _whole(labels: Tensor) -> Tensor:
+    """Labels of any integer type as int64."""
+    return labels if labels.is_floating_point() or labels.dtype == torch.bool else labels.long()
 
 
 @dataclass(frozen=True)

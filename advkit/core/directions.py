@@ -82,7 +82,8 @@ class Nesterov(Momentum):
 
     def ahead(self, x_adv: Tensor, memory: Tree, length: float) -> Tensor:
         """One step along the momentum."""
-        return x_adv + length * self.decay * memory
+        further: Tensor = length * self.decay * memory
+        return x_adv + further
 
 
 @DIRECTIONS.register("smooth", paper="arXiv:1904.02884")

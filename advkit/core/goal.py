@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -53,11 +54,13 @@ class Goal(ABC):
 
     def take(self, index: Tensor) -> Goal:
         """The goal of some of the examples."""
-        return type(self)(**{name: rows(value, index) for name, value in vars(self).items()})
+        rows_of: dict[str, Any] = {name: rows(value, index) for name, value in vars(self).items()}
+        return type(self)(**rows_of)
 
     def to(self, device: torch.device) -> Goal:
         """The goal on another device."""
-        return type(self)(**{n: v if v is None else v.to(device) for n, v in vars(self).items()})
+        there: dict[str, Any] = {name: None if v is None else v.to(device) for name, v in vars(self).items()}
+        return type(self)(**there)
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,9 @@ class Untargeted(Goal):
     def toward(self, scores: Tensor) -> Tensor:
         """Chosen rival over true class."""
         if self.towards is None:
-            raise InputError("this loss pulls towards a class, and none was chosen: set targets=1 or more in the attack.")
+            raise InputError(
+                "this loss pulls towards a class, and none was chosen: set targets=1 or more in the attack."
+            )
         return pick(scores, self.towards) - pick(scores, self.classes)
 
 

@@ -108,7 +108,8 @@ class L2(Ball):
 
     def distance(self, x_adv: Tensor, x: Tensor) -> Tensor:
         """Euclidean distance."""
-        return (x_adv.double() - x.double()).flatten(1).norm(dim=1)
+        length: Tensor = torch.linalg.vector_norm((x_adv.double() - x.double()).flatten(1), dim=1)
+        return length
 
     def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
         """Nearest point of ball and box together, not of one after the other.
@@ -140,7 +141,8 @@ class L2(Ball):
         flat = grad.flatten(1)
         # Scaled first: the square of a gradient of 1e-30 is 0 in float32.
         flat = flat / flat.abs().amax(1, keepdim=True).clamp_min(torch.finfo(flat.dtype).tiny)
-        return (flat / flat.norm(dim=1, keepdim=True).clamp_min(0.5)).reshape(grad.shape)
+        length: Tensor = torch.linalg.vector_norm(flat, dim=1, keepdim=True)
+        return (flat / length.clamp_min(0.5)).reshape(grad.shape)
 
     def random_point(self, x: Tensor, rng: Rng) -> Tensor:
         """Uniform in the volume: a normal direction, at radius u^(1/d)."""
@@ -230,7 +232,7 @@ class L0(Ball):
     """At most ``eps`` pixels change, by any amount: ``L0(10)``. A pixel is a place (H, W), whatever its channels."""
 
     def _check(self) -> None:
-        if self.eps != math.inf and (self.eps < 1 or self.eps != round(self.eps)):
+        if self.eps != math.inf and (self.eps < 1 or not float(self.eps).is_integer()):
             raise InputError(f"eps is {self.eps.exact} in L0, where it counts pixels; give a whole number, 1 or more.")
 
     def distance(self, x_adv: Tensor, x: Tensor) -> Tensor:

@@ -44,7 +44,7 @@ class Observer:
     stage: Callable[[str], AbstractContextManager[Progress | None]] = _nobody
     """Opens the progress of one attack (``pgd@8/255``), or of the pass without attack (``clean``)."""
     finished: Callable[[str, Finished], None] = lambda name, finished: None
-    """Gets each attack's examples (``pgd@8/255``) as they are finished; ``index`` is the example's place in the data."""
+    """Gets each attack's examples (``pgd@8/255``) as they are finished; ``example`` is the example's place in the data."""
     row: Callable[[Evaluation], None] = lambda result: None
     """Gets the evaluation so far after each attack."""
 
@@ -168,10 +168,10 @@ def _attack(plan: _Plan, result: Evaluation, passes: Passes, data: Data, goal: G
     began = time.perf_counter()
 
     def collect(finished: Finished) -> None:
-        where = chosen[finished.index.cpu()]
+        where = chosen[finished.example.cpu()]
         success[where], prediction[where] = finished.success.cpu(), finished.prediction.cpu()
         distance[where], steps[where] = finished.distance.cpu(), finished.steps.cpu()
-        observer.finished(title, finished._replace(index=where))
+        observer.finished(title, finished._replace(example=where))
 
     if len(chosen):
         source = Source(lambda indices: data.pictures(chosen[list(indices)].tolist()), goal.take(chosen))

@@ -11,7 +11,7 @@ from advkit.core.attack import Ascent, no_gradient
 from advkit.core.goal import Goal
 from advkit.core.losses import Loss
 from advkit.engine.precision import Precision
-from advkit.errors import ModelError, PassError
+from advkit.errors import DataError, ModelError, PassError
 
 __all__ = ["Passes", "automatic_batch", "chosen_probe", "device_of"]
 
@@ -33,14 +33,18 @@ def automatic_batch(values: int, device: torch.device) -> int:
 
 
 class Passes:
-    """A borrowed model that answers in rows; ``forwards`` and ``backwards`` count the rows asked.
+    """A borrowed model that answers in rows.
 
-    ``working`` answers what steers an attack and may be a faster form of the model; ``judge`` is always the caller's own
-    model in the caller's precision.
+    What steers an attack is answered by the precision's form of the model; ``judge`` is always the caller's own model in
+    the caller's precision.
     """
 
-    def __init__(self, model: nn.Module, precision: Precision, batch_size: int) -> None:
+    def __init__(
+        self, model: nn.Module, precision: Precision, batch_size: int, *, labels: Tensor | None = None
+    ) -> None:
+        """``labels`` are checked against the number of classes that the first answer shows."""
         self.model, self.precision = model, precision
+        self._highest = -1 if labels is None else int(labels.max())
         self.batch_size = batch_size
         self.device = device_of(model)
         self._dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), None)
@@ -110,14 +114,19 @@ class Passes:
         return [group for group in groups if len(group[0])]
 
     def _answer(self, x: Tensor, model: Callable[[Tensor], Tensor]) -> Tensor:
-        logits = model(x if self._dtype is None else x.to(self._dtype))
-        if not self._seen:
+        logits: object = model(x if self._dtype is None else x.to(self._dtype))
+        if not isinstance(logits, Tensor) or not self._seen:
             self._seen = True
             if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(x):
                 given = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
                 raise ModelError(
                     f"{type(self.model).__name__} answered {given} for {len(x)} pictures; it must return one row of "
                     "scores per picture, (B, K)."
+                )
+            if self._highest >= logits.shape[1]:
+                raise DataError(
+                    f"the label {self._highest} is out of range for a model with {logits.shape[1]} classes "
+                    f"(0 to {logits.shape[1] - 1})."
                 )
         return logits.to(x.dtype) if logits.dtype != x.dtype else logits
 

@@ -50,7 +50,7 @@ class Source:
 class Finished(NamedTuple):
     """Examples whose run is over, (B,) each; ``x_adv`` is inside the ball, its prediction the caller's own model's."""
 
-    index: Tensor
+    example: Tensor
     x_adv: Tensor
     success: Tensor
     prediction: Tensor
@@ -66,7 +66,7 @@ class Sink(Protocol):
 
 
 class _Lanes(NamedTuple):
-    index: Tensor
+    example: Tensor
     branch: Tensor  # which restart and target
     taken: Tensor  # steps, in this branch
     steps: Tensor  # steps, in all branches
@@ -97,7 +97,7 @@ class Run:
         self._rivals: Tensor | None = None
         self._entered = 0
         self._ready: list[_Lanes] = []  # refuted claims: they go on where they were
-        self._again: list[_Lanes] = []  # next restarts and targets: they wait until every example has had its first
+        self._again: list[_Lanes] = []  # next restarts and targets
         self._waiting: list[_Waiting] = []
 
     @property
@@ -116,31 +116,29 @@ class Run:
                     return
                 self._decide(sink, work)
                 continue
-            work.add(len(lanes.index))
+            work.add(len(lanes.example))
             lanes = self._advance(lanes)
             if sum(len(w.point) for w in self._waiting) >= self.passes.batch_size:
                 self._decide(sink, work)
 
     def _admit(self, lanes: _Lanes | None) -> _Lanes | None:
-        """Fill free lanes: first what was refuted, then new examples, then further restarts and targets."""
-        free = self.size - (0 if lanes is None else len(lanes.index))
-        for queue in (self._ready, None, self._again):
-            if queue is None:
-                while free > 0 and self._entered < len(self.source):
-                    new = self._enter(list(range(self._entered, min(self._entered + free, len(self.source)))))
-                    self._entered += len(new.index)
-                    free -= len(new.index)
-                    lanes = new if lanes is None else join(lanes, new)
-                continue
+        """Fill free lanes: first what was refuted, then further restarts and targets, then new examples.
+
+        New examples last, so that what is held at a time does not grow with their number.
+        """
+        free = self.size - (0 if lanes is None else len(lanes.example))
+        for queue, ready in ((self._ready, _as_it_is), (self._again, self._begin)):
             while free > 0 and queue:
-                new, rest = queue[0], None
-                if len(new.index) > free:
-                    order = torch.arange(len(new.index), device=new.index.device)
-                    new, rest = rows(new, order[:free]), rows(new, order[free:])
-                queue[:1] = [] if rest is None else [rest]
-                new = self._begin(new) if queue is self._again else new
-                free -= len(new.index)
-                lanes = new if lanes is None else join(lanes, new)
+                entering, rest = _split(queue.pop(0), free)
+                if rest is not None:
+                    queue.insert(0, rest)
+                free -= len(entering.example)
+                lanes = _joined(lanes, ready(entering))
+        while free > 0 and self._entered < len(self.source):
+            entering = self._enter(list(range(self._entered, min(self._entered + free, len(self.source)))))
+            self._entered += len(entering.example)
+            free -= len(entering.example)
+            lanes = _joined(lanes, entering)
         return lanes
 
     def _enter(self, indices: list[int]) -> _Lanes:
@@ -151,7 +149,7 @@ class Run:
         if self.attack.targets and isinstance(self.goal, Untargeted):
             self._rank(index, x)
         lanes = _Lanes(
-            index=index,
+            example=index,
             branch=zero,
             taken=zero,
             steps=zero,
@@ -170,7 +168,8 @@ class Run:
         if self.source.first is None:
             first = self.attack.first(lanes.x, goal, rng)
         else:
-            first = self.source.first(lanes.index.tolist()).to(lanes.x)
+            # A caller's point may lie a rounding error outside.
+            first = self.attack.threat.project(self.source.first(lanes.example.tolist()).to(lanes.x), lanes.x)
         return lanes._replace(state=self.attack.start(first, lanes.x, goal, rng), taken=torch.zeros_like(lanes.taken))
 
     def _rank(self, index: Tensor, x: Tensor) -> None:
@@ -185,9 +184,9 @@ class Run:
         self._rivals[index] = order
 
     def _goal(self, lanes: _Lanes) -> Goal:
-        goal = self.goal.take(lanes.index)
+        goal = self.goal.take(lanes.example)
         if self._rivals is not None and isinstance(goal, Untargeted):
-            return replace(goal, towards=self._rivals[lanes.index, lanes.branch % self._rivals.shape[1]])
+            return replace(goal, towards=self._rivals[lanes.example, lanes.branch % self._rivals.shape[1]])
         return goal
 
     def _advance(self, lanes: _Lanes) -> _Lanes | None:
@@ -221,23 +220,23 @@ class Run:
     def _look(self, lanes: _Lanes, goal: Goal, rng: Rng) -> tuple[Ascent, Tensor, Tensor, Tensor]:
         """The model's answer, and the point it judges with its loss (B,) and whether the goal is reached there (B,)."""
         attack, query = self.attack, lanes.state.query
-        if attack.probes > 1:
-            return self._look_at_probes(query, goal, lanes.index)
+        if query.ndim > lanes.x.ndim:
+            return self._look_at_probes(query, goal, lanes.example)
         if attack.tells == "gradient":
             view_rng = rng.fold("view")
             early = self.passes.precision.is_early(lanes.taken, attack.steps)
             at = self.passes.gradient(
                 query, goal, attack.loss, lambda points, index: attack.view(points, view_rng.take(index)), early
             )
-            self.backwards[lanes.index] += 1
+            self.backwards[lanes.example] += 1
         else:
             at = self.passes.scores(query, goal, attack.loss)
-        self.forwards[lanes.index] += 1
+        self.forwards[lanes.example] += 1
         point = attack.candidate(lanes.state)
         if point is None:
             return at, query, at.loss, goal.reached(at.logits)
         seen = self.passes.scores(point, goal, attack.loss)
-        self.forwards[lanes.index] += 1
+        self.forwards[lanes.example] += 1
         return at, point, seen.loss, goal.reached(seen.logits)
 
     def _look_at_probes(self, query: Tensor, goal: Goal, index: Tensor) -> tuple[Ascent, Tensor, Tensor, Tensor]:
@@ -254,7 +253,8 @@ class Run:
         """Where the attack stands when its steps are spent."""
         point = self.attack.candidate(lanes.state)
         if point is None:
-            point = lanes.state.query[:, 0] if self.attack.probes > 1 else lanes.state.query
+            query = lanes.state.query
+            point = query[:, 0] if query.ndim > lanes.x.ndim else query
         return point
 
     def _decide(self, sink: Sink, work: _Work) -> None:
@@ -265,8 +265,9 @@ class Run:
         self._waiting = []
         lanes, point, final = waiting
         goal = self._goal(lanes)
+        self._verify(point, lanes)
         logits = self.passes.judge(point)
-        self.forwards[lanes.index] += 1
+        self.forwards[lanes.example] += 1
         reached = goal.reached(logits)
 
         loss = self.attack.loss(logits, goal)
@@ -296,27 +297,45 @@ class Run:
             work.skip(rows(lanes, done))
 
     def _finish(self, lanes: _Lanes, point: Tensor, logits: Tensor, reached: Tensor, sink: Sink) -> None:
-        """Verify the budget and hand over."""
+        """Choose what comes back, and hand over."""
         success, prediction, x_adv = reached, logits.argmax(1), point
         if self.keep == "best" or (self.keep == "first" and not bool(reached.all())):
             stood = lanes.best_hit.new_ones(()) if self.keep == "best" else ~reached
             x_adv = torch.where(expand(stood, point), lanes.best, point)
             changed = (x_adv != point).flatten(1).any(1)
             if bool(changed.any()):
+                self._verify(x_adv[changed], rows(lanes, changed))
                 seen = self.passes.judge(x_adv[changed])
-                self.forwards[lanes.index[changed]] += 1
+                self.forwards[lanes.example[changed]] += 1
                 prediction = prediction.index_put((changed,), seen.argmax(1))
                 success = success.index_put((changed,), self._goal(rows(lanes, changed)).reached(seen))
+        distance = self.attack.threat.distance(x_adv, lanes.x)
+        sink(Finished(lanes.example, x_adv, success, prediction, distance, lanes.steps))
+
+    def _verify(self, point: Tensor, lanes: _Lanes) -> None:
+        """Raise ThreatViolation unless every point is in its ball, measured in float64."""
         threat = self.attack.threat
-        distance = threat.distance(x_adv, lanes.x)
-        inside = threat.contains(x_adv, lanes.x)
+        inside = threat.contains(point, lanes.x)
         if not bool(inside.all()):
             bad = int((~inside).nonzero()[0])
             raise ThreatViolation(
-                f"{self.attack} returned a point at distance {float(distance[bad])!r} for example "
-                f"{int(lanes.index[bad])}, outside {threat.label} or [0, 1]: the attack is broken, no number is valid."
+                f"{self.attack} returned a point at distance {float(threat.distance(point, lanes.x)[bad])!r} for example "
+                f"{int(lanes.example[bad])}, outside {threat.label} or [0, 1]: the attack is broken, no number is valid."
             )
-        sink(Finished(lanes.index, x_adv, success, prediction, distance, lanes.steps))
+
+
+def _as_it_is(lanes: _Lanes) -> _Lanes:
+    return lanes
+
+
+def _joined(lanes: _Lanes | None, more: _Lanes) -> _Lanes:
+    return more if lanes is None else join(lanes, more)
+
+
+def _split(lanes: _Lanes, count: int) -> tuple[_Lanes, _Lanes | None]:
+    """The first ``count`` lanes and the rest, if there is one."""
+    order = torch.arange(len(lanes.example), device=lanes.example.device)
+    return rows(lanes, order[:count]), rows(lanes, order[count:]) if len(order) > count else None
 
 
 class _Work:
@@ -330,7 +349,7 @@ class _Work:
         self._tell()
 
     def skip(self, lanes: _Lanes) -> None:
-        self.done += len(lanes.index) * self._each - int(lanes.steps.sum())
+        self.done += len(lanes.example) * self._each - int(lanes.steps.sum())
         self._tell()
 
     @property
@@ -371,14 +390,15 @@ def attack_tensors(
         result = torch.empty_like(clean)
 
         def collect(finished: Finished) -> None:
-            result[finished.index.to(result.device)] = finished.x_adv.to(result.device)
+            result[finished.example.to(result.device)] = finished.x_adv.to(result.device)
 
         with torch.enable_grad():
-            Run(attack, Passes(model, Precision.own(model), batch_size), source, seed=seed, keep=keep).go(collect)
+            passes = Passes(model, Precision.own(model), batch_size, labels=goal.classes)
+            Run(attack, passes, source, seed=seed, keep=keep).go(collect)
     return result
 
 
-def _check(x: Tensor, classes: Tensor, start: Tensor | None) -> None:
+def _check(x: object, classes: Tensor, start: Tensor | None) -> None:
     if not isinstance(x, Tensor) or not x.is_floating_point():
         given = x.dtype if isinstance(x, Tensor) else type(x).__name__
         raise DataError(f"the pictures are {given}; give a floating-point tensor (N, ...) in [0, 1].")
@@ -389,7 +409,9 @@ def _check(x: Tensor, classes: Tensor, start: Tensor | None) -> None:
             f"labels are {classes.dtype} of shape {tuple(classes.shape)} for {len(x)} pictures; "
             "give one class index for each, (N,) int64."
         )
-    low, high = float(x.min()), float(x.max())
+    if int(classes.min()) < 0:
+        raise DataError(f"the label {int(classes.min())} is negative; labels count from 0.")
+    low, high = float(x.detach().min()), float(x.detach().max())
     if not (low >= -1e-6 and high <= 1 + 1e-6):
         raise DataError(
             f"pixel values run from {low:.4g} to {high:.4g}; give pictures in [0, 1]: normalisation lives in the model."

@@ -54,7 +54,6 @@ def test_an_attack_may_run_while_another_pass_of_the_same_model_is_under_way():
     assert torch.equal(outer, model(PGD(Linf(0.05), steps=2)(model, x, y)).detach())
 
 
-@pytest.mark.xfail(reason="engine: warns when it reads the range of such pictures", strict=False)
 def test_pictures_that_ask_for_a_gradient_get_none():
     model, x = conv_net(4), pictures(4).requires_grad_()
     found = PGD(Linf(0.05), steps=2)(model, x, Untargeted(torch.arange(4)))

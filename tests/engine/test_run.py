@@ -85,14 +85,14 @@ def go(
 
     def fetch(indices: Sequence[int]) -> Tensor:
         fetched[0] += len(indices)
-        most_open[0] = max(most_open[0], fetched[0] - sum(len(f.index) for f in finished))
+        most_open[0] = max(most_open[0], fetched[0] - sum(len(f.example) for f in finished))
         return x[list(indices)]
 
     with borrowed(model):
         passes = Passes(model, Precision("working", working or model), batch_size)
         run = Run(attack, passes, Source(fetch, goal), **how)
         run.go(finished.append, lambda done, total: progress.append((done, total)))
-    order = torch.cat([f.index for f in finished])
+    order = torch.cat([f.example for f in finished])
     back = order.argsort()
     parts = (torch.cat([getattr(f, name) for f in finished])[back] for name in Finished._fields[1:])
     return Result(run, *parts, order.tolist(), progress, most_open[0])
@@ -264,7 +264,6 @@ def test_no_more_examples_are_held_than_lanes_and_verdicts_need():
     assert liar.most_open <= 24
 
 
-@pytest.mark.xfail(reason="engine: all examples wait, fetched, for their next restart", strict=False)
 def test_no_more_examples_are_held_where_there_are_restarts():
     x, goal = steps_to_fall(*([100, 7, 3, 100, 2] * 60))
     assert go(Climb(restarts=3), Threshold(), x, goal, batch_size=8).most_open <= 32
@@ -351,14 +350,12 @@ def test_a_start_takes_the_place_of_the_first_point():
     torch.testing.assert_close(found, start, rtol=0, atol=1e-8)
 
 
-@pytest.mark.xfail(reason="engine: an index error of torch instead of a sentence", strict=False)
 @pytest.mark.parametrize("label", [3, -1])
 def test_a_label_that_the_model_has_no_class_for_is_refused(label):
     with pytest.raises(InputError, match=f"label.*{label}"):
         call(y=torch.full((4,), label))
 
 
-@pytest.mark.xfail(reason="engine: blames the attack for the caller's start", strict=False)
 def test_a_start_outside_the_ball_is_refused_or_drawn_in():
     x = pictures(4, margin=0.3)
     model = linear(3)
@@ -370,14 +367,12 @@ def test_a_start_outside_the_ball_is_refused_or_drawn_in():
     assert bool(Linf(0.01).contains(found, x).all())
 
 
-@pytest.mark.xfail(reason="engine: a query of one probe is not flattened", strict=False)
 def test_one_probe_is_as_good_as_many():
     x = pictures(4)
     found = call(GreedySalt(L0(3), probes=1), x=x)
     assert bool(L0(3).contains(found, x).all())
 
 
-@pytest.mark.xfail(reason="engine: the model is asked before the ball is checked", strict=False)
 def test_a_point_that_is_not_a_number_is_the_fault_of_the_attack_and_not_of_the_model():
     @dataclass(frozen=True)
     class Zero(PGD):
