@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from torch import Tensor, nn
 
+from advkit.atomic import write_whole
 from advkit.backbones.checkpoint import Checkpoint
 from advkit.backbones.classifier import Classifier
 from advkit.backbones.fit import member_of
@@ -64,7 +63,7 @@ def save_model(
     ``mean``, ``std`` and ``settings`` are a Classifier's own where they are left out.
     ``extra`` joins the metadata: ``data``, ``variant`` and ``recipe`` make the file findable as embedded weights.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     path = Path(path)
     if backbone in BACKBONES:
@@ -83,14 +82,7 @@ def save_model(
     facts |= {"settings": json.dumps(dict(settings or {}), sort_keys=True)}
     # clones: safetensors refuses tensors that share memory
     tensors = {key: value.detach().cpu().contiguous().clone() for key, value in model.state_dict().items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    try:
-        save_file(tensors, temporary, metadata=facts)
-        os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+    write_whole(path, lambda beside: beside.write_bytes(save(tensors, metadata=facts)))
     return path
 
 

@@ -1,0 +1,24 @@
+"""Files that are never half written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from advkit.errors import InputError
+
+__all__ = ["write_whole"]
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Let ``write`` fill a file beside ``path``, then rename it. Raises InputError where the disk refuses."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(beside)
+        os.replace(beside, path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written ({error.strerror or error}); nothing else was lost.") from error
+    finally:
+        beside.unlink(missing_ok=True)
