@@ -305,6 +305,8 @@ def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 class Signs:
     """Just enough of a data set."""
 
+    named = True
+
     def __init__(self, name: str, classes: int) -> None:
         self.name, self.classes, self.shape = name, tuple(f"sign {i}" for i in range(classes)), (3, 16, 16)
 
