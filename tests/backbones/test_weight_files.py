@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from advkit.backbones import checkpoint, load_model, save_model
-from advkit.errors import ModelError
+from advkit.errors import InputError, ModelError
 
 LENET: dict[str, Any] = {"classes": 10, "channels": 1, "size": 28}
 
@@ -277,7 +277,7 @@ def test_a_failed_save_leaves_the_old_file_and_nothing_else(tmp_path: Path, monk
         raise OSError("disk full")
 
     monkeypatch.setattr(os, "replace", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(InputError, match=r"cannot be written \(disk full\)"):
         write(tmp_path, "net", seed=1)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
