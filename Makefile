@@ -1,0 +1,43 @@
+PYTHON ?= python3
+ADVKIT = $(PYTHON) -m advkit
+WEIGHTS = advkit/weights
+
+.PHONY: check format lint types test cover demo docs weights ci
+
+check: format lint types test  ## everything that must be green
+
+format:
+	$(PYTHON) -m ruff format --check .
+
+lint:
+	$(PYTHON) -m ruff check .
+
+# mypy does not see that attacks/ and defenses/ are installed inside advkit: a tree of links gives them their real paths.
+types:
+	mkdir -p .types/advkit
+	find .types/advkit -xtype l -delete
+	cd .types/advkit && ln -sfn ../../advkit/* ../../attacks ../../defenses .
+	$(PYTHON) -m mypy
+
+test:
+	$(PYTHON) -m pytest
+
+cover:  ## the loops and the vocabulary are tested line by line
+	$(PYTHON) -m pytest --cov
+	$(PYTHON) -m coverage report --include='advkit/core/*,advkit/engine/*' --fail-under=95
+
+demo:
+	$(ADVKIT) attack --model resnet --eps 8/255
+
+docs:  ## the generated parts of README.md and docs/
+	$(PYTHON) scripts/docs.py
+
+weights:  ## the weights that ship in the package, each by its exact command
+	$(ADVKIT) train --model resnet --data signs --epochs 12 --out $(WEIGHTS)/resnet20-signs-standard.safetensors
+	$(ADVKIT) train --model resnet --data signs --epochs 12 --defense pgd-at --eps 8/255 --variant adversarial \
+		--out $(WEIGHTS)/resnet20-signs-adversarial.safetensors
+	$(ADVKIT) train --model lenet --data signs --epochs 12 --out $(WEIGHTS)/lenet-signs-standard.safetensors
+	$(ADVKIT) train --model cnn --data signs --epochs 12 --out $(WEIGHTS)/cnn-signs-standard.safetensors
+
+ci:
+	bash .ci/run
