@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import shlex
@@ -49,25 +48,13 @@ PYTHON = [
 ]
 
 
-def _script(path: Path) -> object:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-docs = _script(ROOT / "scripts" / "docs.py")
-
-
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the files that the docs speak of, small."""
     import advkit
 
     desk = tmp_path_factory.mktemp("desk")
-    signs = advkit.load_data("signs", samples=8)
+    signs = advkit.load_data("signs", samples=35)
     x, y = signs.tensors()
     levels = (x.permute(0, 2, 3, 1) * 255).round().byte().numpy()
     for name in ("pictures.npz", "train.npz", "test.npz"):
@@ -77,7 +64,8 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(levels[number]).save(folder / f"{number}.png")
     (desk / "pictures" / "class_names.json").write_text(json.dumps(signs.classes))
-    Image.fromarray(levels[0]).save(desk / "sign.png")
+    stop = signs.classes.index("stop")
+    Image.fromarray(levels[y.tolist().index(stop)]).save(desk / "sign.png")
     (desk / "my_model.py").write_text(
         "import torch\n"
         "def network(classes=35):\n"
@@ -116,10 +104,11 @@ def test_every_piece_of_python_runs(text: str, desk: Path, monkeypatch: pytest.M
     exec(text, {"__name__": "docs"})
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_the_generated_parts_are_what_the_commands_print(page: Path):
-    text = page.read_text("utf-8")
-    assert docs.renewed(text) == text, "run: make docs"
+def test_the_generated_parts_are_what_the_commands_print():
+    done = subprocess.run(
+        [sys.executable, ROOT / "scripts" / "docs.py", "--check"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_the_docs_have_the_help_of_every_command():

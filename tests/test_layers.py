@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LAYERS = (
     {"errors"},
-    {"registry"},
+    {"registry", "atomic"},
     {"catalog"},
     {"core"},
     {"backbones", "data", "attacks"},
