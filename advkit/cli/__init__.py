@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,9 +46,14 @@ class _Lazy(click.Group):
         return super().resolve_command(ctx, args)
 
 
-@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    cls=_Lazy,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
 @click.version_option(package_name="advkit")
-def cli() -> None:
+@click.pass_context
+def cli(ctx: click.Context) -> None:
     """Adversarial robustness research toolkit.
 
     \b
@@ -54,14 +61,24 @@ def cli() -> None:
     advkit attack --help                          every option
     advkit list attacks                           what there is
     """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
 
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run a command line. Bad input: one sentence on standard error and exit code 2; Ctrl-C: 130; a bug: its traceback."""
-    from advkit.errors import AdvkitError, InputError
+    from advkit.errors import AdvkitError, InputError, ThreatViolation
 
+    given = None if args is None else [*args]
     try:
-        code: Any = cli.main(args=None if args is None else list(args), prog_name="advkit", standalone_mode=False)
+        with warnings.catch_warnings():
+            warnings.showwarning = _note
+            code: Any = cli.main(args=given, prog_name="advkit", standalone_mode=False)
+    except click.UsageError as error:
+        where = error.ctx.command_path if error.ctx else "advkit"
+        message = error.format_message()
+        click.echo(f"Error: {message}{'' if message.endswith(('.', '?')) else '.'} See {where} --help.", err=True)
+        sys.exit(2)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -71,8 +88,18 @@ def main(args: Sequence[str] | None = None) -> None:
     except InputError as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(2)
-    except AdvkitError:
+    except ThreatViolation:  # a bug, and its place is worth knowing
         raise
+    except AdvkitError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(1)
     except BrokenPipeError:
+        # What is still in the buffer has no reader either; without this, closing standard output complains.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _note(message: Warning | str, *_: object, **__: object) -> None:
+    """A warning as a reader of the command line wants it: without a line of source."""
+    click.echo(f"Note: {message}", err=True)

@@ -30,12 +30,20 @@ def build_attacks(
 
     entries = [ATTACKS[name] for name in names]
     ball = _ball(entries, norm)
-    given = {key: value for key, value in flags.items() if value is not None} | pairs(settings, "--set")
+    given = {key: value for key, value in flags.items() if value is not None}
+    for key, value in pairs(settings, "--set").items():
+        if key in given:
+            raise InputError(f"{key} is given twice, as {_option(key, flags)} and with --set; give it once.")
+        given[key] = value
+    known = sorted({name for entry in entries for name in entry.settings} - {"threat"})
     for key in given:
-        if not any(key in entry.settings for entry in entries):
-            known = sorted({name for entry in entries for name in entry.settings})
+        if key == "threat":
+            raise InputError("the threat is set by --norm and --eps, for example --norm linf --eps 8/255.")
+        if key not in known:
             raise InputError(
-                f"{', '.join(dict.fromkeys(names))}: no setting {key!r}.{nearest(key, known)} Known: {', '.join(known)}."
+                f"{_option(key, flags)} reaches no attack: {', '.join(dict.fromkeys(names))} can be given "
+                f"{', '.join(known) or 'nothing'}."
+                f"{nearest(key, known)} Leave it out, or choose an attack that has it (advkit list attacks --settings)."
             )
     radii = [part for text in eps for part in text.split(",")] or [_USUAL[_name(ball)]]
     threats = list(dict.fromkeys(BALLS[_name(ball)](radius) for radius in radii))
@@ -44,6 +52,10 @@ def build_attacks(
         for threat in threats
         for entry in entries
     ]
+
+
+def _option(key: str, flags: Mapping[str, object]) -> str:
+    return f"--{key.replace('_', '-')}" if flags.get(key) is not None else f"--set {key}"
 
 
 def _ball(entries: list[Entry[Attack | Ensemble]], norm: str | None) -> type[Ball]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from advkit.engine.run import Finished
     from advkit.results.outcome import Evaluation
 
-__all__ = ["Gallery", "narrowed", "picture_and_model"]
+__all__ = ["Gallery", "check_target", "narrowed", "picture_and_model"]
 
 _PANELS = 6
 _PHOTO = 224  # pixels: what networks for photos are trained on
@@ -35,14 +35,21 @@ def picture_and_model(
     from advkit.data.picture import Picture
     from advkit.engine.targets import class_number
 
-    if click.get_current_context().get_parameter_source("model") == ParameterSource.DEFAULT:
+    given = click.get_current_context().get_parameter_source
+    for option in ("data", "data_settings", "skip_bad", "exclude"):
+        if given(option) not in (ParameterSource.DEFAULT, None):
+            flag = {"data_settings": "data-set"}.get(option, option.replace("_", "-"))
+            raise InputError(f"--{flag} says which data to attack, and so does --image; give one of them.")
+    if given("model") == ParameterSource.DEFAULT:
         choice = replace(choice, model=_PHOTO_MODEL)
+    for path in paths:  # what cannot be read need not wait for a download
+        Picture(str(path), size=_PHOTO).pictures([0])
     net = choice.build(None)
     own = net.metadata.get("size")
     number = None
     if label is not None:
         names = net.classes or ()
-        number = class_number(label, names, net.num_classes or len(names))
+        number = class_number(label, names, net.num_classes or len(names), rules=False)
     return net, Picture([str(path) for path in paths], size=size or (int(own) if own else _PHOTO), label=number)
 
 
@@ -50,7 +57,17 @@ def narrowed(data: Data, exclude: tuple[str, ...]) -> Data:
     """The data without the classes left out."""
     from advkit.engine.targets import class_number
 
-    return data.without([class_number(name, data.classes, len(data.classes)) for name in exclude]) if exclude else data
+    numbers = [class_number(name, data.classes, len(data.classes), rules=False) for name in exclude]
+    return data.without(numbers) if exclude else data
+
+
+def check_target(aim: str | None, net: Classifier, data: Data) -> None:
+    """Refuse a target that is neither a rule nor a class, before anything is computed."""
+    from advkit.engine.targets import RULES, class_number
+
+    names = data.classes if data.named else net.classes or ()
+    if aim is not None and aim not in RULES:
+        class_number(aim, names, net.num_classes or len(names))
 
 
 class Gallery:
@@ -78,7 +95,10 @@ class Gallery:
         from advkit.results.figure import draw
 
         if not self._kept:
-            raise InputError("there is nothing to draw: the model gets every picture wrong before any attack.")
+            raise InputError(
+                "there is nothing to draw: the model gets every picture wrong before any attack. "
+                "The table stands, and no figure was written."
+            )
         attack = chosen[-1]
         indices, device = list(self._kept), device_of(net)
         x, x_adv = data.pictures(indices).to(device), torch.stack(list(self._kept.values())).to(device)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -39,7 +40,9 @@ def model_and_data(command: F) -> F:
         ),
         click.option("--skip-bad", is_flag=True, help="Leave out picture files that cannot be read."),
         click.option("--device", default=None, help="cpu, cuda, cuda:1 ... [default: cuda where there is one]"),
-        click.option("--seed", default=0, show_default=True, help="Seed of everything random."),
+        click.option(
+            "--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Seed of everything random."
+        ),
     ]
     for option in reversed(options):
         command = option(command)
@@ -56,12 +59,12 @@ _DATA = "A data set (advkit list datasets), a folder with one folder per class, 
 
 
 def pairs(texts: tuple[str, ...], option: str) -> dict[str, str]:
-    """KEY=VALUE texts as a dictionary."""
+    """KEY=VALUE texts as a dictionary; a key may be written with dashes."""
     split = [text.partition("=") for text in texts]
-    for key, equals, _ in split:
+    for text, (key, equals, _) in zip(texts, split, strict=True):
         if not equals or not key:
-            raise InputError(f"{option} is {key!r}; write it as KEY=VALUE.")
-    return {key: value for key, _, value in split}
+            raise InputError(f"{option} is {text!r}; write it as KEY=VALUE.")
+    return {key.replace("-", "_"): value for key, _, value in split}
 
 
 def build_data(
@@ -75,7 +78,8 @@ def build_data(
         settings["size"] = size
     if skip_bad:
         settings["skip_bad"] = True
-    return load_data(data, samples=samples, **settings)
+    with redirect_stdout(sys.stderr):  # libraries print that they download; the table goes to standard output alone
+        return load_data(data, samples=samples, **settings)
 
 
 @dataclass(frozen=True)
@@ -103,18 +107,19 @@ class ModelChoice:
         if normalize is not None and ":" in normalize:
             mean, std = (_numbers(part) for part in normalize.split(":", 1))
             normalize = None
-        settings: dict[str, object] = dict(pairs(self.settings, "--model-set"))
-        return load_model(
-            self.model,
-            weights=self.weights,
-            normalize=normalize,
-            mean=mean,
-            std=std,
-            data=data,
-            seed=self.seed,
-            device=self.device_name,
-            **settings,
-        )
+        settings: dict[str, Any] = dict(pairs(self.settings, "--model-set"))
+        with redirect_stdout(sys.stderr):  # see build_data
+            return load_model(
+                self.model,
+                weights=self.weights,
+                normalize=normalize,
+                mean=mean,
+                std=std,
+                data=data,
+                seed=self.seed,
+                device=self.device_name,
+                **settings,
+            )
 
 
 def checked_device(name: str | None) -> str:
@@ -124,9 +129,11 @@ def checked_device(name: str | None) -> str:
     if name is None:
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).partition("\n")[0]
+        torch.empty(1, device=name).zero_()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).partition("\n")[0].partition(". ")[0].rstrip(".")
+        if reason.startswith(("Expected one of", "Invalid device string")):
+            reason = "torch knows no such device"
         raise InputError(f"the device {name!r} cannot be used here ({reason}); give cpu, or leave it out.") from None
     return name
 
@@ -155,7 +162,7 @@ def console(quiet: bool = False) -> Console:
     """Where progress and headers go: standard error."""
     from rich.console import Console
 
-    return Console(stderr=True, quiet=quiet, highlight=False)
+    return Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
 
 
 @contextmanager

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import click
 
 from advkit.cli._attacks import build_attacks
-from advkit.cli._pictures import Gallery, narrowed, picture_and_model
+from advkit.cli._pictures import Gallery, check_target, narrowed, picture_and_model
 from advkit.cli._shared import ModelChoice, bar, build_data, console, model_and_data, writable_folder
-from advkit.errors import UnknownName
+from advkit.errors import InputError, UnknownName
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from advkit.data import Data
     from advkit.engine.run import Finished
     from advkit.results.outcome import Evaluation
+
+_SAMPLES = 200
 
 
 @click.command(name="attack")
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
 @click.option("--restarts", type=int, help="Independent runs per example; the worst counts.")
 @click.option("--loss", metavar="NAME", help="What is ascended (advkit list losses).")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any other setting of the attacks.")
-@click.option("--targeted", is_flag=False, flag_value="next", metavar="[RULE]", help="Aim at a class: next (where no "
+@click.option("--targeted", is_flag=False, flag_value="", metavar="[RULE]", help="Aim at a class: next (where no "
               "rule follows), random, least-likely.")  # fmt: skip
 @click.option("--target", metavar="CLASS", help="Aim at this class, by name or number.")
 @click.option("--survivors", is_flag=True, help="Run each attack only on what the attacks before it left standing.")
@@ -97,17 +99,26 @@ def command(
     advkit attack --model resnet --weights adversarial --attack fgsm --attack pgd --eps 4/255,8/255
     advkit attack --image panda.jpg --model torchvision:mobilenet_v2 --attack fgsm --eps 0.007 --figure panda.png
     """
+    from advkit.engine.checks import check_classes
     from advkit.engine.evaluate import Observer, evaluate
     from advkit.engine.precision import checked_precision
+    from advkit.results.figure import check_suffix
     from advkit.results.files import Saver
 
     # Parse
     _checked_format(form)
+    steering = checked_precision(precision)
+    aim = _aim(targeted, target)
+    if batch_size is not None and batch_size < 1:
+        raise InputError(f"--batch-size is {batch_size}; give 1 or more, or leave it out to have it chosen.")
+    if label is not None and not image:
+        raise InputError("--label is the class of --image, and there is none; leave it out, or name a picture.")
+    if figure:
+        check_suffix(figure)
     writable_folder(save)
     writable_folder(figure.parent if figure else None)
     flags = {"steps": steps, "step_size": step_size, "restarts": restarts, "loss": loss}
     chosen = build_attacks(attacks or ("worst-case",), norm, eps, flags, settings)
-    aim = target or targeted
     choice = ModelChoice(model, weights, normalize, model_settings, device, seed)
 
     # Build
@@ -116,7 +127,11 @@ def command(
     else:
         source = build_data(data, data_settings, size, skip_bad)
         net = choice.build(source)
-    source = narrowed(source, exclude).head(samples or (200 if not image else None))
+    source = narrowed(source, exclude)
+    whole, source = len(source), source.head(_SAMPLES if samples is None and not image else samples)
+    check_target(aim, net, source)
+    if net.num_classes is not None:
+        check_classes(source, net.num_classes)
     screen = console(quiet)
     saver = Saver(save, lambda indices: source.pictures(indices)) if save else None
     gallery = Gallery()
@@ -133,7 +148,7 @@ def command(
         finished=finished,
         row=lambda result: last.__setitem__(slice(None), [result]),
     )
-    _header(screen, net, source, chosen, seed, choice.device_name)
+    _header(screen, net, source, whole, chosen, aim, seed, choice.device_name)
     interrupted = False
     try:
         result = evaluate(
@@ -144,7 +159,7 @@ def command(
             seed=seed,
             target=aim,
             survivors=survivors,
-            precision=checked_precision(precision),
+            precision=steering,
             observer=observer,
         )
     except KeyboardInterrupt:
@@ -152,15 +167,22 @@ def command(
             raise
         result, interrupted = last[0], True
 
-    # Render
+    # Render: the table first, since a full disk must not cost it
+    _print(result, form, per_class, screen)
     if saver:
         saver.close(result)
-    if figure:
+    if figure and not interrupted:
         gallery.draw(figure, net, result, chosen, source)
-    _print(result, form, per_class, screen)
     if interrupted:
-        screen.print("Interrupted: the table shows the attacks that were finished.")
+        click.echo("Interrupted: the table shows the attacks that were finished.", err=True)
         sys.exit(130)
+
+
+def _aim(targeted: str | None, target: str | None) -> str | None:
+    """The rule or class to aim at; ``--targeted`` alone is empty, and leaves the word to ``--target``."""
+    if targeted and target:
+        raise InputError(f"--targeted {targeted} and --target {target} say different things; give one of them.")
+    return target or ("next" if targeted == "" else targeted)
 
 
 def _checked_format(form: str) -> None:
@@ -171,25 +193,36 @@ def _checked_format(form: str) -> None:
 
 
 def _header(
-    screen: Console, net: Classifier, source: Data, chosen: list[Attack | Ensemble], seed: int, device: str
+    screen: Console,
+    net: Classifier,
+    source: Data,
+    whole: int,
+    chosen: list[Attack | Ensemble],
+    aim: str | None,
+    seed: int,
+    device: str,
 ) -> None:
     """What the numbers below are of."""
     radii = dict.fromkeys(attack.threat.label for attack in chosen)
+    count = f"{len(source):,} example{'s' if len(source) > 1 else ''}"
+    part = f", the first {count} of {whole:,}" if len(source) < whole else f", {count}"
     screen.print(f"model  {net.name}, weights {net.weights}", markup=False)
-    screen.print(f"data   {source.name}, {len(source)} examples", markup=False)
-    screen.print(f"threat {', '.join(radii)}   device {device}   seed {seed}", markup=False)
+    screen.print(f"data   {source.name}{part}", markup=False)
+    screen.print(f"threat {', '.join(radii)}{f', targeted: {aim}' if aim else ''}", markup=False)
+    screen.print(f"device {device}, seed {seed}", markup=False)
     for doubt in dict.fromkeys(attack.threat.eps.doubt for attack in chosen):
         if doubt:
             screen.print(f"note   {doubt}", markup=False)
 
 
 def _print(result: Evaluation, form: str, per_class: bool, screen: Console) -> None:
-    from advkit.results.table import per_class_table, robustness_table, show
+    from advkit.results.table import long_table, per_class_table, robustness_table, show
 
     if form == "json":
         found = result.to_json() | ({"per_class": result.per_class_json()} if per_class else {})
         click.echo(json.dumps(found))
-        return
-    for table in [robustness_table(result), *([per_class_table(result)] if per_class else [])]:
-        show(table, form)
+    elif form == "csv":
+        show([long_table(result, per_class)], form)
+    else:
+        show([robustness_table(result), *([per_class_table(result)] if per_class else [])], form)
     screen.print(f"search in {result.precision}; verdicts of the model itself", markup=False)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import click
 
 from advkit.cli._attacks import balls_of
-from advkit.errors import UnknownName
+from advkit.errors import InputError, UnknownName
 
 if TYPE_CHECKING:
     from advkit.registry import Entry, Registry
@@ -18,12 +19,14 @@ _KINDS = ("attacks", "backbones", "datasets", "defenses", "directions", "losses"
 
 @click.command(name="list")
 @click.argument("kind", required=False, metavar="[attacks|backbones|datasets|defenses|directions|losses]")
-@click.option("--size", default=32, show_default=True, help="Side of the pictures, for backbones.")
-@click.option("--channels", default=3, show_default=True, help="Channels of the pictures, for backbones.")
-@click.option("--classes", default=10, show_default=True, help="Classes, for backbones.")
+@click.option(
+    "--size", type=click.IntRange(1), default=32, show_default=True, help="Side of the pictures, for backbones."
+)
+@click.option("--channels", type=click.IntRange(1), default=3, show_default=True, help="Channels of the pictures.")
+@click.option("--classes", type=click.IntRange(2), default=10, show_default=True, help="Classes, for backbones.")
 @click.option("--settings", is_flag=True, help="Show what can be set, with defaults.")
 @click.option("--only", metavar="TEXT", default="", help="Names that hold this text.")
-@click.option("--format", "form", default="table", show_default=True, help="table, markdown, csv or latex.")
+@click.option("--format", "form", default="table", show_default=True, help="table, markdown, csv, json or latex.")
 def command(kind: str | None, size: int, channels: int, classes: int, settings: bool, only: str, form: str) -> None:
     """List what there is, by name. Backbones come with parameters, multiply-adds, activation memory and receptive field
     for the size of picture given."""
@@ -31,11 +34,21 @@ def command(kind: str | None, size: int, channels: int, classes: int, settings: 
 
     if kind is not None and kind not in _KINDS:
         raise UnknownName("list", kind, _KINDS)
-    if form not in FORMATS:
-        raise UnknownName("format", form, FORMATS)
-    for each in [kind] if kind else _KINDS:
-        table = _backbones(size, channels, classes, only) if each == "backbones" else _entries(each, only, settings)
-        show(table, form)
+    if form not in (*FORMATS, "json"):
+        raise UnknownName("format", form, (*FORMATS, "json"))
+    tables = {
+        each: _backbones(size, channels, classes, only) if each == "backbones" else _entries(each, only, settings)
+        for each in ([kind] if kind else _KINDS)
+    }
+    if only:
+        tables = {each: table for each, table in tables.items() if table.rows}
+    if not tables:
+        raise InputError(f"no name among the {kind or 'lists'} holds {only!r}; leave out --only to see all.")
+    if form == "json":
+        found = {each: [dict(zip(t.heads, row, strict=True)) for row in t.rows] for each, t in tables.items()}
+        click.echo(json.dumps(found))
+    else:
+        show(list(tables.values()), form)
 
 
 def _entries(kind: str, only: str, settings: bool) -> Table:
@@ -76,7 +89,7 @@ def _backbones(size: int, channels: int, classes: int, only: str) -> Table:
                 net = entry.create(classes=classes, channels=channels, size=size)
             found = describe(net, channels, size, size)
         except AdvkitError as error:
-            rows.append((entry.name, "-", "-", "-", "-", str(error)))
+            rows.append((entry.name, "-", "-", "-", "-", str(error).partition(" (")[0]))
             continue
         rows.append(
             (

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from advkit.cli._shared import ModelChoice, bar, build_data, console, model_and_data, pairs, writable_folder
+from advkit.errors import InputError
 
 
 @click.command(name="train")
@@ -61,6 +62,18 @@ def command(
     from advkit.engine.evaluate import accuracy
     from advkit.engine.train import Recipe, train
 
+    entry = DEFENSES[defense]
+    values: dict[str, object] = dict(pairs(settings, "--set"))
+    if "threat" in values:
+        raise InputError("the threat is set by --eps, for example --eps 8/255.")
+    if eps is not None:
+        if "threat" not in entry.settings:
+            raise InputError(f"--eps reaches nothing: {defense} trains on pictures as they are. Try --defense pgd-at.")
+        values["threat"] = Linf(eps)
+    objective = entry.create(**values)
+    recipe = Recipe(epochs, batch_size, learning_rate, shift=shift, seed=seed)
+    if out.suffix != ".safetensors":
+        raise InputError(f"--out is {out}; weights are written as .safetensors, so give a name that ends so.")
     writable_folder(out.parent)
     splits = data in DATASETS and "split" in DATASETS[data].settings
     chosen = (*data_settings, "split=train") if splits else data_settings
@@ -68,14 +81,10 @@ def command(
     test = build_data(held_out, (), size, skip_bad) if held_out else build_data(data, data_settings, size, skip_bad)
     fresh = "random" if weights == "auto" else weights
     net = ModelChoice(model, fresh, normalize, model_settings, device, seed).build(pictures)
-    values: dict[str, object] = dict(pairs(settings, "--set"))
-    if eps is not None:
-        values["threat"] = Linf(eps)
-    objective = DEFENSES.create(defense, **values)
-    recipe = Recipe(epochs, batch_size, learning_rate, shift=shift, seed=seed)
 
     screen = console(quiet)
-    screen.print(f"{net.name} on {pictures.name} ({len(pictures)} examples), {defense}, {epochs} epochs, seed {seed}")
+    plan = f"{net.name} on {pictures.name} ({len(pictures):,} examples), {defense}, {epochs} epochs, seed {seed}"
+    screen.print(plan, markup=False)
     with bar(screen, "training") as progress:
         train(net, pictures, objective, recipe, lambda done, loss: progress(done, epochs))
 
@@ -88,4 +97,6 @@ def command(
     }
     channels, height, _ = pictures.shape
     save_model(out, net, backbone=net.name, classes=pictures.classes, channels=channels, size=height, extra=facts)
-    screen.print(f"accuracy without attack {reached.percent} % on {len(test)} held-out examples; written to {out}")
+    kept = "held-out" if held_out or splits else "(not held out) training"
+    found = f"accuracy without attack {reached.percent} % on {len(test):,} {kept} examples; written to {out}"
+    screen.print(found, markup=False)

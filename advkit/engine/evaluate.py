@@ -18,8 +18,9 @@ from advkit.core.attack import Attack, Ensemble
 from advkit.core.goal import Goal, Targeted, Untargeted
 from advkit.core.modes import borrowed
 from advkit.core.rng import Rng, identify
+from advkit.core.threat import Ball
 from advkit.data import Data, load_data
-from advkit.engine.checks import check_classes, check_model
+from advkit.engine.checks import check_channels, check_classes, check_weights
 from advkit.engine.passes import Passes, automatic_batch, device_of
 from advkit.engine.precision import Precision, PrecisionName, choose_precision
 from advkit.engine.run import Finished, Progress, Run, Source
@@ -84,12 +85,13 @@ def evaluate(
     source = load_data(data).head(samples)
     net = load_model(model, data=source) if isinstance(model, str) else model
     plans = _plans(attacks, survivors)
-    check_model(net, source)
+    check_weights(net)
     size = _batch_size(batch_size, net, source)
+    names = _names(net, source)
     with borrowed(net):
         own = Passes(net, Precision.own(net), size)
         with observer.stage("clean") as progress:
-            labels, clean, goal = _without_attack(own, source, target, seed, progress)
+            labels, clean, goal = _without_attack(own, source, names, target, seed, progress)
         trial = source.pictures(range(min(len(source), 8))).to(own.device)
         steered = Passes(net, choose_precision(precision, net, trial), size)
         result = Evaluation(
@@ -100,7 +102,7 @@ def evaluate(
             seed=seed,
             device=str(own.device),
             precision=steered.precision.name,
-            classes=source.classes or (net.classes if isinstance(net, Classifier) else None) or (),
+            classes=names,
             labels=labels,
             clean=clean,
             outcomes=(),
@@ -120,18 +122,24 @@ def accuracy(model: nn.Module, data: Data) -> Share:
     """Accuracy without attack, with its interval."""
     with borrowed(model):
         passes = Passes(model, Precision.own(model), _batch_size(None, model, data))
-        labels, predictions, _ = _without_attack(passes, data, None, 0, None)
+        labels, predictions, _ = _without_attack(passes, data, (), None, 0, None)
     return share(int((labels == predictions).sum()), len(data))
 
 
 def _without_attack(
-    passes: Passes, data: Data, target: str | None, seed: int, progress: Progress | None
+    passes: Passes, data: Data, names: Sequence[str], target: str | None, seed: int, progress: Progress | None
 ) -> tuple[Tensor, Tensor, Goal]:
     """Labels, predictions (N,) and the goal."""
-    labels, predictions, targets = data.labels.clone(), [], []
-    for part in torch.arange(len(data)).split(passes.batch_size):
+    labels = data.labels.clone()
+    predictions: list[Tensor] = []
+    targets: list[Tensor] = []
+    for part in torch.split(torch.arange(len(data)), passes.batch_size):
         x = data.pictures(part.tolist()).to(passes.device)
-        logits = passes.judge(x)
+        try:
+            logits = passes.judge(x)
+        except RuntimeError:
+            check_channels(passes.model, data)
+            raise
         if not predictions:
             check_classes(data, logits.shape[1])
         own = logits.argmax(1).cpu()
@@ -139,7 +147,7 @@ def _without_attack(
         predictions.append(own)
         if target is not None:
             rng = Rng.of(seed, identify(x.cpu()))
-            targets.append(choose_targets(target, labels[part], logits.cpu(), rng, data.classes))
+            targets.append(choose_targets(target, labels[part], logits.cpu(), rng, names))
         if progress is not None:
             progress(int(part[-1]) + 1, len(data))
     if target is None:
@@ -201,13 +209,18 @@ def _plans(attacks: Attacks, survivors: bool) -> list[_Plan]:
         attacks = [attacks]
     named = attacks.items() if isinstance(attacks, Mapping) else ((None, attack) for attack in attacks)
     plans: list[_Plan] = []
-    taken: set[tuple[str, str]] = set()
+    taken: set[tuple[str, Ball]] = set()
     for name, attack in named:
         value = ATTACKS.create(attack) if isinstance(attack, str) else attack
-        stages = value.stages if isinstance(value, Ensemble) else ((name or ATTACKS.name_of(value), value),)
+        if not isinstance(value, Attack | Ensemble):
+            raise InputError(f"an attack was given as {type(value).__name__}; give a value such as PGD(), or a name.")
+        if isinstance(value, Ensemble):
+            stages = [(f"{name}/{stage}" if name else stage, part) for stage, part in value.stages]
+        else:
+            stages = [(name or ATTACKS.name_of(value), value)]
         former = ""
         for stage, part in stages:
-            label = _unlike(stage, part.threat.label, taken)
+            label = _unlike(stage, part.threat, taken)
             if survivors and not former:
                 former = next((p.name for p in reversed(plans) if p.attack.threat == part.threat), "")
             plans.append(_Plan(label, part, former))
@@ -221,7 +234,13 @@ def _plans(attacks: Attacks, survivors: bool) -> list[_Plan]:
     return plans
 
 
-def _unlike(name: str, ball: str, taken: set[tuple[str, str]]) -> str:
+def _names(model: nn.Module, data: Data) -> tuple[str, ...]:
+    """The names of the classes: the data's, else the model's, else numbers."""
+    own = model.classes if isinstance(model, Classifier) else None
+    return data.classes if data.named or not own else own
+
+
+def _unlike(name: str, ball: Ball, taken: set[tuple[str, Ball]]) -> str:
     label, number = name, 1
     while (label, ball) in taken:
         number += 1

@@ -82,7 +82,7 @@ def _folded(model: nn.Module) -> Callable[[Tensor], Tensor] | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what tracing remarks is decided below, by comparing answers
-            copy: nn.Module = fuse(model) if isinstance(model, nn.Module) else model
+            copy = fuse(model)
     except Exception:  # any model that cannot be traced or copied steers itself
         return None
     if not isinstance(copy, fx.GraphModule):
@@ -91,7 +91,7 @@ def _folded(model: nn.Module) -> Callable[[Tensor], Tensor] | None:
     for parameter in copy.parameters():
         parameter.requires_grad_(False)
     if any(isinstance(module, nn.Conv2d) for module in copy.modules()):
-        copy.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        copy.to(memory_format=torch.channels_last)
         return lambda x: _tensor(copy(x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x))
     return lambda x: _tensor(copy(x))
 

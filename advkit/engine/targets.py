@@ -30,13 +30,16 @@ def choose_targets(rule: str, labels: Tensor, logits: Tensor, rng: Rng, classes:
     return torch.full_like(labels, class_number(rule, classes, count))
 
 
-def class_number(text: str, classes: Sequence[str], count: int) -> int:
-    """The index of a class given by name or number."""
+def class_number(text: str, classes: Sequence[str], count: int, *, rules: bool = True) -> int:
+    """The index of a class given by name or number; ``rules`` says whether a rule would have been possible too."""
     if text in classes:
         return list(classes).index(text)
-    if text.isdigit() and int(text) < count:
+    if text.isascii() and text.isdigit() and int(text) < count:
         return int(text)
+    if classes and text.lower() in (lower := [name.lower() for name in classes]) and lower.count(text.lower()) == 1:
+        return lower.index(text.lower())
+    rule = f"a rule ({', '.join(RULES)}), " if rules else ""
     raise InputError(
-        f"{text!r} is no class of this model.{nearest(text, classes)} "
-        f"Give a rule ({', '.join(RULES)}), a class number from 0 to {count - 1}, or a class name."
+        f"{text!r} is no class here.{nearest(text, (*classes, *(RULES if rules else ())))} "
+        f"Give {rule}a class number from 0 to {count - 1}, or a class name."
     )

@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from advkit.core.defense import Objective
+from advkit.core.modes import borrowed
 from advkit.core.rng import Rng
 from advkit.data import Data
 from advkit.engine.checks import check_labels
-from advkit.errors import AdvkitError, InputError
+from advkit.errors import AdvkitError, DataError, InputError
 
 __all__ = ["Recipe", "train"]
 
@@ -38,16 +40,30 @@ class Recipe:
         for name in ("epochs", "batch_size", "learning_rate"):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name} is {getattr(self, name)}; give a number above 0.")
+        if self.batch_size < 2:
+            raise InputError(f"batch_size is {self.batch_size}; give 2 or more: BatchNorm has no variance of one.")
+        for name in ("shift", "weight_decay"):
+            if not getattr(self, name) >= 0:
+                raise InputError(f"{name} is {getattr(self, name)}; give 0 or more.")
 
 
 def train(model: nn.Module, data: Data, objective: Objective, recipe: Recipe, on_epoch: Epoch | None = None) -> None:
     """Train ``model`` in place, and leave it in eval mode. Raises AdvkitError where the loss stops being a number."""
+    if len(data) < 2:
+        raise InputError(f"{data.name} has {len(data)} example; training needs at least 2.")
     device = next(model.parameters()).device
-    check_labels(data, model(data.pictures([0]).to(device)).shape[1])
-    decayed = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
-    others = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]
+    with borrowed(model), torch.no_grad():
+        scores = model(data.pictures([0]).to(device)).shape[1]
+    check_labels(data, scores)
+    if bool((data.labels < 0).any()):
+        raise DataError(f"{data.name} has examples without a label; training needs one for each.")
+    trained = [p for p in model.parameters() if p.requires_grad]
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": recipe.weight_decay},
+        {"params": [p for p in trained if p.ndim <= 1]},
+    ]
     optimizer = torch.optim.SGD(
-        [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": others}],
+        groups,
         lr=recipe.learning_rate,
         momentum=0.9,
         nesterov=True,
@@ -61,7 +77,7 @@ def train(model: nn.Module, data: Data, objective: Objective, recipe: Recipe, on
         model.train()
         order = Rng.of(recipe.seed, torch.arange(len(data))).fold("order").fold(epoch).uniform().argsort()
         losses = []
-        for part in order.split(recipe.batch_size):
+        for part in torch.split(order, recipe.batch_size):
             if len(part) < 2:  # BatchNorm has no variance of one
                 continue
             rng = Rng.of(recipe.seed, part).fold("shift").fold(epoch)
@@ -71,7 +87,7 @@ def train(model: nn.Module, data: Data, objective: Objective, recipe: Recipe, on
             if not math.isfinite(float(loss.detach())):
                 raise AdvkitError(f"the loss is {float(loss.detach())} at step {step}; lower the learning rate.")
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            torch.autograd.backward(loss)
             optimizer.step()
             schedule.step()
             losses.append(float(loss.detach()))

@@ -11,7 +11,7 @@ from torch import Tensor
 from advkit.errors import InputError
 from advkit.results.files import write_whole
 
-__all__ = ["Answer", "Panel", "draw"]
+__all__ = ["Answer", "Panel", "check_suffix", "draw"]
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,9 @@ def draw(panels: list[Panel], path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    kind = check_suffix(path)
     figure = Figure(figsize=(9.6, 3.9 * len(panels)), dpi=150, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
-    if path.suffix.lstrip(".").lower() not in canvas.get_supported_filetypes():
-        raise InputError(f"a figure cannot be written as {path.name!r}; give a name that ends in .png, .svg or .pdf.")
+    FigureCanvasAgg(figure)
     grid = figure.subplots(len(panels), 3, squeeze=False)
     for axes, panel in zip(grid, panels, strict=True):
         parts = (
@@ -64,5 +63,14 @@ def draw(panels: list[Panel], path: Path) -> None:
             axis.set_xticks([])
             axis.set_yticks([])
             axis.text(-0.09, 0.5, operator, transform=axis.transAxes, fontsize=24, ha="center", va="center")
-    kind = path.suffix.lstrip(".").lower()
     write_whole(path, lambda beside: figure.savefig(beside, format=kind))
+
+
+def check_suffix(path: Path) -> str:
+    """The kind of file that a name asks for; refuses others than .png, .svg and .pdf."""
+    kind = path.suffix.lstrip(".").lower()
+    if kind not in ("pdf", "png", "svg"):
+        raise InputError(f"a figure cannot be written as {path.name!r}; give a name that ends in .png, .svg or .pdf.")
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; give the name of a file for the figure.")
+    return kind

@@ -13,6 +13,8 @@ import json
 import os
 import re
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -24,6 +26,7 @@ from advkit.results.outcome import Evaluation
 __all__ = ["Saver", "to_8_bits", "write_whole"]
 
 _SHARD = 256
+_LONGEST = 80  # letters of a name, of the 255 bytes that file systems allow
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
@@ -36,7 +39,8 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     except OSError as error:
         raise InputError(f"{path} cannot be written ({error.strerror}); nothing else was lost.") from error
     finally:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):  # there is none where the folder is none
+            beside.unlink(missing_ok=True)
 
 
 def to_8_bits(x_adv: Tensor, x: Tensor) -> Tensor:
@@ -54,13 +58,14 @@ class Saver:
         self.folder, self._pictures = folder, pictures
         self._open: dict[str, list[tuple[Tensor, Tensor]]] = {}
         self._shards: dict[str, int] = {}
+        self._folders: dict[str, str] = {}
 
     def add(self, name: str, index: Tensor, x_adv: Tensor) -> None:
         """Examples of the attack ``name`` (with its radius): places in the data (B,) and pictures (B, C, H, W)."""
-        waiting = self._open.setdefault(_plain(name), [])
+        waiting = self._open.setdefault(name, [])
         waiting.append((index.cpu(), x_adv.cpu()))
         if sum(len(rows) for rows, _ in waiting) >= _SHARD:
-            self._flush(_plain(name))
+            self._flush(name)
 
     def close(self, result: Evaluation) -> None:
         """Write what waits, a picture of each success, and the facts."""
@@ -74,7 +79,7 @@ class Saver:
                 "attack": outcome.name,
                 "eps": outcome.threat.eps.exact,
                 "settings": outcome.attack,
-                "folder": _plain(f"{outcome.name}@{outcome.threat.eps.exact}"),
+                "folder": self._place(f"{outcome.name}@{outcome.threat.eps.exact}").name,
                 "follows": outcome.follows or None,
                 **{
                     fact: getattr(outcome, fact).tolist()
@@ -86,8 +91,18 @@ class Saver:
         text = json.dumps(facts, indent=1)
         write_whole(self.folder / "evaluation.json", lambda path: path.write_text(text + "\n"))
 
+    def _place(self, name: str) -> Path:
+        """The folder of an attack: its name as far as file systems take it, a number behind where two become one."""
+        if name not in self._folders:
+            plain, number = _plain(name), 1
+            while plain in self._folders.values():
+                number += 1
+                plain = f"{_plain(name)}-{number}"
+            self._folders[name] = plain
+        return self.folder / self._folders[name]
+
     def _flush(self, name: str) -> None:
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         waiting = self._open.pop(name, [])
         if not waiting:
@@ -97,16 +112,20 @@ class Saver:
             "x_adv": torch.cat([x_adv for _, x_adv in waiting]).contiguous(),
         }
         number = self._shards.get(name, 0)
+        place = self._place(name)
+        if number == 0:
+            _clear(place)
+        write_whole(place / f"examples-{number:04d}.safetensors", lambda path: path.write_bytes(save(tensors)))
         self._shards[name] = number + 1
-        write_whole(self.folder / name / f"examples-{number:04d}.safetensors", lambda path: save_file(tensors, path))
 
     def _draw(self, result: Evaluation) -> None:
         from safetensors.torch import load_file
-        from torchvision.io import write_png
+        from torchvision.io import encode_png
 
         for outcome in result.outcomes:
-            folder = self.folder / _plain(f"{outcome.name}@{outcome.threat.eps.exact}")
-            for number in range(self._shards.get(folder.name, 0)):
+            title = f"{outcome.name}@{outcome.threat.eps.exact}"
+            folder = self._place(title)
+            for number in range(self._shards.get(title, 0)):
                 shard = load_file(folder / f"examples-{number:04d}.safetensors")
                 won = outcome.success[shard["index"]]
                 for index, x_adv in zip(shard["index"][won].tolist(), shard["x_adv"][won], strict=True):
@@ -114,9 +133,22 @@ class Saver:
                     name = f"{index:05d}-{_plain(result.name_of(label))}-as-{_plain(result.name_of(seen))}.png"
                     levels = to_8_bits(x_adv, self._pictures([index])[0])
                     if len(levels) in (1, 3):
-                        write_whole(folder / name, lambda path, picture=levels: write_png(picture, str(path)))
+                        write_whole(folder / name, partial(_write, bytes(encode_png(levels).numpy())))
+
+
+def _write(content: bytes, path: Path) -> None:
+    path.write_bytes(content)
+
+
+def _clear(folder: Path) -> None:
+    """Remove what a former run wrote here, or its examples would stand among the new ones."""
+    try:
+        for old in (*folder.glob("examples-*.safetensors"), *folder.glob("[0-9]*-as-*.png")):
+            old.unlink()
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written to ({error.strerror}); give another folder.") from error
 
 
 def _plain(name: str) -> str:
     """A name that any file system takes."""
-    return re.sub(r"[^A-Za-z0-9@._+-]+", "_", name.replace("/", "-")).strip("_")
+    return re.sub(r"[^A-Za-z0-9@._+-]+", "_", name.replace("/", "-")).strip("_")[:_LONGEST]
