@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -158,3 +159,11 @@ def test_every_example_runs(example: Path, tmp_path: Path):
 def test_every_example_is_spoken_of():
     readme = (ROOT / "README.md").read_text("utf-8")
     assert not [path.name for path in (ROOT / "examples").glob("*.py") if f"(examples/{path.name})" not in readme]
+
+
+def test_shells_can_complete_commands_and_options():
+    asked = {"_ADVKIT_COMPLETE": "bash_complete", "COMP_WORDS": "advkit attack --restar", "COMP_CWORD": "2"}
+    done = subprocess.run(
+        [sys.executable, "-m", "advkit"], env={**os.environ, **asked}, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.split() == ["plain,--restarts"], done.stderr
