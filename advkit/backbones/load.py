@@ -167,7 +167,10 @@ def _of_library(spec: str, wish: Wish) -> Loaded:
         if wish.classes is None and count != loaded.num_classes:
             loaded = find(name, "random", count)
     put_weights(loaded.net, checkpoint, spec)
-    return replace(loaded, weights=checkpoint.label)
+    names = sources.published_names(name) if source == "torchvision" else None
+    if names is not None and len(names) != loaded.num_classes:
+        names = None  # trained on something else
+    return replace(loaded, weights=checkpoint.label, classes=names)
 
 
 def _own(loaded: Loaded, wish: Wish, name: str) -> Loaded:

@@ -69,6 +69,14 @@ def from_torchvision(name: str, weights: str, classes: int | None) -> Loaded:
     )
 
 
+def published_names(name: str) -> Sequence[str]:
+    """The class names of torchvision's own weights, which a file in torchvision's layout shares where it has as many."""
+    from torchvision import models
+
+    names: Sequence[str] = models.get_model_weights(name).DEFAULT.meta["categories"]
+    return names
+
+
 def from_timm(name: str, weights: str, classes: int | None) -> Loaded:
     """timm's classifier of that name, with its own weights (auto) or none (random)."""
     try:

@@ -168,7 +168,7 @@ def command(
         result, interrupted = last[0], True
 
     # Render: the table first, since a full disk must not cost it
-    _print(result, form, per_class, screen)
+    _print(result, form, per_class, bool(image), screen)
     if saver:
         saver.close(result)
     if figure and not interrupted:
@@ -215,7 +215,7 @@ def _header(
             screen.print(f"note   {doubt}", markup=False)
 
 
-def _print(result: Evaluation, form: str, per_class: bool, screen: Console) -> None:
+def _print(result: Evaluation, form: str, per_class: bool, one_by_one: bool, screen: Console) -> None:
     from advkit.results.table import long_table, per_class_table, robustness_table, show
 
     if form == "json":
@@ -225,4 +225,6 @@ def _print(result: Evaluation, form: str, per_class: bool, screen: Console) -> N
         show([long_table(result, per_class)], form)
     else:
         show([robustness_table(result), *([per_class_table(result)] if per_class else [])], form)
+    for line in result.stories() if one_by_one else ():
+        screen.print(line, markup=False)
     screen.print(f"search in {result.precision}; verdicts of the model itself", markup=False)

@@ -32,15 +32,16 @@ def panels(
         if signs:
             grad = passes.gradient(x, goal, attack.loss, lambda points, index: points).grad
             perturbation = attack.threat.steepest(grad, x)
-            factor, symbol = attack.threat.eps.exact, "x sign of the gradient"
+            titles = [f"{attack.threat.eps.exact} × sign of the gradient"] * len(x)
         else:
             change = x_adv - x
-            perturbation = change / change.abs().flatten(1).amax(1).clamp_min(1e-12).reshape(-1, 1, 1, 1)
-            factor, symbol = "", "perturbation (scaled)"
+            largest = change.abs().flatten(1).amax(1)
+            perturbation = change / largest.clamp_min(1e-12).reshape(-1, 1, 1, 1)
+            titles = [f"perturbation, scaled (at most {255 * most:.3g}/255)" for most in largest.tolist()]
         shown = (perturbation + 1) / 2
         answers = [_answers(passes.judge(pictures), classes) for pictures in (x, shown.to(x.dtype), x_adv)]
     return [
-        Panel(x[i], shown[i], x_adv[i], answers[0][i], answers[1][i] if signs else None, answers[2][i], factor, symbol)
+        Panel(x[i], shown[i], x_adv[i], answers[0][i], answers[1][i] if signs else None, answers[2][i], titles[i])
         for i in range(len(x))
     ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +23,8 @@ class Answer:
     confidence: float  # 0 to 1
 
     def __str__(self) -> str:
-        return f"{self.label}\n{100 * self.confidence:.1f} % confidence"
+        name = textwrap.fill(" ".join(self.label.split()), 30)
+        return f"{name}\n{100 * self.confidence:.1f} % confidence"
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,7 @@ class Panel:
     clean: Answer
     between: Answer | None
     adversarial: Answer
-    factor: str  # what the perturbation is multiplied by: "0.007 x"
-    symbol: str  # what it is: "sign of the gradient"
+    title: str  # what the middle shows: "0.007 × sign of the gradient"
 
 
 def draw(panels: list[Panel], path: Path) -> None:
@@ -51,7 +52,7 @@ def draw(panels: list[Panel], path: Path) -> None:
     for axes, panel in zip(grid, panels, strict=True):
         parts = (
             (panel.x, "$x$", str(panel.clean)),
-            (panel.perturbation, f"{panel.factor} {panel.symbol}", str(panel.between) if panel.between else ""),
+            (panel.perturbation, panel.title, str(panel.between) if panel.between else ""),
             (panel.x_adv, r"$x_{\mathrm{adv}}$", str(panel.adversarial)),
         )
         for axis, (picture, title, below), operator in zip(axes, parts, ("", "+", "="), strict=True):
@@ -63,7 +64,7 @@ def draw(panels: list[Panel], path: Path) -> None:
             axis.set_xticks([])
             axis.set_yticks([])
             axis.text(-0.09, 0.5, operator, transform=axis.transAxes, fontsize=24, ha="center", va="center")
-    write_whole(path, lambda beside: figure.savefig(beside, format=kind))
+    write_whole(path, lambda beside: figure.savefig(beside, format=kind, bbox_inches="tight"))
 
 
 def check_suffix(path: Path) -> str:

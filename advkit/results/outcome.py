@@ -143,6 +143,15 @@ class Evaluation:
             for k in found
         ]
 
+    def stories(self) -> list[str]:
+        """For each example and attack: what the model said, and what it says of the adversarial picture."""
+        return [
+            f"{self.name_of(int(self.clean[i]))} -> {self.name_of(int(o.prediction[i]))} under {o.name} at {o.threat.label}"
+            for i in range(len(self))
+            for o in self.outcomes
+            if bool(o.attacked[i])
+        ]
+
     def per_class_json(self) -> list[dict[str, object]]:
         """``per_class`` as a list of objects, accuracies as fractions."""
         return [

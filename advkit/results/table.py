@@ -68,12 +68,9 @@ def per_class_table(result: Evaluation) -> Table:
 
 def long_table(result: Evaluation, per_class: bool = False) -> Table:
     """One number per cell and what it is of in every row: for programs, and to be put below those of other runs."""
-    heads = tuple(
-        "model weights data n norm goal seed class attack eps accuracy low high success median_distance forwards "
-        "backwards seconds".split()
-    )
+    heads = ("model", "weights", "data", "n", "norm", "goal", "seed", "class", "attack", "eps", *_NUMBERS)
     of = (result.model, result.weights, result.data, str(len(result)), result.norm, result.goal, str(result.seed))
-    none = ("",) * 5
+    none = ("",) * (len(_NUMBERS) - 3)
 
     def shares(name: str, attack: str, eps: str, values: Sequence[object]) -> tuple[str, ...]:
         return (*of, name, attack, eps, *map(str, values), *none)
@@ -81,7 +78,7 @@ def long_table(result: Evaluation, per_class: bool = False) -> Table:
     rows = [shares("", "none", "", result.clean_accuracy)]
     for row in result.rows():
         found = row.to_json()
-        cells = ("" if found[key] is None else str(found[key]) for key in ("attack", "eps", *heads[10:]))
+        cells = ("" if found[key] is None else str(found[key]) for key in ("attack", "eps", *_NUMBERS))
         rows.append((*of, "", *cells))
     rows += [shares("", "worst case", eps, accuracy) for eps, accuracy in result.worst()]
     for name, n, right, left in result.per_class() if per_class else ():
@@ -89,7 +86,7 @@ def long_table(result: Evaluation, per_class: bool = False) -> Table:
         rows += [
             shares(name, "worst case", eps, (kept / n, "", "")) for eps, kept in zip(result.radii, left, strict=True)
         ]
-    return Table(heads, tuple(rows), align="l" * 10 + "r" * 8)
+    return Table(heads, tuple(rows), align="l" * 10 + "r" * len(_NUMBERS))
 
 
 def _title(result: Evaluation) -> str:
@@ -149,7 +146,7 @@ def rich_table(table: Table, gap: int = 1) -> RichTable:
     drawn = RichTable(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, gap, 0, 0))
     for place, (head, side) in enumerate(zip(table.heads, table.align, strict=True)):
         widest = max((len(row[place]) for row in table.rows), default=0)
-        lines = textwrap.fill(head, max(widest, *map(len, head.split())), break_long_words=False)
+        lines = textwrap.fill(head, max(widest, 8, *map(len, head.split())), break_long_words=False)
         drawn.add_column(Text(lines), justify="left" if side == "l" else "right", no_wrap=widest <= _PROSE)
     for number, row in enumerate(table.rows):
         # Text, not markup: a class may be called [bold].
@@ -187,6 +184,7 @@ def latex(table: Table) -> str:
 
 
 _WIDE = 160
+_NUMBERS = ("accuracy", "low", "high", "success", "median_distance", "forwards", "backwards", "seconds")
 _PROSE = 32  # letters: a column with longer cells is text, which may be broken into lines
 
 RENDERERS: dict[str, Callable[[Table], str]] = {"markdown": markdown, "csv": comma_separated, "latex": latex}
