@@ -87,8 +87,13 @@ class Linf(Ball):
 
     def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
         """Clamp every value."""
-        low, high = (_land(x, x.new_full((), sign * self.eps, dtype=torch.float64)) for sign in (-1, 1))
-        return x_adv.clamp(low, high)
+        base = x.double()
+        point = (x_adv.double() - base).clamp_(-self.eps, self.eps).add_(base).clamp_(0, 1).to(x.dtype)
+        point = _inward(point, x, base, self.eps)
+        if x.dtype != torch.float64:
+            return point  # a difference of two float32 numbers is exact in float64, so allowed values came back as they were
+        allowed = ((x_adv - x).abs() <= self.eps) & (x_adv >= 0) & (x_adv <= 1)
+        return torch.where(allowed, x_adv, point)
 
     def steepest(self, grad: Tensor, x_adv: Tensor) -> Tensor:
         """The sign of the gradient."""
@@ -281,6 +286,10 @@ def pixels(values: Tensor) -> Tensor:
 def _land(x: Tensor, delta: Tensor) -> Tensor:
     """The point of x's dtype nearest to x + delta (float64) that is in the box and no farther from x than delta."""
     base = x.double()
-    point = (base + delta).clamp(0, 1).to(x.dtype)
-    beyond = (point.double() - base).abs() > delta.abs()
+    return _inward((base + delta).clamp_(0, 1).to(x.dtype), x, base, delta.abs())
+
+
+def _inward(point: Tensor, x: Tensor, base: Tensor, most: Tensor | float) -> Tensor:
+    """Rounding may have carried values farther from x (``base`` in float64) than ``most``: one step back towards x."""
+    beyond = (point.double() - base).abs_() > most
     return torch.where(beyond, torch.nextafter(point, x), point)
