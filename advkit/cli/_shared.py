@@ -101,7 +101,9 @@ class ModelChoice:
     def build(self, data: Data | None) -> Classifier:
         """The classifier."""
         from advkit.backbones import load_model
+        from advkit.engine.memory import keep_freed_memory
 
+        keep_freed_memory()
         mean = std = None
         normalize = self.normalize
         if normalize is not None and ":" in normalize:
