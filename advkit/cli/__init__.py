@@ -15,7 +15,7 @@ __all__ = ["main"]
 
 _COMMANDS = {
     "attack": "Attack a model and print its robustness table.",
-    "list": "List attacks, backbones, data sets, defenses, losses and directions.",
+    "list": "List attacks, backbones, data sets, defenses and more.",
     "train": "Train a backbone and write its weights.",
 }
 
@@ -57,9 +57,9 @@ def cli(ctx: click.Context) -> None:
     """Adversarial robustness research toolkit.
 
     \b
-    advkit attack --model resnet --eps 8/255      a robustness table, with no download
-    advkit attack --help                          every option
-    advkit list attacks                           what there is
+    advkit attack --model resnet --eps 8/255   print a robustness table
+    advkit attack --help                       every option
+    advkit list attacks                        what there is
     """
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())

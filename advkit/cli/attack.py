@@ -96,8 +96,9 @@ def command(
 
     \b
     advkit attack --model resnet --eps 8/255
-    advkit attack --model resnet --weights adversarial --attack fgsm --attack pgd --eps 4/255,8/255
-    advkit attack --image panda.jpg --model torchvision:mobilenet_v2 --attack fgsm --eps 0.007 --figure panda.png
+    advkit attack --weights adversarial --attack fgsm --attack pgd --eps 4px,8px
+    advkit attack --model my.py:net --data test.npz --format json > table.json
+    advkit attack --image panda.jpg --attack fgsm --eps 0.007 --figure panda.png
     """
     from advkit.engine.checks import check_classes
     from advkit.engine.evaluate import Observer, evaluate

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING
 import click
 
 from advkit.cli._attacks import balls_of
+from advkit.cli._shared import bar, console
 from advkit.errors import InputError, UnknownName
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from advkit.registry import Entry, Registry
     from advkit.results.table import Table
 
@@ -28,8 +31,8 @@ _KINDS = ("attacks", "backbones", "datasets", "defenses", "directions", "losses"
 @click.option("--only", metavar="TEXT", default="", help="Names that hold this text.")
 @click.option("--format", "form", default="table", show_default=True, help="table, markdown, csv, json or latex.")
 def command(kind: str | None, size: int, channels: int, classes: int, settings: bool, only: str, form: str) -> None:
-    """List what there is, by name. Backbones come with parameters, multiply-adds, activation memory and receptive field
-    for the size of picture given."""
+    """List what there is, by name. "advkit list backbones" also shows parameters, multiply-adds, activation memory and
+    receptive field for the size of picture given."""
     from advkit.results.table import FORMATS, show
 
     if kind is not None and kind not in _KINDS:
@@ -37,7 +40,7 @@ def command(kind: str | None, size: int, channels: int, classes: int, settings: 
     if form not in (*FORMATS, "json"):
         raise UnknownName("format", form, (*FORMATS, "json"))
     tables = {
-        each: _backbones(size, channels, classes, only) if each == "backbones" else _entries(each, only, settings)
+        each: _backbones(size, channels, classes, only) if kind == "backbones" else _entries(each, only, settings)
         for each in ([kind] if kind else _KINDS)
     }
     if only:
@@ -73,34 +76,37 @@ def _settings(entry: Entry[object]) -> str:
 
 
 def _backbones(size: int, channels: int, classes: int, only: str) -> Table:
-    import torch
-
-    from advkit.backbones import describe
     from advkit.catalog import BACKBONES
-    from advkit.errors import AdvkitError
     from advkit.results.table import Table
 
     rows = []
-    for entry in BACKBONES.entries():
-        if only not in entry.name:
-            continue
-        try:
-            with torch.device("meta"):  # shapes only: nothing is computed
-                net = entry.create(classes=classes, channels=channels, size=size)
-            found = describe(net, channels, size, size)
-        except AdvkitError as error:
-            rows.append((entry.name, "-", "-", "-", "-", str(error).partition(" (")[0]))
-            continue
-        rows.append(
-            (
-                entry.name,
-                f"{found.parameters:,}",
-                f"{found.multiply_adds:,}",
-                f"{found.activation_bytes / 2**20:.2f} MB",
-                str(found.receptive_field),
-                entry.summary,
-            )
-        )
+    chosen = [entry for entry in BACKBONES.entries() if only in entry.name]
+    with bar(console(), "backbones") as progress:
+        for number, entry in enumerate(chosen):
+            rows.append(_numbers(entry, size, channels, classes))
+            progress(number + 1, len(chosen))
     heads = ("backbone", "parameters", "multiply-adds", "activations", "receptive field", "what it is")
     caption = f"for {classes} classes and pictures {channels} x {size} x {size}; activations in float32, one picture."
     return Table(heads, tuple(rows), align="lrrrrl", caption=caption)
+
+
+def _numbers(entry: Entry[nn.Module], size: int, channels: int, classes: int) -> tuple[str, ...]:
+    import torch
+
+    from advkit.backbones import describe
+    from advkit.errors import AdvkitError
+
+    try:
+        with torch.device("meta"):  # shapes only: nothing is computed
+            net = entry.create(classes=classes, channels=channels, size=size)
+        found = describe(net, channels, size, size)
+    except AdvkitError as error:
+        return (entry.name, "-", "-", "-", "-", str(error).partition(" (")[0])
+    return (
+        entry.name,
+        f"{found.parameters:,}",
+        f"{found.multiply_adds:,}",
+        f"{found.activation_bytes / 2**20:.2f} MB",
+        str(found.receptive_field),
+        entry.summary,
+    )

@@ -54,7 +54,8 @@ def command(
 
     \b
     advkit train --model resnet --data signs --out resnet.safetensors
-    advkit train --model resnet --data train.npz --held-out test.npz --defense pgd-at --eps 8/255 --out robust.safetensors
+    advkit train --defense pgd-at --eps 8/255 --out robust.safetensors
+    advkit train --data train.npz --held-out test.npz --out own.safetensors
     """
     from advkit.backbones import save_model
     from advkit.catalog import DATASETS, DEFENSES

@@ -9,6 +9,7 @@ Every file is written beside its place and then renamed, so none is ever half wr
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -18,6 +19,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from advkit.errors import InputError
@@ -120,7 +122,6 @@ class Saver:
 
     def _draw(self, result: Evaluation) -> None:
         from safetensors.torch import load_file
-        from torchvision.io import encode_png
 
         for outcome in result.outcomes:
             title = f"{outcome.name}@{outcome.threat.eps.exact}"
@@ -133,7 +134,15 @@ class Saver:
                     name = f"{index:05d}-{_plain(result.name_of(label))}-as-{_plain(result.name_of(seen))}.png"
                     levels = to_8_bits(x_adv, self._pictures([index])[0])
                     if len(levels) in (1, 3):
-                        write_whole(folder / name, partial(_write, bytes(encode_png(levels).numpy())))
+                        write_whole(folder / name, partial(_write, _png(levels)))
+
+
+def _png(levels: Tensor) -> bytes:
+    """A picture (1 or 3, H, W) of grey levels as a PNG file."""
+    out = io.BytesIO()
+    pixels = levels.permute(1, 2, 0).contiguous().numpy()
+    Image.fromarray(pixels[:, :, 0] if len(levels) == 1 else pixels).save(out, format="PNG")
+    return out.getvalue()
 
 
 def _write(content: bytes, path: Path) -> None:
