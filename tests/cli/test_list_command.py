@@ -51,12 +51,10 @@ def test_a_backbone_is_shown_with_its_numbers(run: Run) -> None:
     assert row["parameters"] not in text
 
 
-def test_a_backbone_that_cannot_take_the_size_says_so_and_stops_no_other(run: Run) -> None:
-    rows = run("list", "backbones", "--only", "net", "--size", "3", "--format", "json").json["backbones"]
-    small = {row["backbone"]: row for row in rows}
-    assert small["alexnet"]["parameters"] == "-"
-    assert "3 x 3" in small["alexnet"]["what it is"]
-    assert small["resnet20"]["parameters"] != "-"
+def test_a_backbone_that_cannot_take_the_size_says_so_in_its_row(run: Run) -> None:
+    (row,) = run("list", "backbones", "--only", "alexnet", "--size", "3", "--format", "json").json["backbones"]
+    assert row["parameters"] == "-"
+    assert "3 x 3" in row["what it is"]
 
 
 def test_settings_are_shown_with_their_defaults(run: Run) -> None:
