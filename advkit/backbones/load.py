@@ -61,7 +61,8 @@ def load_model(
         classes, channels, size = _measures(data, classes, channels, size)
         if not data.named and weights not in ("random", None):
             classes = None  # numbers only: the data may lack the last classes, the weights know how many there are
-    wish = Wish(classes, channels, size, str(weights or "random"), seed, None if data is None else data.name, settings)
+    of_data, names = (None, None) if data is None else (data.name, data.classes if data.named else None)
+    wish = Wish(classes, channels, size, str(weights or "random"), seed, of_data, settings, names)
     model = _of_module(spec, wish, mean, std) if isinstance(spec, nn.Module) else _of_text(spec, wish, mean, std)
     if "backbone" not in model.metadata and channels is not None and size is not None:
         model.num_classes = _probe(model, channels, size)

@@ -73,7 +73,7 @@ def _chosen(name: str, wish: Wish) -> Checkpoint:
             checkpoint
             for checkpoint in shipped
             if checkpoint.metadata.get("variant", "standard") == variant
-            and wish.data in (None, checkpoint.metadata.get("data"))
+            and _made_for(checkpoint, wish)
             and all(str(checkpoint.settings.get(key)) == str(value) for key, value in wish.settings.items())
         ]
     if len(fitting) == 1:
@@ -84,6 +84,13 @@ def _chosen(name: str, wish: Wish) -> Checkpoint:
     raise ModelError(
         f"advkit ships {'no' if not fitting else 'more than one set of'} weights{asked} for {name}{data}. "
         f"Give weights=FILE, or weights=random for an untrained network; shipped for {name}: {known}."
+    )
+
+
+def _made_for(checkpoint: Checkpoint, wish: Wish) -> bool:
+    """Trained on the data asked for, or on other pictures of exactly its classes."""
+    return wish.data in (None, checkpoint.metadata.get("data")) or (
+        wish.names is not None and wish.names == checkpoint.classes
     )
 
 

@@ -25,6 +25,7 @@ class Wish:
     seed: int
     data: str | None
     settings: Mapping[str, object]
+    names: tuple[str, ...] | None = None  # of the data's classes, where they have names
 
     @property
     def weight_file(self) -> Path | None:

@@ -333,6 +333,8 @@ def test_shipped_weights_are_found_by_backbone_data_and_variant(
 
 def test_weights_that_are_not_shipped_say_what_to_do(shipped: Path) -> None:
     data: Any = Signs("faces", 3)
+    assert load_model("cnn", data=data).weights == "embedded signs-standard", "the same classes in the same order"
+    data.classes = ("eyes", "nose", "mouth")
     assert message("cnn", data=data) == (
         "advkit ships no weights for cnn and the data faces. Give weights=FILE, or weights=random for an untrained "
         "network; shipped for cnn: embedded:letters_cnn, embedded:signs_cnn, embedded:signs_cnn_adv."
