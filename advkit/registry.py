@@ -56,8 +56,7 @@ class Entry(Generic[T]):
         for key, value in settings.items():
             if key not in known:
                 raise InputError(
-                    f"{self.name} has no setting {key!r}.{nearest(key, known)} "
-                    f"Known: {', '.join(known) or 'none'}."
+                    f"{self.name} has no setting {key!r}.{nearest(key, known)} Known: {', '.join(known) or 'none'}."
                 )
             values[key] = _read(f"{self.name}: {key}", value, hints[key]) if isinstance(value, str) else value
         return self.factory(**values)
