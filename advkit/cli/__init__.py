@@ -93,10 +93,6 @@ def main(args: Sequence[str] | None = None) -> None:
     except AdvkitError as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(1)
-    except BrokenPipeError:
-        # What is still in the buffer has no reader either; without this, closing standard output complains.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
     sys.exit(code if isinstance(code, int) else 0)
 
 
