@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from advkit.errors import InputError
@@ -21,4 +22,5 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     except OSError as error:
         raise InputError(f"{path} cannot be written ({error.strerror or error}); nothing else was lost.") from error
     finally:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):  # there is none where the folder is none
+            beside.unlink(missing_ok=True)

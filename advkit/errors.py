@@ -28,6 +28,9 @@ __all__ = [
 ]
 
 
+_MOST_NAMES = 20  # in one sentence
+
+
 class AdvkitError(Exception):
     """Root of the tree: everything that advkit raises on purpose."""
 
@@ -42,9 +45,11 @@ class UnknownName(InputError):
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         names = sorted(known)
         article = "an" if kind[0] in "aeiou" else "a"
-        super().__init__(
-            f"{name!r} is not the name of {article} {kind}.{nearest(name, names)} Known: {', '.join(names)}."
-        )
+        shown = ", ".join(names)
+        if len(names) > _MOST_NAMES:
+            alike = difflib.get_close_matches(name.lower(), names, n=_MOST_NAMES, cutoff=0.5) or names[:_MOST_NAMES]
+            shown = f"{', '.join(alike)} ... ({len(names)} in all: advkit list {kind.replace(' ', '')}s)"
+        super().__init__(f"{name!r} is not the name of {article} {kind}.{nearest(name, names)} Known: {shown}.")
 
 
 class MissingExtra(InputError):

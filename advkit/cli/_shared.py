@@ -6,8 +6,9 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,13 +20,33 @@ if TYPE_CHECKING:
     from advkit.backbones import Classifier
     from advkit.data import Data
 
-F = TypeVar("F", bound=Callable[..., object])
-
-__all__ = ["ModelChoice", "bar", "build_data", "console", "model_and_data", "pairs", "writable_folder"]
+__all__ = ["DataChoice", "ModelChoice", "bar", "console", "model_and_data", "pairs", "writable_folder"]
 
 
-def model_and_data(command: F) -> F:
-    """The options that say which model and which pictures."""
+def model_and_data(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that say which model and which pictures; the command gets them as two choices, first."""
+
+    @wraps(command)
+    def gathered(
+        *,
+        model: str,
+        weights: str,
+        normalize: str | None,
+        model_settings: tuple[str, ...],
+        device: str | None,
+        seed: int,
+        data: str,
+        data_settings: tuple[str, ...],
+        size: int | None,
+        skip_bad: bool,
+        **others: object,
+    ) -> None:
+        command(
+            ModelChoice(model, weights, normalize, model_settings, device, seed),
+            DataChoice(data, data_settings, size, skip_bad),
+            **others,
+        )
+
     options = [
         click.option("--model", default="resnet", show_default=True, metavar="NAME", help=_MODEL),
         click.option("--weights", default="auto", show_default=True, metavar="FILE|NAME", help=_WEIGHTS),
@@ -45,8 +66,8 @@ def model_and_data(command: F) -> F:
         ),
     ]
     for option in reversed(options):
-        command = option(command)
-    return command
+        gathered = option(gathered)
+    return gathered
 
 
 _MODEL = (
@@ -67,19 +88,26 @@ def pairs(texts: tuple[str, ...], option: str) -> dict[str, str]:
     return {key.replace("-", "_"): value for key, _, value in split}
 
 
-def build_data(
-    data: str, data_settings: tuple[str, ...], size: int | None, skip_bad: bool, samples: int | None = None
-) -> Data:
-    """The data that the options name."""
-    from advkit.data import load_data
+@dataclass(frozen=True)
+class DataChoice:
+    """The options that say which pictures."""
 
-    settings: dict[str, object] = dict(pairs(data_settings, "--data-set"))
-    if size is not None:
-        settings["size"] = size
-    if skip_bad:
-        settings["skip_bad"] = True
-    with redirect_stdout(sys.stderr):  # libraries print that they download; the table goes to standard output alone
-        return load_data(data, samples=samples, **settings)
+    name: str
+    settings: tuple[str, ...] = ()
+    size: int | None = None
+    skip_bad: bool = False
+
+    def build(self, samples: int | None = None) -> Data:
+        """The data."""
+        from advkit.data import load_data
+
+        settings: dict[str, object] = dict(pairs(self.settings, "--data-set"))
+        if self.size is not None:
+            settings["size"] = self.size
+        if self.skip_bad:
+            settings["skip_bad"] = True
+        with redirect_stdout(sys.stderr):  # libraries print that they download; the table goes to standard output alone
+            return load_data(self.name, samples=samples, **settings)
 
 
 @dataclass(frozen=True)

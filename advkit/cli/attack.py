@@ -11,7 +11,7 @@ import click
 
 from advkit.cli._attacks import build_attacks
 from advkit.cli._pictures import Gallery, check_target, narrowed, picture_and_model
-from advkit.cli._shared import ModelChoice, bar, build_data, console, model_and_data, writable_folder
+from advkit.cli._shared import DataChoice, ModelChoice, bar, console, model_and_data, writable_folder
 from advkit.errors import InputError, UnknownName
 
 if TYPE_CHECKING:
@@ -59,16 +59,8 @@ _SAMPLES = 200
 @click.option("--per-class", is_flag=True, help="Also show each class.")
 @click.option("--quiet", is_flag=True, help="No progress and no header.")
 def command(
-    model: str,
-    weights: str,
-    normalize: str | None,
-    data: str,
-    data_settings: tuple[str, ...],
-    model_settings: tuple[str, ...],
-    size: int | None,
-    skip_bad: bool,
-    device: str | None,
-    seed: int,
+    choice: ModelChoice,
+    pictures: DataChoice,
     attacks: tuple[str, ...],
     norm: str | None,
     eps: tuple[str, ...],
@@ -120,13 +112,12 @@ def command(
     writable_folder(figure.parent if figure else None)
     flags = {"steps": steps, "step_size": step_size, "restarts": restarts, "loss": loss}
     chosen = build_attacks(attacks or ("worst-case",), norm, eps, flags, settings)
-    choice = ModelChoice(model, weights, normalize, model_settings, device, seed)
 
     # Build
     if image:
-        net, source = picture_and_model(image, label, size, choice)
+        net, source = picture_and_model(image, label, pictures.size, choice)
     else:
-        source = build_data(data, data_settings, size, skip_bad)
+        source = pictures.build()
         net = choice.build(source)
     source = narrowed(source, exclude)
     whole, source = len(source), source.head(_SAMPLES if samples is None and not image else samples)
@@ -149,7 +140,7 @@ def command(
         finished=finished,
         row=lambda result: last.__setitem__(slice(None), [result]),
     )
-    _header(screen, net, source, whole, chosen, aim, seed, choice.device_name)
+    _header(screen, net, source, whole, chosen, aim, choice)
     interrupted = False
     try:
         result = evaluate(
@@ -157,7 +148,7 @@ def command(
             source,
             chosen,
             batch_size=batch_size,
-            seed=seed,
+            seed=choice.seed,
             target=aim,
             survivors=survivors,
             precision=steering,
@@ -200,8 +191,7 @@ def _header(
     whole: int,
     chosen: list[Attack | Ensemble],
     aim: str | None,
-    seed: int,
-    device: str,
+    choice: ModelChoice,
 ) -> None:
     """What the numbers below are of."""
     radii = dict.fromkeys(attack.threat.label for attack in chosen)
@@ -210,7 +200,7 @@ def _header(
     screen.print(f"model  {net.name}, weights {net.weights}", markup=False)
     screen.print(f"data   {source.name}{part}", markup=False)
     screen.print(f"threat {', '.join(radii)}{f', targeted: {aim}' if aim else ''}", markup=False)
-    screen.print(f"device {device}, seed {seed}", markup=False)
+    screen.print(f"device {choice.device_name}, seed {choice.seed}", markup=False)
     for doubt in dict.fromkeys(attack.threat.eps.doubt for attack in chosen):
         if doubt:
             screen.print(f"note   {doubt}", markup=False)

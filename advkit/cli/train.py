@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
-from advkit.cli._shared import ModelChoice, bar, build_data, console, model_and_data, pairs, writable_folder
+from advkit.cli._shared import DataChoice, ModelChoice, bar, console, model_and_data, pairs, writable_folder
 from advkit.errors import InputError
 
 
@@ -27,16 +28,8 @@ from advkit.errors import InputError
 @click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="File to write.")
 @click.option("--quiet", is_flag=True, help="No progress.")
 def command(
-    model: str,
-    weights: str,
-    normalize: str | None,
-    data: str,
-    data_settings: tuple[str, ...],
-    model_settings: tuple[str, ...],
-    size: int | None,
-    skip_bad: bool,
-    device: str | None,
-    seed: int,
+    choice: ModelChoice,
+    given: DataChoice,
     defense: str,
     eps: str | None,
     settings: tuple[str, ...],
@@ -72,19 +65,17 @@ def command(
             raise InputError(f"--eps reaches nothing: {defense} trains on pictures as they are. Try --defense pgd-at.")
         values["threat"] = Linf(eps)
     objective = entry.create(**values)
-    recipe = Recipe(epochs, batch_size, learning_rate, shift=shift, seed=seed)
+    recipe = Recipe(epochs, batch_size, learning_rate, shift=shift, seed=choice.seed)
     if out.suffix != ".safetensors":
         raise InputError(f"--out is {out}; weights are written as .safetensors, so give a name that ends so.")
     writable_folder(out.parent)
-    splits = data in DATASETS and "split" in DATASETS[data].settings
-    chosen = (*data_settings, "split=train") if splits else data_settings
-    pictures = build_data(data, chosen, size, skip_bad, samples)
-    test = build_data(held_out, (), size, skip_bad) if held_out else build_data(data, data_settings, size, skip_bad)
-    fresh = "random" if weights == "auto" else weights
-    net = ModelChoice(model, fresh, normalize, model_settings, device, seed).build(pictures)
+    splits = given.name in DATASETS and "split" in DATASETS[given.name].settings
+    pictures = (replace(given, settings=(*given.settings, "split=train")) if splits else given).build(samples)
+    test = (replace(given, name=held_out, settings=()) if held_out else given).build()
+    net = (replace(choice, weights="random") if choice.weights == "auto" else choice).build(pictures)
 
     screen = console(quiet)
-    plan = f"{net.name} on {pictures.name} ({len(pictures):,} examples), {defense}, {epochs} epochs, seed {seed}"
+    plan = f"{net.name} on {pictures.name} ({len(pictures):,} examples), {defense}, {epochs} epochs, seed {choice.seed}"
     screen.print(plan, markup=False)
     with bar(screen, "training") as progress:
         train(net, pictures, objective, recipe, lambda done, loss: progress(done, epochs))

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from advkit.atomic import write_whole
 from advkit.errors import InputError
-from advkit.results.files import write_whole
 
 __all__ = ["Answer", "Panel", "check_suffix", "draw"]
 

@@ -11,10 +11,8 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import re
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -22,27 +20,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from advkit.atomic import write_whole
 from advkit.errors import InputError
 from advkit.results.outcome import Evaluation
 
-__all__ = ["Saver", "to_8_bits", "write_whole"]
+__all__ = ["Saver", "to_8_bits"]
 
 _SHARD = 256
 _LONGEST = 80  # letters of a name, of the 255 bytes that file systems allow
-
-
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` fill a file beside ``path``, then put it in place. Raises InputError where the disk refuses."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(beside)
-        os.replace(beside, path)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written ({error.strerror}); nothing else was lost.") from error
-    finally:
-        with suppress(OSError):  # there is none where the folder is none
-            beside.unlink(missing_ok=True)
 
 
 def to_8_bits(x_adv: Tensor, x: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ Npz = Callable[..., Path]
     ("args", "parts"),
     [
         (("atack",), ("'atack'", "'attack'", "train")),
-        (("attack", "--model", "resent"), ("'resent'", "'resnet'", "wide_resnet28_10")),
+        (("attack", "--model", "resent"), ("'resent'", "'resnet'", "advkit list backbones")),
         (("attack", "--attack", "pdg"), ("'pdg'", "Did you mean 'pgd'?", "fgsm")),
         (("attack", "--data", "sings"), ("'sings'", "Did you mean 'signs'?", "cifar10", "folder")),
         (("attack", "--attack", "pgd", "--loss", "margn"), ("'margn'", "Did you mean 'margin'?", "dlr")),
