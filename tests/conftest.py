@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+# Before torch is loaded, as the command line does: spinning threads take the processor from the ones they wait for.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -68,6 +69,8 @@ def main(args: Sequence[str] | None = None) -> None:
     """Run a command line. Bad input: one sentence on standard error and exit code 2; Ctrl-C: 130; a bug: its traceback."""
     from advkit.errors import AdvkitError, InputError, ThreatViolation
 
+    # Read when torch is loaded. A thread that spins while it waits keeps the thread it waits for off a busy processor.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     given = None if args is None else [*args]
     try:
         with warnings.catch_warnings():
