@@ -36,7 +36,7 @@ weights:  ## the weights that ship in the package, each by its exact command
 	$(ADVKIT) train --model resnet --data signs --epochs 12 --out $(WEIGHTS)/resnet20-signs-standard.safetensors
 	$(ADVKIT) train --model resnet --data signs --epochs 8 --defense pgd-at --eps 8/255 --set steps=4 --set step_size=0.4 --variant adversarial \
 		--out $(WEIGHTS)/resnet20-signs-adversarial.safetensors
-	$(ADVKIT) train --model lenet --data signs --epochs 12 --out $(WEIGHTS)/lenet-signs-standard.safetensors
+	$(ADVKIT) train --model lenet --data signs --epochs 12 --learning-rate 0.02 --out $(WEIGHTS)/lenet-signs-standard.safetensors
 	$(ADVKIT) train --model cnn --data signs --epochs 12 --out $(WEIGHTS)/cnn-signs-standard.safetensors
 
 ci:

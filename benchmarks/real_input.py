@@ -98,7 +98,8 @@ def main() -> None:
             lines += ["", f"## {title}"]
             for command in commands:
                 lines += ["", "<!-- needs: data -->", "```console", f"$ {shown(command)}", "```", ""]
-                lines += [run(command.format(data=given.data, temporary=temporary))]
+                printed = run(command.format(data=given.data, temporary=temporary))
+                lines += [printed.replace(given.data, "DATA").replace(temporary, ".")]
     text = "\n".join(lines) + "\n"
     if given.only:
         print(text)
@@ -120,7 +121,6 @@ def run(command: str) -> str:
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"{command}\n{done.stderr}")
-    # Paths of this machine are nobody's business.
     return (" ".join(done.stderr.split()).partition(";")[0] if training else done.stdout).strip()
 
 
