@@ -26,7 +26,7 @@ LAYERS = (
     {"__main__"},
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
-UPWARDS = {("advkit.core.attack", "advkit.engine.run")}  # a value that is also a function: Attack.__call__
+UPWARDS = {("advkit.core.attack", "advkit.engine.call")}  # a value that is also a function: Attack.__call__
 
 
 def _module(path: Path) -> str:

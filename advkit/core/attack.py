@@ -97,22 +97,23 @@ class Attack(ABC):
         y: Tensor | Goal,
         *,
         seed: int = 0,
-        keep: Literal["first", "best", "last"] = "first",
+        keep: Literal["first", "best", "last"] = "best",
         start: Tensor | None = None,
         batch_size: int | None = None,
         mode: Literal["eval", "train"] = "eval",
     ) -> Tensor:
         """Adversarial pictures for ``x`` (N, ...) in [0, 1] and labels ``y`` (N,), or a goal.
 
-        ``keep`` says which iterate comes back: ``first`` success (an example stops there, the fast way; one that is never
-        beaten comes back at its highest loss), the ``best`` (all steps; highest loss among successes, else among all),
-        or the ``last`` (all steps, as other libraries do). ``start`` (N, ...) replaces the attack's own first point.
+        ``keep`` says which iterate comes back: the ``best`` (all steps; highest loss among successes, else among all), the
+        ``first`` success (an example stops there: the fast way, and that of ``evaluate``; one that is never beaten comes
+        back at its highest loss), or the ``last`` (all steps, as other libraries do). ``start`` (N, ...) replaces the
+        attack's own first point.
         ``mode`` is the model's while it is attacked: ``eval``, or ``train`` for the flags as the caller left them.
         The same example gets the same result alone and in any batch. Everything of the caller's stays as it was.
         Raises InputError where pictures, labels or ``start`` do not fit, ThreatViolation where the attack leaves its ball.
         """
         # The loop belongs to the engine, a layer above; a value that is also a function has to reach up for it once.
-        from advkit.engine.run import attack_tensors
+        from advkit.engine.call import attack_tensors
 
         goal = y if isinstance(y, Goal) else Untargeted(_whole(y))
         return attack_tensors(self, model, x, goal, seed=seed, keep=keep, start=start, batch_size=batch_size, mode=mode)

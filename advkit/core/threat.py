@@ -20,6 +20,7 @@ from advkit.errors import InputError
 
 __all__ = ["BALLS", "L0", "L1", "L2", "Ball", "Linf"]
 
+_END = 1e-6  # room that is none
 _SLACK = 1e-12  # relative room for the rounding of a float64 norm of up to 10^6 terms
 
 
@@ -210,7 +211,8 @@ class L1(Ball):
     def steepest(self, grad: Tensor, x_adv: Tensor) -> Tensor:
         """The largest of the gradient's values that can still move, ``share`` of all, in proportion, at length 1."""
         flat, point = grad.flatten(1), x_adv.flatten(1)
-        stuck = ((flat > 0) & (point >= 1)) | ((flat < 0) & (point <= 0))
+        # Not point >= 1: whether a value is at the end of its range must not hang on the last bit of a sum.
+        stuck = ((flat > 0) & (point > 1 - _END)) | ((flat < 0) & (point < _END))
         flat = flat.masked_fill(stuck, 0)
         # A value moves by a half, on the average, before it meets the box.
         count = 2 * min(self.eps, flat.shape[1] / 2) if self.share is None else self.share * flat.shape[1]

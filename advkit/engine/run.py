@@ -16,19 +16,17 @@ from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from advkit.core.attack import Ascent, Attack, State
 from advkit.core.goal import Goal, Untargeted
 from advkit.core.losses import CrossEntropy
-from advkit.core.modes import borrowed
 from advkit.core.rng import Rng, identify
 from advkit.core.types import expand, join, rows
-from advkit.engine.passes import Passes, automatic_batch, chosen_probe, device_of
-from advkit.engine.precision import Precision
-from advkit.errors import DataError, InputError, ThreatViolation
+from advkit.engine.passes import Passes, chosen_probe
+from advkit.errors import ThreatViolation
 
-__all__ = ["Finished", "Progress", "Run", "Source", "attack_tensors"]
+__all__ = ["Finished", "Progress", "Run", "Source"]
 
 Keep = Literal["first", "best", "last"]
 Progress = Callable[[int, int], None]
@@ -360,61 +358,3 @@ class _Work:
         if self.progress is not None:
             total = self._each * len(self.run.source)
             self.progress(min(self.done, total), total)
-
-
-def attack_tensors(
-    attack: Attack,
-    model: nn.Module,
-    x: Tensor,
-    goal: Goal,
-    *,
-    seed: int,
-    keep: Keep,
-    start: Tensor | None,
-    batch_size: int | None,
-    mode: Literal["eval", "train"],
-) -> Tensor:
-    """What calling an attack does: the loop on tensors that are in memory already."""
-    _check(x, goal.classes, start)
-    batch_size = batch_size or automatic_batch(x[0].numel(), device_of(model))
-    with borrowed(model, mode=mode), torch.no_grad():
-        clean = x.detach().clone().clamp(0, 1)
-        first = None if start is None else start.detach().clone()
-        source = Source(
-            fetch=lambda indices: clean[indices[0] : indices[-1] + 1],
-            goal=goal.take(
-                torch.arange(len(x), device=goal.classes.device)
-            ),  # a copy: the caller may be in inference mode
-            first=None if first is None else lambda indices: first[indices],
-        )
-        result = torch.empty_like(clean)
-
-        def collect(finished: Finished) -> None:
-            result[finished.example.to(result.device)] = finished.x_adv.to(result.device)
-
-        with torch.enable_grad():
-            passes = Passes(model, Precision.own(model), batch_size, labels=goal.classes)
-            Run(attack, passes, source, seed=seed, keep=keep).go(collect)
-    return result
-
-
-def _check(x: object, classes: Tensor, start: Tensor | None) -> None:
-    if not isinstance(x, Tensor) or not x.is_floating_point():
-        given = x.dtype if isinstance(x, Tensor) else type(x).__name__
-        raise DataError(f"the pictures are {given}; give a floating-point tensor (N, ...) in [0, 1].")
-    if x.ndim < 2 or len(x) == 0:
-        raise DataError(f"the pictures have shape {tuple(x.shape)}; give at least one, as (N, ...).")
-    if classes.shape != x.shape[:1] or classes.dtype != torch.long:
-        raise DataError(
-            f"labels are {classes.dtype} of shape {tuple(classes.shape)} for {len(x)} pictures; "
-            "give one class index for each, (N,) int64."
-        )
-    if int(classes.min()) < 0:
-        raise DataError(f"the label {int(classes.min())} is negative; labels count from 0.")
-    low, high = float(x.detach().min()), float(x.detach().max())
-    if not (low >= -1e-6 and high <= 1 + 1e-6):
-        raise DataError(
-            f"pixel values run from {low:.4g} to {high:.4g}; give pictures in [0, 1]: normalisation lives in the model."
-        )
-    if start is not None and start.shape != x.shape:
-        raise InputError(f"start has shape {tuple(start.shape)}; give one point per picture, {tuple(x.shape)}.")

@@ -325,7 +325,7 @@ NAN[1, 0, 0, 0] = torch.nan
         ({"x": pictures(4).numpy()}, "the pictures are ndarray; give a floating-point tensor"),
         ({"x": pictures(4)[:0], "y": torch.zeros(0).long()}, r"the pictures have shape \(0, 3, 8, 8\); give at least"),
         ({"x": torch.rand(4)}, r"the pictures have shape \(4,\)"),
-        ({"x": pictures(4) * 255}, r"pixel values run from .* to 25.*; give pictures in \[0, 1\]: normalisation lives"),
+        ({"x": pictures(4) * 255}, r"pixel values run from .* to 25.*; give them in \[0, 1\]"),
         ({"x": pictures(4) - 0.5}, "pixel values run from -0"),
         ({"x": NAN}, "pixel values run from nan to nan"),
         ({"y": torch.zeros(3, dtype=torch.long)}, r"labels are torch.int64 of shape \(3,\) for 4 pictures"),
