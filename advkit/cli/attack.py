@@ -53,7 +53,10 @@ _SAMPLES = 200
     "--save", type=click.Path(path_type=Path), metavar="DIR", help="Write facts and adversarial pictures here."
 )
 @click.option(
-    "--figure", type=click.Path(path_type=Path), metavar="FILE", help="Draw picture, perturbation and result."
+    "--figure",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Draw picture, perturbation and result, each at its strongest.",
 )
 @click.option("--format", "form", default="table", show_default=True, help="table, markdown, csv, json or latex.")
 @click.option("--per-class", is_flag=True, help="Also show each class.")
@@ -151,6 +154,7 @@ def command(
             seed=choice.seed,
             target=aim,
             survivors=survivors,
+            keep="best" if figure or image else "first",
             precision=steering,
             observer=observer,
         )

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from importlib.metadata import version
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -67,6 +68,7 @@ def evaluate(
     seed: int = 0,
     target: str | None = None,
     survivors: bool = False,
+    keep: Literal["first", "best"] = "first",
     precision: PrecisionName = "auto",
     observer: Observer | None = None,
 ) -> Evaluation:
@@ -77,6 +79,7 @@ def evaluate(
     mapping that names them. Every attack meets all examples that the model gets right; the stages of an ensemble, and with
     ``survivors`` all attacks, meet what the former left standing. ``target`` makes the goal targeted: ``next``, ``random``,
     ``least-likely`` or a class. A negative label is unknown: the model's own answer takes its place.
+    An example stops at its ``first`` success, or takes all steps for the ``best`` (highest loss), at the price of speed.
 
     Verdicts are the caller's own model's, whatever ``precision`` steers the search. The model comes back as it was. After
     Ctrl-C (KeyboardInterrupt) what was finished has reached the observer. Raises InputError for input that cannot be used.
@@ -112,7 +115,7 @@ def evaluate(
         )
         observer.row(result)
         for plan in plans:
-            outcome = _attack(plan, result, steered, source, goal, observer)
+            outcome = _attack(plan, result, steered, source, goal, keep, observer)
             result = replace(result, outcomes=(*result.outcomes, outcome))
             observer.row(result)
     return result
@@ -162,7 +165,15 @@ def _without_attack(
     return labels, torch.cat(predictions), Targeted(goal)
 
 
-def _attack(plan: _Plan, result: Evaluation, passes: Passes, data: Data, goal: Goal, observer: Observer) -> Outcome:
+def _attack(
+    plan: _Plan,
+    result: Evaluation,
+    passes: Passes,
+    data: Data,
+    goal: Goal,
+    keep: Literal["first", "best"],
+    observer: Observer,
+) -> Outcome:
     """One attack on the examples that the model gets right, or on those that stand after the attack it follows."""
     attacked = result.correct
     if plan.follows:
@@ -183,7 +194,7 @@ def _attack(plan: _Plan, result: Evaluation, passes: Passes, data: Data, goal: G
 
     if len(chosen):
         source = Source(lambda indices: data.pictures(chosen[list(indices)].tolist()), goal.take(chosen))
-        run = Run(plan.attack, passes, source, seed=result.seed)
+        run = Run(plan.attack, passes, source, seed=result.seed, keep=keep)
         with observer.stage(title) as progress:
             run.go(collect, progress)
         forwards[chosen], backwards[chosen] = run.forwards.cpu(), run.backwards.cpu()
