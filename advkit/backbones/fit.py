@@ -17,10 +17,12 @@ __all__ = [
     "activation_layer",
     "initialise",
     "member_of",
+    "mobile",
     "out_of_place",
     "published",
     "refit_stem",
     "register_family",
+    "residual",
     "unstride",
     "whole_numbers",
 ]
@@ -102,6 +104,27 @@ def unstride(net: nn.Module, count: int) -> None:
     halving = [layer for layer in net.modules() if isinstance(layer, nn.Conv2d) and layer.stride == (2, 2)]
     for layer in halving[:count]:
         layer.stride = (1, 1)
+
+
+def residual(name: str, classes: int, channels: int, size: int) -> nn.Module:
+    """A published residual network; for small pictures with a 3x3 stem of stride 1 and no pooling behind it."""
+    net = published(name, classes)
+    if size < SMALL:
+        refit_stem(net, channels, kernel=3, stride=1)
+        net.maxpool = nn.Identity()
+    else:
+        refit_stem(net, channels)
+    return net
+
+
+def mobile(name: str, classes: int, channels: int, size: int) -> nn.Module:
+    """A published network of inverted residuals; for small pictures without its first two halvings."""
+    net = published(name, classes)
+    refit_stem(net, channels)
+    if size < SMALL:
+        unstride(net, 2)
+    initialise(net)
+    return net
 
 
 def register_family(

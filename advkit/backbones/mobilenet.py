@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-from torch import nn
-
-from advkit.backbones.fit import SMALL, initialise, published, refit_stem, register_family, unstride
+from advkit.backbones.fit import SMALL, mobile, register_family
 
 __all__: list[str] = []
 
 
-def _build(name: str, classes: int, channels: int, size: int) -> nn.Module:
-    net = published(name, classes)
-    refit_stem(net, channels)
-    if size < SMALL:
-        unstride(net, 2)
-    initialise(net)
-    return net
-
-
 register_family(
-    _build,
+    mobile,
     {"mobilenet_v2": f"MobileNetV2 (Sandler et al. 2018); its first two halvings left out below {SMALL} pixels."},
     family="mobilenet",
     small="mobilenet_v2",
@@ -27,7 +16,7 @@ register_family(
     paper="arXiv:1801.04381",
 )
 register_family(
-    _build,
+    mobile,
     {
         f"mobilenet_v3_{size}": f"MobileNetV3-{size} (Howard et al. 2019); two halvings fewer below {SMALL} pixels."
         for size in ("small", "large")

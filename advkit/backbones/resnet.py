@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from advkit.backbones.fit import SMALL, published, refit_stem, register_family
+from advkit.backbones.fit import SMALL, register_family, residual
 
 __all__ = ["SmallResNet"]
 
@@ -68,16 +68,6 @@ def _small(name: str, classes: int, channels: int, size: int) -> nn.Module:
     return SmallResNet(int(name.removeprefix("resnet")), classes, channels)
 
 
-def _large(name: str, classes: int, channels: int, size: int) -> nn.Module:
-    net = published(name, classes)
-    if size < SMALL:
-        refit_stem(net, channels, kernel=3, stride=1)
-        net.maxpool = nn.Identity()
-    else:
-        refit_stem(net, channels)
-    return net
-
-
 _SMALL_MEMBERS = {
     f"resnet{depth}": f"ResNet-{depth} for small pictures (He et al. 2016, section 4.2)."
     for depth in (20, 32, 44, 56, 110)
@@ -89,7 +79,7 @@ _LARGE_MEMBERS = {
 
 
 def _either(name: str, classes: int, channels: int, size: int) -> nn.Module:
-    return (_small if name in _SMALL_MEMBERS else _large)(name, classes, channels, size)
+    return (_small if name in _SMALL_MEMBERS else residual)(name, classes, channels, size)
 
 
 register_family(

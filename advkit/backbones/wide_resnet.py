@@ -6,7 +6,7 @@ from collections import OrderedDict
 
 from torch import Tensor, nn
 
-from advkit.backbones.fit import SMALL, published, refit_stem, register_family
+from advkit.backbones.fit import SMALL, register_family, residual
 
 __all__ = ["WideResNet"]
 
@@ -64,13 +64,7 @@ def _build(name: str, classes: int, channels: int, size: int) -> nn.Module:
     if name in _SMALL_MEMBERS:
         depth, factor = map(int, name.removeprefix("wide_resnet").split("_"))
         return WideResNet(depth, factor, classes, channels)
-    net = published(name, classes)
-    if size < SMALL:
-        refit_stem(net, channels, kernel=3, stride=1)
-        net.maxpool = nn.Identity()
-    else:
-        refit_stem(net, channels)
-    return net
+    return residual(name, classes, channels, size)
 
 
 _SMALL_MEMBERS = {
