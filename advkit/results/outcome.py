@@ -92,6 +92,15 @@ class Evaluation:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def __str__(self) -> str:
+        lines = [
+            f"{self.model} (weights {self.weights}) on {self.data}, n = {len(self)}, {self.norm}, seed {self.seed}",
+            f"none (clean): {self.clean_accuracy.percent} %",
+            *(f"{'+ ' if r.follows else ''}{r.attack} at {r.eps}: {r.accuracy.percent} %" for r in self.rows()),
+            *(f"worst case at {eps}: {accuracy.percent} %" for eps, accuracy in self.worst()),
+        ]
+        return "\n".join(lines)
+
     @property
     def correct(self) -> Tensor:
         """(N,) bool: right without attack."""

@@ -118,3 +118,13 @@ def test_the_interval_is_wilsons(count: int, total: int) -> None:
 
 def test_a_share_is_written_in_percent() -> None:
     assert share(17, 50).percent == "34.0 [22.4, 47.8]"
+
+
+def test_a_result_prints_as_a_reader_wants_it() -> None:
+    result = evaluation(outcome("a", [1, 1, 0, 1, 0]), outcome("b", [1, 1, 1, 1, 0], follows="a"))
+    lines = str(result).splitlines()
+    assert lines[0] == "net (weights here) on signs, n = 5, linf, seed 0"
+    assert lines[1].startswith("none (clean): 80.0 [")
+    assert lines[2].startswith("a at 8/255: 40.0 [")
+    assert lines[3].startswith("+ b at 8/255: 20.0 [")
+    assert lines[4].startswith("worst case at 8/255: 20.0 [")
