@@ -17,7 +17,9 @@ from advkit.core.threat import L1, L2, Ball, Linf
 from advkit.core.types import Tree
 from advkit.errors import InputError
 
-_PATH = 2.5  # Madry et al. 2018: steps that can cross the ball and come back a little, whatever their number
+# Length of the whole walk in eps. What a random start in an L2 ball has across the gradient dies like exp(-walk): after 2.5,
+# the habit since Madry et al. 2018, PGD is 1.5 % short of the optimum of a linear model; after 4, a tenth of that.
+_PATH = 4.0
 
 
 class _Walk(NamedTuple):
@@ -33,7 +35,7 @@ class PGD(Attack):
 
     threat: Ball = Linf(8 / 255)
     steps: int = 40
-    step_size: float | None = None  # fraction of eps; None is 2.5 / steps
+    step_size: float | None = None  # fraction of eps; None is 4 / steps
     loss: Loss = CrossEntropy()
     direction: Direction = Plain()
     random_start: bool = True

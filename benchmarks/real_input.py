@@ -52,7 +52,7 @@ SECTIONS: list[tuple[str, list[str]]] = [
             "advkit attack --model {data}/model_defs.py:load:mnist_trades --data {data}/mnist_test_5000.npz "
             "--samples 1000 --attack fgsm --attack pgd --eps 0.3",
             "advkit attack --model {data}/model_defs.py:load:mnist_trades --data {data}/mnist_test_5000.npz "
-            "--samples 1000 --attack pgd --restarts 10 --eps 0.3",
+            "--samples 1000 --attack pgd --restarts 5 --eps 0.3",
             "advkit attack --model {data}/model_defs.py:load:mnist_adv_cnna --data {data}/mnist_test_5000.npz "
             "--samples 1000 --attack fgsm --attack pgd --attack worst-case --eps 0.3",
         ],
@@ -70,7 +70,7 @@ SECTIONS: list[tuple[str, list[str]]] = [
         "The embedded signs: standard and adversarially trained",
         [
             "advkit attack --model resnet --samples 1000 --attack noise --attack fgsm --attack pgd --attack worst-case",
-            "advkit attack --model resnet --weights adversarial --samples 1000 --attack noise --attack fgsm --attack pgd "
+            "advkit attack --model resnet --weights adversarial --samples 500 --attack noise --attack fgsm --attack pgd "
             "--attack worst-case",
             "advkit attack --model resnet --attack noise --attack salt --attack salt-greedy --eps 1,5,10 --norm l0",
         ],

@@ -8,6 +8,9 @@ import pytest
 # Before torch is loaded, as the command line does: spinning threads take the processor from the ones they wait for.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+for _name in ("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR"):  # what is printed must not hang on the caller's terminal
+    os.environ.pop(_name, None)
+
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:

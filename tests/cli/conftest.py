@@ -1,30 +1,14 @@
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from command_line import Answer, Run
 from PIL import Image
 
 from advkit.cli import main
-
-QUICK = ("--samples", "6", "--steps", "3", "--attack", "pgd")
-
-
-class Answer(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-Run = Callable[..., Answer]
 
 
 @pytest.fixture

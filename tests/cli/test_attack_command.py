@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import QUICK, Answer, Run
+from command_line import QUICK, Answer, Run
 
 KEYS = ["model", "weights", "data", "n", "norm", "eps", "seed", "clean", "rows", "worst"]
 ROW = ["attack", "eps", "accuracy", "low", "high", "success", "median_distance", "forwards", "backwards", "seconds"]

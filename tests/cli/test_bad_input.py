@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import QUICK, Run
+from command_line import QUICK, Run
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import QUICK, Run
+from command_line import QUICK, Run
 from PIL import Image
 from safetensors.torch import load_file
 

@@ -6,7 +6,7 @@ import csv
 import io
 
 import pytest
-from conftest import Run
+from command_line import Run
 
 from advkit import catalog
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Run
+from command_line import Run
 from safetensors.torch import load_file
 
 

@@ -51,10 +51,25 @@ def test_more_dots_than_pixels_are_no_error():
     assert bool(((greedy == x) | (greedy == 1)).all())
 
 
-def test_a_stride_crosses_the_ball_and_comes_back_a_little():
-    assert PGD(steps=40).stride == pytest.approx(2.5 / 40)
+def test_a_walk_is_four_radii_long_whatever_its_steps():
+    assert PGD(steps=40).stride == pytest.approx(0.1)
+    assert PGD(steps=10).stride == pytest.approx(0.4)
     assert PGD(steps=40, step_size=0.1).stride == 0.1
     assert (FGSM().stride, RandomStartFGSM().stride) == (1.0, 1.25)
+
+
+def test_a_random_start_costs_pgd_less_than_a_hundredth_of_a_linear_optimum_in_l2():
+    model, x = linear(2, (3, 16, 16)), 0.4 + 0.2 * pictures(4, (3, 16, 16))
+    labels = model(x).argmax(1)
+
+    def margin(points):
+        logits = model(points)
+        return (logits.gather(1, 1 - labels[:, None]) - logits.gather(1, labels[:, None])).squeeze(1).detach()
+
+    gains = {attack: margin(attack(model, x, labels)) - margin(x) for attack in (PGD(L2(0.2)), FGSM(L2(0.2)))}
+    pgd, optimum = gains.values()  # on a linear model one whole step is the optimum
+    assert bool((pgd > 0.99 * optimum).all())
+    assert bool((pgd <= optimum * (1 + 1e-6)).all())
 
 
 def test_gaussian_noise_is_a_control_too():
