@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -25,12 +26,12 @@ _DLR_CLASSES = 4  # below this the sorted differences that normalise DLR do not 
 
 
 @dataclass(frozen=True)
-class Loss:
+class Loss(ABC):
     """What an attack ascends."""
 
+    @abstractmethod
     def __call__(self, logits: Tensor, goal: Goal) -> Tensor:
         """(B,) values, one per example, independent of the batch."""
-        raise NotImplementedError
 
 
 @LOSSES.register("ce", paper="arXiv:1412.6572")
