@@ -193,7 +193,7 @@ class Run:
         rng = Rng(lanes.keys).fold(lanes.branch).fold(lanes.taken)
         if self.attack.steps > 0:
             at, point, loss, hit = self._look(lanes, goal, rng)
-            better = (hit & ~lanes.best_hit) | ((hit == lanes.best_hit) & (loss > lanes.best_loss))
+            better = _is_better(lanes, loss, hit)
             lanes = lanes._replace(
                 state=self.attack.step(lanes.state, at, lanes.x, goal, rng.fold("step")),
                 taken=lanes.taken + 1,
@@ -269,9 +269,8 @@ class Run:
         reached = goal.reached(logits)
 
         loss = self.attack.loss(logits, goal)
-        better = (reached & ~lanes.best_hit) | ((reached == lanes.best_hit) & (loss > lanes.best_loss))
         # A claim that is not upheld must not stay the best: it is no success on the caller's model.
-        better = better | (~final & ~reached & lanes.best_hit)
+        better = _is_better(lanes, loss, reached) | (~final & ~reached & lanes.best_hit)
         lanes = lanes._replace(
             best=torch.where(expand(better, point), point, lanes.best),
             best_loss=torch.where(better, loss, lanes.best_loss),
@@ -320,6 +319,11 @@ class Run:
                 f"{self.attack} returned a point at distance {float(threat.distance(point, lanes.x)[bad])!r} for example "
                 f"{int(lanes.example[bad])}, outside {threat.label} or [0, 1]: the attack is broken, no number is valid."
             )
+
+
+def _is_better(lanes: _Lanes, loss: Tensor, hit: Tensor) -> Tensor:
+    """(B,) bool: a point with this loss beats the lane's best. A success beats any failure, then the loss decides."""
+    return (hit & ~lanes.best_hit) | ((hit == lanes.best_hit) & (loss > lanes.best_loss))
 
 
 def _as_it_is(lanes: _Lanes) -> _Lanes:

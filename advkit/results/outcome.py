@@ -86,7 +86,6 @@ class Evaluation:
     outcomes: tuple[Outcome, ...]
     goal: str = "untargeted"
     targets: Tensor | None = None  # (N,) where the goal is targeted
-    notes: tuple[str, ...] = ()
     facts: dict[str, str] = field(default_factory=dict)  # versions, hashes
 
     def __len__(self) -> int:

@@ -174,12 +174,12 @@ def comma_separated(table: Table) -> str:
 def latex(table: Table) -> str:
     """A tabular for booktabs."""
     lines = [f"% {line}" for text in (table.title, table.caption) if text for line in text.splitlines()]
-    lines += [rf"\begin{{tabular}}{{{table.align}}}", r"\toprule", _ampersands(table.heads), r"\midrule"]
+    lines += [rf"\begin{{tabular}}{{{table.align}}}", r"\toprule"]
+    lines += [" & ".join(map(_escape, table.heads)) + r" \\", r"\midrule"]
     for number, row in enumerate(table.rows):
         cells = [_escape(cell) for cell in row]
-        lines.append(
-            " & ".join(rf"\textbf{{{c}}}" for c in cells) + r" \\" if number in table.strong else _ampersands(row)
-        )
+        strong = number in table.strong
+        lines.append(" & ".join(rf"\textbf{{{cell}}}" if strong else cell for cell in cells) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"])
 
 
@@ -193,10 +193,6 @@ FORMATS = ("table", *RENDERERS)
 
 def _pipes(cells: tuple[str, ...]) -> str:
     return "| " + " | ".join(cells) + " |"
-
-
-def _ampersands(cells: tuple[str, ...]) -> str:
-    return " & ".join(_escape(cell) for cell in cells) + r" \\"
 
 
 _LATEX = {c: "\\" + c for c in "&%$#_{}"} | {

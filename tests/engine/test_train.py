@@ -113,7 +113,10 @@ def test_data_that_cannot_be_learned_is_refused(data: TensorData) -> None:
 
 
 def test_a_last_batch_of_one_is_left_out(data: TensorData) -> None:
-    train(fresh(), data.head(17), Standard(), Recipe(1, 16, 0.05, bfloat16=False))
+    net, losses = fresh(), []
+    train(net, data.head(17), Standard(), Recipe(1, 16, 0.05, bfloat16=False), lambda done, loss: losses.append(loss))
+    assert len(losses) == 1
+    assert all(bool(parameter.isfinite().all()) for parameter in net.parameters())
 
 
 def test_shifted_pictures_are_windows_of_the_picture_with_its_border_repeated() -> None:
