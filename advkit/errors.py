@@ -5,7 +5,8 @@ AdvkitError
 │   ├── UnknownName       no such attack, backbone, data set ...; names the nearest
 │   ├── MissingExtra      an optional package is not installed; names the extra
 │   ├── ModelError        the model or its weights do not fit the data
-│   └── DataError         pictures or labels cannot be used
+│   ├── DataError         pictures or labels cannot be used
+│   └── StoreError        a file of a sweep's store cannot be read
 ├── PassError             the caller's model raised or answered nonsense while it was being attacked
 └── ThreatViolation       an attack returned a point outside its ball: a bug in the attack, never the user's fault
 """
@@ -22,6 +23,7 @@ __all__ = [
     "MissingExtra",
     "ModelError",
     "PassError",
+    "StoreError",
     "ThreatViolation",
     "UnknownName",
     "nearest",
@@ -65,6 +67,10 @@ class ModelError(InputError):
 
 class DataError(InputError):
     """Pictures or labels cannot be used."""
+
+
+class StoreError(InputError):
+    """A file of a sweep's store cannot be read."""
 
 
 class PassError(AdvkitError):

@@ -15,7 +15,14 @@ __all__ = ["main"]
 
 _COMMANDS = {
     "attack": "Attack a model and print its robustness table.",
+    "figure": "Draw curves, trade-offs, classes, distances or transfer from the results of a sweep.",
+    "init": "Write a commented study file for advkit sweep.",
     "list": "List attacks, backbones, data sets, defenses and more.",
+    "report": "Write the results of a sweep as one HTML page.",
+    "results": "List, filter, compare, merge and export the results of sweeps.",
+    "serve": "Show the report of a sweep in a browser while the sweep runs.",
+    "sweep": "Evaluate models x defenses x attacks x radii, resumably, and print one table.",
+    "table": "Print the results of a sweep as a table.",
     "train": "Train a backbone and write its weights.",
 }
 

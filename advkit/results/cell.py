@@ -1,0 +1,161 @@
+"""What a sweep stores: cells, and the facts of their examples. No torch, so that a table of a large store is there at once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Bools", "Cell", "Facts", "Numbers", "Picture", "Stage"]
+
+Bools = npt.NDArray[np.bool_]
+Numbers = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One attack at each radius of a cell: its name and its repr, which holds every hyper-parameter."""
+
+    name: str
+    attacks: tuple[str, ...]  # one for each radius
+    nested: bool = False  # one search over all radii, not one at each
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One model behind one defense, one data set, one attack at its radii: the unit of a sweep and of its store.
+
+    An attack of several stages has several; the cell without attack has none, and no radii.
+    """
+
+    model: str
+    model_hash: str
+    data_hash: str
+    attack: str = "none"
+    stages: tuple[Stage, ...] = ()
+    norm: str = ""
+    radii: tuple[str, ...] = ()  # exact texts, ascending
+    defense: str = "none"
+    goal: str = "untargeted"
+    seed: int = 0
+    precision: str = "auto"
+    code: str = ""  # what of advkit's own code decides the numbers
+
+    @cached_property
+    def key(self) -> str:
+        """The name of the cell's folder: a hash of all that decides its numbers."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:20]
+
+    @cached_property
+    def kind(self) -> tuple[object, ...]:
+        """What the cell is of, whatever code made it."""
+        return tuple(getattr(self, f.name) for f in fields(self) if f.name != "code")
+
+    @property
+    def setting(self) -> tuple[str, ...]:
+        """Model, weights, defense, data: what is attacked."""
+        return (self.model, self.model_hash, self.defense, self.data_hash)
+
+    @property
+    def threat(self) -> tuple[str, str, int]:
+        """Norm, goal and seed: attacks are compared, and their worst case taken, only where these are the same."""
+        return (self.norm, self.goal, self.seed)
+
+    @property
+    def clean(self) -> Cell:
+        """The cell without attack that belongs to this one."""
+        return Cell(
+            self.model,
+            self.model_hash,
+            self.data_hash,
+            defense=self.defense,
+            code=self.code,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields, for cell.json."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any]) -> Self:
+        """The cell of a cell.json."""
+        stages = tuple(Stage(s["name"], tuple(s["attacks"]), s["nested"]) for s in found["stages"])
+        return cls(**{**found, "stages": stages, "radii": tuple(found["radii"])})
+
+
+@dataclass(frozen=True)
+class Facts:
+    """The facts of n examples of a cell with S stages and R radii.
+
+    Facts of an example that was not ``attacked`` mean nothing. In a nested search an example was ``tested`` at some radii;
+    its facts at the others follow from those.
+    """
+
+    index: Numbers  # (n,) places in the data, ascending
+    labels: Numbers  # (n,)
+    clean: Numbers  # (n,) predictions without attack
+    attacked: Bools  # (S, R, n), as all below
+    success: Bools
+    prediction: Numbers
+    distance: Numbers
+    steps: Numbers
+    forwards: Numbers
+    backwards: Numbers
+    tested: Bools
+    seconds: Numbers = field(default_factory=lambda: np.zeros((0, 0)))  # (S, R): time spent, of all examples together
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @property
+    def correct(self) -> Bools:
+        """(n,) right without attack."""
+        right: Bools = self.clean == self.labels
+        return right
+
+    @cached_property
+    def stands(self) -> Bools:
+        """(S, R, n): right without attack, and right still after this stage and those before it."""
+        standing: Bools = self.attacked & (self.prediction == self.labels)
+        return standing
+
+    def per_example(self) -> dict[str, Numbers]:
+        """Every array whose last axis is the example, by name."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "seconds"}
+
+    def take(self, rows: Numbers) -> Facts:
+        """Some of the examples; the time is that of all."""
+        return Facts(**{name: array[..., rows] for name, array in self.per_example().items()}, seconds=self.seconds)
+
+    @classmethod
+    def joined(cls, parts: Iterable[Facts]) -> Facts:
+        """The facts of several shards, each example once, in the order of the data."""
+        parts = list(parts)
+        if len(parts) == 1:
+            return parts[0]
+        arrays = {
+            name: np.concatenate([getattr(part, name) for part in parts], axis=-1) for name in parts[0].per_example()
+        }
+        seconds = np.sum([part.seconds for part in parts], axis=0)
+        _, rows = np.unique(arrays["index"], return_index=True)
+        return cls(**arrays, seconds=seconds).take(rows)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An example that was beaten, for the eye: pictures (C, H, W) in 8 bits, rounded towards the clean one."""
+
+    index: int
+    label: int
+    prediction: int
+    stage: str
+    eps: str  # the smallest radius at which it was found beaten
+    distance: float
+    x: npt.NDArray[np.uint8]
+    x_adv: npt.NDArray[np.uint8]

@@ -1,0 +1,336 @@
+"""The store of a sweep: a folder per cell, named by the hash of all that decides its numbers; shards of examples in it.
+
+DIR/store.json                              the format's version
+DIR/study.json                              the last sweep: its command, its cells and how many examples it wants of each
+DIR/cells/KEY/cell.json                     the cell, and what is known about it (versions, hardware, hyper-parameters)
+DIR/cells/KEY/00000-00256.safetensors       the facts of these examples, with a checksum
+DIR/cells/KEY/pictures-00000-00256.safetensors   some beaten examples of theirs
+
+A shard is written beside its place and renamed, so a shard that exists is done, and resuming is looking. One sweep at a time
+plans and writes; its workers each write shards of their own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from advkit.atomic import write_whole
+from advkit.errors import InputError, StoreError
+from advkit.results.cell import Cell, Facts, Numbers, Picture
+
+__all__ = ["Record", "Span", "Store", "Study", "gaps"]
+
+_FORMAT = 1
+_SHARD = re.compile(r"(\d+)-(\d+)\.safetensors")
+_TYPES = {
+    "index": np.int64,
+    "labels": np.int64,
+    "clean": np.int64,
+    "attacked": np.bool_,
+    "success": np.bool_,
+    "prediction": np.int32,
+    "distance": np.float64,
+    "steps": np.int32,
+    "forwards": np.int32,
+    "backwards": np.int32,
+    "tested": np.bool_,
+}
+_CODES = {"I64": np.int64, "I32": np.int32, "F64": np.float64, "BOOL": np.bool_, "U8": np.uint8}
+
+Span = tuple[int, int]
+"""Examples from the first to before the second."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """A cell and what else its cell.json says: ``weights``, ``data``, ``classes``, versions, hardware ..."""
+
+    cell: Cell
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Study:
+    """What the last sweep was asked for: how to run it again, and the examples it wants of each cell, in its order."""
+
+    command: str
+    samples: Mapping[str, int]  # by the cell's key
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Store:
+    """The store in a folder. Nothing is read or written before it is asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    # ------------------------------------------------------------------ the whole
+
+    def check(self) -> Store:
+        """The store itself. Raises InputError where the folder is none, or one of a newer advkit."""
+        path = self.folder / "store.json"
+        try:
+            found = json.loads(path.read_text())["advkit store"]
+        except FileNotFoundError:
+            raise InputError(
+                f"{self.folder} holds no results of a sweep; give the folder that advkit sweep --out wrote."
+            ) from None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{path} cannot be read ({error}); is it the folder of a sweep?") from None
+        if found != _FORMAT:
+            raise InputError(f"{self.folder} has format {found}, this advkit reads {_FORMAT}; use a newer advkit.")
+        return self
+
+    def create(self) -> Store:
+        """Make the folder a store, or check that it is one."""
+        if (self.folder / "store.json").exists():
+            return self.check()
+        if self.folder.exists() and any(path.name != ".lock" for path in self.folder.iterdir()):
+            raise InputError(f"{self.folder} is not empty and holds no results of a sweep; give another folder.")
+        _write_json(self.folder / "store.json", {"advkit store": _FORMAT})
+        return self
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the store for one writer; the lock ends with the process, however that ends."""
+        from filelock import FileLock, Timeout
+
+        path = self.folder / ".lock"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            held = FileLock(path, timeout=0)
+            held.acquire()
+        except Timeout:
+            raise InputError(
+                f"another sweep is writing to {self.folder}; wait until it ends, or give another folder (--out)."
+            ) from None
+        except OSError as error:
+            raise InputError(f"the folder {self.folder} cannot be written to ({error.strerror}).") from None
+        try:
+            yield
+        finally:
+            held.release()
+
+    def tidy(self) -> None:
+        """Remove what killed writers left half written. Only for who holds the lock."""
+        for left in self.folder.glob("cells/*/.*.part"):
+            left.unlink(missing_ok=True)
+
+    # ------------------------------------------------------------------ cells
+
+    def add(self, record: Record) -> None:
+        """Make room for a cell; one that is there already stays as it is."""
+        path = self._of(record.cell) / "cell.json"
+        if not path.exists():
+            _write_json(path, {"cell": record.cell.to_json(), "about": dict(record.about)})
+
+    def records(self) -> list[Record]:
+        """Every cell of the store, in the order of their keys. One whose cell.json cannot be read is an error."""
+        try:
+            names = sorted(os.listdir(self.folder / "cells"))
+        except FileNotFoundError:
+            return []
+        found = (self._record(name) for name in names)
+        return [record for record in found if record is not None]
+
+    def record(self, key: str) -> Record | None:
+        """The cell with this key, if it is there."""
+        return self._record(key)
+
+    def _record(self, name: str) -> Record | None:
+        path = self.folder / "cells" / name / "cell.json"
+        try:
+            found = json.loads(path.read_bytes())
+            return Record(Cell.from_json(found["cell"]), found["about"])
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise StoreError(
+                f"{path} cannot be read ({error}); remove its folder, and the next sweep makes it anew."
+            ) from None
+
+    # ------------------------------------------------------------------ shards
+
+    def spans(self, cell: Cell) -> list[Span]:
+        """Which examples are done. A shard that is not whole does not count."""
+        return [span for span, path in self._shards(cell) if _is_whole(path)]
+
+    def missing(self, cell: Cell, samples: int) -> list[Span]:
+        """Which of the first ``samples`` examples are not done."""
+        return gaps(self.spans(cell), samples)
+
+    def write(self, cell: Cell, span: Span, facts: Facts, pictures: Sequence[Picture] = ()) -> None:
+        """Write a shard; its pictures first, for the shard's own file says that all is there."""
+        folder = self._of(cell)
+        if pictures:
+            write_whole(folder / f"pictures-{_name(span)}", partial(_put, _pack_pictures(pictures)))
+        write_whole(folder / _name(span), partial(_put, _pack_facts(facts)))
+
+    def facts(self, cell: Cell, samples: int | None = None) -> Facts | None:
+        """The facts of all examples that are done, of at most the first ``samples``; None where there are none yet.
+
+        A shard that is not whole is left out, as if it had not been written.
+        """
+        parts = [part for _, path in self._shards(cell) if (part := _read_facts(path)) is not None]
+        if not parts:
+            return None
+        facts = Facts.joined(parts)
+        if samples is not None and len(facts) and facts.index[-1] >= samples:
+            facts = facts.take(np.flatnonzero(facts.index < samples))
+        return facts if len(facts) else None
+
+    def pictures(self, cell: Cell) -> list[Picture]:
+        """The beaten examples that were kept, in the order of the data."""
+        found = [
+            picture
+            for path in sorted(self._of(cell).glob("pictures-*.safetensors"))
+            for picture in _read_pictures(path)
+        ]
+        return sorted({(p.index, p.stage, p.eps): p for p in found}.values(), key=lambda p: p.index)
+
+    def _of(self, cell: Cell) -> Path:
+        return self.folder / "cells" / cell.key
+
+    def _shards(self, cell: Cell) -> list[tuple[Span, Path]]:
+        folder = self._of(cell)
+        try:
+            names = os.listdir(folder)
+        except FileNotFoundError:
+            return []
+        matches = (_SHARD.fullmatch(name) for name in sorted(names))
+        return [((int(m[1]), int(m[2])), folder / m[0]) for m in matches if m]
+
+    # ------------------------------------------------------------------ the study
+
+    def write_study(self, study: Study) -> None:
+        """Remember what is wanted."""
+        found = {"command": study.command, "samples": dict(study.samples), "about": dict(study.about)}
+        _write_json(self.folder / "study.json", found)
+
+    def study(self) -> Study | None:
+        """What the last sweep was asked for, if there was one."""
+        path = self.folder / "study.json"
+        try:
+            found = json.loads(path.read_bytes())
+            return Study(found["command"], found["samples"], found["about"])
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise StoreError(f"{path} cannot be read ({error}); run the sweep again, which writes it anew.") from None
+
+
+def gaps(done: Sequence[Span], samples: int) -> list[Span]:
+    """The stretches of the first ``samples`` examples that no span covers."""
+    found, begin = [], 0
+    for first, last in sorted(done):
+        if first >= samples:
+            break
+        if first > begin:
+            found.append((begin, first))
+        begin = max(begin, last)
+    return [*found, (begin, samples)] if begin < samples else found
+
+
+def _name(span: Span) -> str:
+    return f"{span[0]:05d}-{span[1]:05d}.safetensors"
+
+
+def _put(content: bytes, path: Path) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _write_json(path: Path, found: object) -> None:
+    text = json.dumps(found, indent=1) + "\n"
+    write_whole(path, partial(_put, text.encode()))
+
+
+def _pack(arrays: Mapping[str, Numbers], facts: Mapping[str, str]) -> bytes:
+    from safetensors.numpy import save
+
+    digest = _digest(arrays[name] for name in sorted(arrays))
+    content: bytes = save({k: np.ascontiguousarray(v) for k, v in arrays.items()}, {**facts, "digest": digest})
+    return content
+
+
+def _unpack(path: Path) -> tuple[dict[str, Numbers], dict[str, str]] | None:
+    """The arrays and facts of a safetensors file; None where it is not whole.
+
+    Read here and not by the library, which takes a file to be read twice for its facts: 10,000 shards are to be read in
+    seconds.
+    """
+    try:
+        content = path.read_bytes()
+        size = int.from_bytes(content[:8], "little")
+        header = json.loads(content[8 : 8 + size])
+        facts = header.pop("__metadata__")
+        arrays = {}
+        for name, entry in header.items():
+            begin, end = entry["data_offsets"]
+            flat = np.frombuffer(content, _CODES[entry["dtype"]], offset=8 + size + begin, count=-1 if end is None else
+                                 (end - begin) // np.dtype(_CODES[entry["dtype"]]).itemsize)  # fmt: skip
+            arrays[name] = flat.reshape(entry["shape"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if facts.get("digest") != _digest(arrays[name] for name in sorted(arrays)):
+        return None
+    return arrays, facts
+
+
+def _digest(arrays: Iterator[Numbers]) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def _is_whole(path: Path) -> bool:
+    return _unpack(path) is not None
+
+
+def _pack_facts(facts: Facts) -> bytes:
+    arrays = {name: np.asarray(array, _TYPES[name]) for name, array in facts.per_example().items()}
+    return _pack(arrays, {"seconds": json.dumps(facts.seconds.tolist())})
+
+
+def _read_facts(path: Path) -> Facts | None:
+    found = _unpack(path)
+    if found is None:
+        return None
+    arrays, facts = found
+    shape = arrays["attacked"].shape[:2]
+    return Facts(**arrays, seconds=np.asarray(json.loads(facts["seconds"]), np.float64).reshape(shape))
+
+
+def _pack_pictures(pictures: Sequence[Picture]) -> bytes:
+    arrays = {
+        "x": np.stack([picture.x for picture in pictures]),
+        "x_adv": np.stack([picture.x_adv for picture in pictures]),
+    }
+    about = [
+        [picture.index, picture.label, picture.prediction, picture.stage, picture.eps, picture.distance]
+        for picture in pictures
+    ]
+    return _pack(arrays, {"about": json.dumps(about)})
+
+
+def _read_pictures(path: Path) -> list[Picture]:
+    found = _unpack(path)
+    if found is None:
+        return []
+    arrays, facts = found
+    about = json.loads(facts["about"])
+    return [Picture(*row, x, x_adv) for row, x, x_adv in zip(about, arrays["x"], arrays["x_adv"], strict=True)]
