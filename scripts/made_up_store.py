@@ -1,4 +1,4 @@
-"""Write a store of made-up results, to try tables, figures and reports on, and to time them. Every cell says that it is made up.
+"""Write a store of made-up results to try tables, figures and reports on. Every cell says that it is made up.
 
 python scripts/made_up_store.py DIR --models 4 --defenses 2 --attacks 3 --radii 4 --examples 100 --pictures 8
 """
@@ -70,7 +70,7 @@ def pictures(cell: Cell, facts: Facts, count: int, rng: np.random.Generator) -> 
                 float(facts.distance[0, radius, place]),
                 x,
                 x_adv,
-            )  # fmt: skip
+            )
         )
     return found
 

@@ -216,7 +216,7 @@ def _lines(record: Record, facts: Facts, wanted: int) -> list[Line]:
                 prediction=facts.clean,
                 forwards=int(facts.forwards.sum()),
                 seconds=float(facts.seconds.sum()),
-            )  # fmt: skip
+            )
         ]
     return [
         Line(

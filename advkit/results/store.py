@@ -277,11 +277,11 @@ def _unpack(path: Path) -> tuple[dict[str, Numbers], dict[str, str]] | None:
         size = int.from_bytes(content[:8], "little")
         header = json.loads(content[8 : 8 + size])
         facts = header.pop("__metadata__")
-        arrays = {}
+        arrays: dict[str, Numbers] = {}
         for name, entry in header.items():
             begin, end = entry["data_offsets"]
-            flat = np.frombuffer(content, _CODES[entry["dtype"]], offset=8 + size + begin, count=-1 if end is None else
-                                 (end - begin) // np.dtype(_CODES[entry["dtype"]]).itemsize)  # fmt: skip
+            kind = np.dtype(_CODES[entry["dtype"]])
+            flat = np.frombuffer(content, kind, (end - begin) // kind.itemsize, 8 + size + begin)
             arrays[name] = flat.reshape(entry["shape"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -332,5 +332,5 @@ def _read_pictures(path: Path) -> list[Picture]:
     if found is None:
         return []
     arrays, facts = found
-    about = json.loads(facts["about"])
-    return [Picture(*row, x, x_adv) for row, x, x_adv in zip(about, arrays["x"], arrays["x_adv"], strict=True)]
+    about: list[tuple[int, int, int, str, str, float]] = json.loads(facts["about"])
+    return [Picture(*row, x=x, x_adv=x_adv) for row, x, x_adv in zip(about, arrays["x"], arrays["x_adv"], strict=True)]
