@@ -211,7 +211,8 @@ def _header(
 
 
 def _print(result: Evaluation, form: str, per_class: bool, one_by_one: bool, screen: Console) -> None:
-    from advkit.results.table import long_table, per_class_table, robustness_table, show
+    from advkit.results.robustness import long_table, per_class_table, robustness_table
+    from advkit.results.table import show
 
     if form == "json":
         found = result.to_json() | ({"per_class": result.per_class_json()} if per_class else {})

@@ -1,4 +1,4 @@
-"""A table is data; renderers only draw it."""
+"""A table is data; renderers only draw it. No torch."""
 
 from __future__ import annotations
 
@@ -10,12 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from advkit.results.outcome import Evaluation, Row
-
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
-__all__ = ["FORMATS", "RENDERERS", "Table", "long_table", "per_class_table", "rich_table", "robustness_table", "show"]
+__all__ = ["FORMATS", "RENDERERS", "Table", "rich_table", "show"]
 
 
 @dataclass(frozen=True)
@@ -31,90 +29,6 @@ class Table:
     strong: tuple[int, ...] = ()
     caption: str = ""
     title: str = ""
-
-
-def robustness_table(result: Evaluation) -> Table:
-    """Clean accuracy, a row per attack, and the worst case over all of them at each radius."""
-    clean = result.clean_accuracy
-    rows: list[tuple[str, ...]] = [("none (clean)", "-", clean.percent, "-", "-", "-", "-")]
-    rows += [_cells(row) for row in result.rows()]
-    worst = [("worst case", eps, accuracy.percent, "-", "-", "-", "-") for eps, accuracy in result.worst()]
-    staged = any(row.follows for row in result.rows())
-    caption = (
-        "accuracy with its 95 % Wilson interval; success: of the examples that were right without attack; "
-        "passes: forward and backward, of one example each."
-    )
-    if staged:
-        caption += " '+' rows met only what the rows above left standing."
-    return Table(
-        ("attack", "eps", "accuracy %", "success %", "median distance", "passes f+b", "seconds"),
-        (*rows, *worst),
-        align="llrrrrr",
-        strong=tuple(range(len(rows), len(rows) + len(worst))),
-        caption=caption,
-        title=_title(result),
-    )
-
-
-def per_class_table(result: Evaluation) -> Table:
-    """Clean and worst-case accuracy of each class."""
-    rows = [
-        (name, str(n), f"{100 * right / n:.1f}", *(f"{100 * standing / n:.1f}" for standing in left))
-        for name, n, right, left in result.per_class()
-    ]
-    heads = ("class", "n", "clean %", *(f"worst at {eps} %" for eps in result.radii))
-    return Table(heads, tuple(rows), align="l" + "r" * (len(heads) - 1), title=_title(result))
-
-
-def long_table(result: Evaluation, per_class: bool = False) -> Table:
-    """One number per cell and what it is of in every row: for programs, and to be put below those of other runs."""
-    heads = ("model", "weights", "data", "n", "norm", "goal", "seed", "class", "attack", "eps", *_NUMBERS)
-    of = (result.model, result.weights, result.data, str(len(result)), result.norm, result.goal, str(result.seed))
-    none = ("",) * (len(_NUMBERS) - 3)
-
-    def shares(name: str, attack: str, eps: str, values: Sequence[object]) -> tuple[str, ...]:
-        return (*of, name, attack, eps, *map(str, values), *none)
-
-    rows = [shares("", "none", "", result.clean_accuracy)]
-    for row in result.rows():
-        found = row.to_json()
-        cells = ("" if found[key] is None else str(found[key]) for key in ("attack", "eps", *_NUMBERS))
-        rows.append((*of, "", *cells))
-    rows += [shares("", "worst case", eps, accuracy) for eps, accuracy in result.worst()]
-    for name, n, right, left in result.per_class() if per_class else ():
-        rows.append(shares(name, "none", "", (right / n, "", "")))
-        rows += [
-            shares(name, "worst case", eps, (kept / n, "", "")) for eps, kept in zip(result.radii, left, strict=True)
-        ]
-    return Table(heads, tuple(rows), align="l" * 10 + "r" * len(_NUMBERS))
-
-
-def _title(result: Evaluation) -> str:
-    aim = "" if result.goal == "untargeted" else f", targeted: {result.goal}"
-    return (
-        f"{result.model} (weights {result.weights}) on {result.data}, n = {len(result)}, "
-        f"{result.norm}{aim}, seed {result.seed}"
-    )
-
-
-def _cells(row: Row) -> tuple[str, ...]:
-    return (
-        f"+ {row.attack}" if row.follows else row.attack,
-        row.eps,
-        row.accuracy.percent,
-        f"{100 * row.success:.1f}",
-        "-" if row.median_distance is None else f"{row.median_distance:.4g}",
-        f"{_short(row.forwards)}+{_short(row.backwards)}",
-        f"{row.seconds:.1f}",
-    )
-
-
-def _short(count: int) -> str:
-    """A few digits: 999, 8.1k, 12k, 4.5M."""
-    for size, letter in ((10**6, "M"), (10**3, "k")):
-        if count >= size:
-            return f"{count / size:.{0 if count >= 9.95 * size else 1}f}{letter}"
-    return str(count)
 
 
 def show(tables: Sequence[Table], form: str) -> None:
@@ -184,7 +98,6 @@ def latex(table: Table) -> str:
 
 
 _WIDE = 160
-_NUMBERS = ("accuracy", "low", "high", "success", "median_distance", "forwards", "backwards", "seconds")
 _PROSE = 32  # letters: a column with longer cells is text, which may be broken into lines
 
 RENDERERS: dict[str, Callable[[Table], str]] = {"markdown": markdown, "csv": comma_separated, "latex": latex}

@@ -9,7 +9,8 @@ import pytest
 from rich.console import Console
 from test_outcome import evaluation, outcome
 
-from advkit.results.table import RENDERERS, Table, long_table, per_class_table, rich_table, robustness_table, show
+from advkit.results.robustness import long_table, per_class_table, robustness_table
+from advkit.results.table import RENDERERS, Table, rich_table, show
 
 ODD = ("[bold]", "a|b", "50 % & more_$#{}~^\\", "two\nlines", "*", "<b>", "日本", 'a,"b"')
 TABLE = Table(("class", "n"), tuple((name, "1") for name in ODD), align="lr", strong=(1,))
@@ -59,7 +60,7 @@ def test_the_robustness_table_has_clean_first_and_the_worst_case_last() -> None:
     ("count", "short"), [(0, "0"), (999, "999"), (1000, "1.0k"), (8123, "8.1k"), (12345, "12k"), (4_560_000, "4.6M")]
 )
 def test_passes_are_written_short(count: int, short: str) -> None:
-    from advkit.results.table import _short
+    from advkit.results.robustness import _short
 
     assert _short(count) == short
 
