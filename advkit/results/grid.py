@@ -41,6 +41,8 @@ class Line:
     forwards: int = 0
     backwards: int = 0
     seconds: float = 0.0
+    over: tuple[str, ...] = ()  # a worst case: the attacks it is taken over
+    outdated: bool = False  # newer code, or a newer run, has made the same again
 
     @property
     def cell(self) -> Cell:
@@ -147,12 +149,17 @@ class Grid:
 
     @cached_property
     def worst(self) -> tuple[Line, ...]:
-        """For each setting, threat and radius, the examples that stand under every attack there is at this radius."""
+        """For each setting, threat and radius, the examples that stand under every attack there is at this radius.
+
+        Outdated lines do not count: what they attacked may be another model or defense by now.
+        """
         groups: dict[tuple[object, ...], dict[str, Line]] = {}
         for line in self.lines:  # of an attack's stages the last one counts, which is the last line
-            key = (line.cell.setting, line.cell.threat, line.cell.precision, line.eps)
-            groups.setdefault(key, {})[line.cell.key] = line
-        return tuple(_worst(list(group.values())) for group in groups.values())
+            if not line.outdated:
+                key = (line.cell.setting, line.cell.threat, line.cell.precision, line.eps)
+                groups.setdefault(key, {})[line.cell.key] = line
+        found = (_worst(list(group.values())) for group in groups.values())
+        return tuple(line for line in found if line.n)
 
     def to_json(self) -> dict[str, Any]:
         """The stable form of a sweep."""
@@ -171,17 +178,22 @@ def load_grid(folder: Path, *, outdated: bool = False) -> Grid:
     store = Store(folder).check()
     study = store.study()
     found = store.records()
-    kept = found if outdated else _newest(found, study)
+    newest = _newest(found, study)
+    current = {record.cell.key for record in newest}
+    kept = found if outdated else newest
     order = {key: place for place, key in enumerate(study.samples)} if study else {}
     kept = sorted(kept, key=lambda record: order.get(record.cell.key, len(order)))
     lines: list[Line] = []
     clean: list[Line] = []
+    shared = _Shared()
     for record in kept:
         wanted = study.samples.get(record.cell.key) if study else None
         facts = store.facts(record.cell, wanted)
         if facts is None:
             continue
-        (lines if record.cell.stages else clean).extend(_lines(record, facts, len(facts) if wanted is None else wanted))
+        old = record.cell.key not in current
+        made = _lines(record, shared, facts, len(facts) if wanted is None else wanted, old)
+        (lines if record.cell.stages else clean).extend(made)
     return Grid(folder, tuple(lines), tuple(clean), study, len(found) - len(kept), tuple(kept))
 
 
@@ -200,40 +212,56 @@ def _age(record: Record, wanted: Iterable[str]) -> tuple[bool, str]:
     return (record.cell.key in wanted, str(record.about.get("made", "")))
 
 
-def _lines(record: Record, facts: Facts, wanted: int) -> list[Line]:
-    cell, correct = record.cell, facts.correct
+class _Shared:
+    """Keeps one of equal arrays: the cells of a sweep have the same examples, and 10,000 of them fill the memory."""
+
+    def __init__(self) -> None:
+        self._held: dict[tuple[str, bytes], Numbers] = {}
+
+    def __call__(self, array: Numbers) -> Numbers:
+        """The array held already that equals this one, else this one."""
+        return self._held.setdefault((array.dtype.str, array.tobytes()), array)
+
+
+def _lines(record: Record, shared: _Shared, facts: Facts, wanted: int, outdated: bool) -> list[Line]:
+    cell = record.cell
+    index, labels, correct = shared(facts.index), shared(facts.labels), shared(facts.correct)
     if not cell.stages:
         return [
             Line(
-                record,
-                NONE,
-                None,
-                facts.index,
-                facts.labels,
-                correct,
-                correct,
-                wanted,
-                prediction=facts.clean,
+                record=record,
+                attack=NONE,
+                eps=None,
+                index=index,
+                labels=labels,
+                clean=correct,
+                stands=correct,
+                wanted=wanted,
+                prediction=facts.clean.copy(),
                 forwards=int(facts.forwards.sum()),
                 seconds=float(facts.seconds.sum()),
+                outdated=outdated,
             )
         ]
+    beaten = np.where(facts.attacked & facts.success, facts.distance, np.nan)
+    prediction = facts.prediction.copy()  # a view would hold the whole file in memory
     return [
         Line(
             record=record,
             attack=stage.name,
             eps=eps,
-            index=facts.index,
-            labels=facts.labels,
+            index=index,
+            labels=labels,
             clean=correct,
             stands=facts.stands[s, r],
             wanted=wanted,
             follows=cell.stages[s - 1].name if s else "",
-            prediction=facts.prediction[s, r],
-            distance=np.where(facts.attacked[s, r] & facts.success[s, r], facts.distance[s, r], np.nan),
+            prediction=prediction[s, r],
+            distance=beaten[s, r],
             forwards=int(facts.forwards[s, r].sum()),
             backwards=int(facts.backwards[s, r].sum()),
             seconds=float(facts.seconds[s, r]),
+            outdated=outdated,
         )
         for r, eps in enumerate(cell.radii)
         for s, stage in enumerate(cell.stages)
@@ -242,19 +270,25 @@ def _lines(record: Record, facts: Facts, wanted: int) -> list[Line]:
 
 def _worst(lines: Sequence[Line]) -> Line:
     """The examples that stand under all of these lines, among those that all of them have."""
-    index = reduce(np.intersect1d, (line.index for line in lines))
     first = lines[0]
-    places = [np.searchsorted(line.index, index) for line in lines]
+    if all(line.index is first.index for line in lines):
+        index, labels, clean, standing = first.index, first.labels, first.clean, [line.stands for line in lines]
+    else:
+        index = reduce(np.intersect1d, (line.index for line in lines))
+        places = [np.searchsorted(line.index, index) for line in lines]
+        labels, clean = first.labels[places[0]], first.clean[places[0]]
+        standing = [line.stands[place] for line, place in zip(lines, places, strict=True)]
     return Line(
         record=first.record,
         attack=WORST,
         eps=first.eps,
         index=index,
-        labels=first.labels[places[0]],
-        clean=first.clean[places[0]],
-        stands=np.all([line.stands[place] for line, place in zip(lines, places, strict=True)], axis=0),
+        labels=labels,
+        clean=clean,
+        stands=np.logical_and.reduce(standing),
         wanted=max(line.wanted for line in lines),
         forwards=sum(line.forwards for line in lines),
         backwards=sum(line.backwards for line in lines),
         seconds=sum(line.seconds for line in lines),
+        over=tuple(sorted({line.cell.attack for line in lines})),
     )
