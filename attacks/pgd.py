@@ -57,6 +57,11 @@ class PGD(Attack):
             )
 
     @property
+    def nested(self) -> bool:  # type: ignore[override]
+        """Several steps search, a single one does not."""
+        return self.steps > 1
+
+    @property
     def stride(self) -> float:
         """Length of a step as a fraction of eps."""
         return _PATH / self.steps if self.step_size is None else self.step_size

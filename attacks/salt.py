@@ -78,6 +78,8 @@ class GreedySalt(_Salt):
     probes: int = 32
     steps: int = field(default=0, init=False, repr=False)  # one for each dot
 
+    nested: ClassVar[bool] = True  # type: ignore[misc]
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "steps", max(1, int(min(self.threat.eps, 1e6))))
         super().__post_init__()

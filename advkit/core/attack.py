@@ -67,6 +67,9 @@ class Attack(ABC):
     """Points asked at once for one example; the first probe of the last state is the one that is judged at the end."""
     restarts: int = 1
     """Independent runs per example; a success ends them."""
+    nested: bool = False
+    """It searches the ball: what it leaves standing at a radius may be taken to stand at every smaller one. A single step
+    does not search, and may miss at a large radius what it hits at a small one."""
     targets: int = 0
     """Rival classes tried in turn by losses that pull towards one, most likely first."""
 

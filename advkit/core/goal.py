@@ -52,7 +52,7 @@ class Goal(ABC):
         """(B,) bool. The prediction is argmax, so a tie with the label at the lower index is not a success."""
         return logits.argmax(1) != self.classes
 
-    def take(self, index: Tensor) -> Goal:
+    def take(self, index: Tensor | slice) -> Goal:
         """The goal of some of the examples."""
         rows_of: dict[str, Any] = {name: rows(value, index) for name, value in vars(self).items()}
         return type(self)(**rows_of)

@@ -57,7 +57,7 @@ class Rng:
         number = zlib.crc32(purpose.encode()) + (1 << 33) if isinstance(purpose, str) else purpose
         return replace(self, keys=_mix(self.keys * _GOLDEN + (number + 1)))
 
-    def take(self, index: Tensor) -> Rng:
+    def take(self, index: Tensor | slice) -> Rng:
         """The streams of some of the examples."""
         return replace(self, keys=self.keys[index])
 

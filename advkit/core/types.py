@@ -30,7 +30,7 @@ def tree_map(function: Callable[..., Tensor], *trees: Tree) -> Tree:
     return type(first)(*parts) if hasattr(first, "_fields") else tuple(parts)
 
 
-def rows(tree: Tree, index: Tensor) -> Tree:
+def rows(tree: Tree, index: Tensor | slice) -> Tree:
     """The rows ``index`` of every tensor of a tree."""
     return tree_map(lambda t: t[index], tree)
 

@@ -40,10 +40,20 @@ class Passes:
     """
 
     def __init__(
-        self, model: nn.Module, precision: Precision, batch_size: int, *, labels: Tensor | None = None
+        self,
+        model: nn.Module,
+        precision: Precision,
+        batch_size: int,
+        *,
+        labels: Tensor | None = None,
+        least: int = 1,
     ) -> None:
-        """``labels`` are checked against the number of classes that the first answer shows."""
-        self.model, self.precision = model, precision
+        """``labels`` are checked against the number of classes that the first answer shows.
+
+        Passes of fewer than ``least`` rows are filled up: the kernels for the smallest batches round otherwise, and an
+        example's path must not depend on its company to the last bit.
+        """
+        self.model, self.precision, self.least = model, precision, least
         self._highest = -1 if labels is None else int(labels.max())
         self.batch_size = batch_size
         self.device = device_of(model)
@@ -114,6 +124,9 @@ class Passes:
         return [group for group in groups if len(group[0])]
 
     def _answer(self, x: Tensor, model: Callable[[Tensor], Tensor]) -> Tensor:
+        if len(x) < self.least:
+            filling = x[:1].detach().expand(self.least - len(x), *x.shape[1:])
+            return self._answer(torch.cat([x, filling]), model)[: len(x)]
         logits: object = model(x if self._dtype is None else x.to(self._dtype))
         if not isinstance(logits, Tensor) or not self._seen:
             self._seen = True

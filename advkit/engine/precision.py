@@ -45,7 +45,7 @@ class Precision:
         """The caller's model as it is."""
         return cls("float32", model)
 
-    def is_early(self, taken: Tensor, steps: int) -> Tensor | None:
+    def is_early(self, taken: Tensor, steps: Tensor) -> Tensor | None:
         """(B,) bool where the early form steers after ``taken`` of ``steps``; None where it never does."""
         return None if self.early is None else taken < _EARLY * steps
 

@@ -6,7 +6,8 @@ sum of the steps that examples really needed. What leaves a lane waits for a ver
 the caller's own model, and a candidate that it does not accept goes back to its lane.
 
 Restarts and targets of one example follow one another, so that what an example needs, and what it becomes, does not
-depend on who shares the batch; those of different examples share the lanes.
+depend on who shares the batch; those of different examples share the lanes. So it is with the radii of a nested search
+(advkit.engine.ladder): an example that is decided at one radius enters the lanes again at the next.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from advkit.core.attack import Ascent, Attack, State
 from advkit.core.goal import Goal, Untargeted
 from advkit.core.losses import CrossEntropy
 from advkit.core.rng import Rng, identify
-from advkit.core.types import expand, join, rows
+from advkit.core.types import Tree, expand, join, rows
+from advkit.engine.ladder import Index, Ladder, Reach
 from advkit.engine.passes import Passes, chosen_probe
 from advkit.errors import ThreatViolation
 
@@ -54,6 +56,7 @@ class Finished(NamedTuple):
     prediction: Tensor
     distance: Tensor
     steps: Tensor
+    rung: Tensor  # of a nested search: at which radius; else 0
 
 
 class Sink(Protocol):
@@ -70,6 +73,7 @@ class _Lanes(NamedTuple):
     steps: Tensor  # steps, in all branches
     x: Tensor
     keys: Tensor
+    reach: Reach
     state: State
     best: Tensor
     best_loss: Tensor
@@ -83,20 +87,49 @@ class _Waiting(NamedTuple):
 
 
 class Run:
-    """One attack on the examples of one source; ``forwards`` and ``backwards`` (N,) count each example's passes."""
+    """One attack on the examples of one source, at one radius or, nested, at many.
 
-    def __init__(self, attack: Attack, passes: Passes, source: Source, *, seed: int = 0, keep: Keep = "first") -> None:
-        self.attack, self.passes, self.source = attack, passes, source
+    ``forwards_at`` and ``backwards_at`` (R, N) count each example's passes at each radius.
+    """
+
+    def __init__(
+        self,
+        attack: Attack | Ladder,
+        passes: Passes,
+        source: Source,
+        *,
+        seed: int = 0,
+        keep: Keep = "first",
+        top: Tensor | None = None,
+    ) -> None:
+        """``top`` (N,) is the highest radius that is open for each example; without it, all are."""
+        self.ladder = attack if isinstance(attack, Ladder) else Ladder([attack])
+        if len(self.ladder) > 1 and keep != "first":
+            raise ValueError(f"keep is {keep!r}; a nested search stops at the first success.")
+        self.attack, self.passes, self.source = self.ladder.any, passes, source
         self.seed, self.keep = seed, keep
         self.goal = source.goal.to(passes.device)
-        self.size = max(1, passes.batch_size // attack.probes)
-        self.forwards = torch.zeros(len(source), dtype=torch.long, device=passes.device)
-        self.backwards = torch.zeros_like(self.forwards)
+        self.size = max(1, passes.batch_size // self.attack.probes)
+        count = len(source)
+        self.top = (torch.full((count,), len(self.ladder) - 1) if top is None else top).to(passes.device)
+        self.forwards_at = torch.zeros(len(self.ladder), count, dtype=torch.long, device=passes.device)
+        self.backwards_at = torch.zeros_like(self.forwards_at)
+        self.taken = torch.zeros(count, dtype=torch.long, device=passes.device)  # steps at all radii
         self._rivals: Tensor | None = None
         self._entered = 0
         self._ready: list[_Lanes] = []  # refuted claims: they go on where they were
         self._again: list[_Lanes] = []  # next restarts and targets
         self._waiting: list[_Waiting] = []
+
+    @property
+    def forwards(self) -> Tensor:
+        """(N,) forward passes of each example."""
+        return self.forwards_at.sum(0)
+
+    @property
+    def backwards(self) -> Tensor:
+        """(N,) backward passes of each example."""
+        return self.backwards_at.sum(0)
 
     @property
     def branches(self) -> int:
@@ -153,6 +186,7 @@ class Run:
             steps=zero,
             x=x,
             keys=Rng.of(self.seed, identify(x)).keys,
+            reach=self.ladder.start(self.top[index], x),
             state=(),  # type: ignore[arg-type]
             best=x,
             best_loss=torch.full(index.shape, -torch.inf, dtype=x.dtype, device=x.device),
@@ -163,18 +197,25 @@ class Run:
     def _begin(self, lanes: _Lanes) -> _Lanes:
         """The attack's first state in the lanes' current branch."""
         goal, rng = self._goal(lanes), Rng(lanes.keys).fold(lanes.branch).fold("start")
-        if self.source.first is None:
-            first = self.attack.first(lanes.x, goal, rng)
-        else:
+        given = None if self.source.first is None else self.source.first(lanes.example.tolist()).to(lanes.x)
+
+        def begin(attack: Attack, index: Index) -> Tree:
+            x, aim, draws = lanes.x[index], goal.take(index), rng.take(index)
             # A caller's point may lie a rounding error outside.
-            first = self.attack.threat.project(self.source.first(lanes.example.tolist()).to(lanes.x), lanes.x)
-        return lanes._replace(state=self.attack.start(first, lanes.x, goal, rng), taken=torch.zeros_like(lanes.taken))
+            first = attack.first(x, aim, draws) if given is None else attack.threat.project(given[index], x)
+            if lanes.reach.found is not None:
+                # What was found at a larger radius, pulled back, is a better start than any other.
+                warm = lanes.reach.won[index] & (lanes.branch[index] == 0)
+                first = torch.where(expand(warm, x), attack.threat.project(lanes.reach.found[index], x), first)
+            return attack.start(first, x, aim, draws)
+
+        return lanes._replace(state=self.ladder.apart(lanes.reach.rung, begin), taken=torch.zeros_like(lanes.taken))
 
     def _rank(self, index: Tensor, x: Tensor) -> None:
         """Rival classes in the order of the clean logits."""
         goal = self.goal.take(index)
         logits = self.passes.scores(x, goal, CrossEntropy()).logits
-        self.forwards[index] += 1
+        self.forwards_at[self.top[index], index] += 1
         others = logits.scatter(1, goal.classes[:, None], -torch.inf)
         order = others.topk(min(self.attack.targets, logits.shape[1] - 1), dim=1).indices
         if self._rivals is None:
@@ -192,10 +233,11 @@ class Run:
         goal = self._goal(lanes)
         rng = Rng(lanes.keys).fold(lanes.branch).fold(lanes.taken)
         if self.attack.steps > 0:
+            self.taken[lanes.example] += 1
             at, point, loss, hit = self._look(lanes, goal, rng)
             better = _is_better(lanes, loss, hit)
             lanes = lanes._replace(
-                state=self.attack.step(lanes.state, at, lanes.x, goal, rng.fold("step")),
+                state=self._stepped(lanes, at, goal, rng.fold("step")),
                 taken=lanes.taken + 1,
                 steps=lanes.steps + 1,
                 best=torch.where(expand(better, point), point, lanes.best),
@@ -205,7 +247,7 @@ class Run:
         else:
             point, hit = lanes.x, torch.zeros_like(lanes.best_hit)
         claimed = hit if self.keep == "first" else torch.zeros_like(hit)
-        spent = lanes.taken >= self.attack.steps
+        spent = lanes.taken >= self.ladder.steps(lanes.reach.rung)
         leaving = claimed | spent
         if not bool(leaving.any()):
             return lanes
@@ -215,45 +257,73 @@ class Run:
         staying = ~leaving
         return rows(lanes, staying) if bool(staying.any()) else None
 
+    def _stepped(self, lanes: _Lanes, at: Ascent, goal: Goal, rng: Rng) -> State:
+        """Each lane's next state."""
+
+        def step(attack: Attack, index: Index) -> Tree:
+            return attack.step(
+                rows(lanes.state, index), rows(at, index), lanes.x[index], goal.take(index), rng.take(index)
+            )
+
+        state: State = self.ladder.apart(lanes.reach.rung, step)
+        return state
+
     def _look(self, lanes: _Lanes, goal: Goal, rng: Rng) -> tuple[Ascent, Tensor, Tensor, Tensor]:
         """The model's answer, and the point it judges with its loss (B,) and whether the goal is reached there (B,)."""
         attack, query = self.attack, lanes.state.query
         if query.ndim > lanes.x.ndim:
-            return self._look_at_probes(query, goal, lanes.example)
+            return self._look_at_probes(query, goal, lanes)
         if attack.tells == "gradient":
             view_rng = rng.fold("view")
-            early = self.passes.precision.is_early(lanes.taken, attack.steps)
-            at = self.passes.gradient(
-                query, goal, attack.loss, lambda points, index: attack.view(points, view_rng.take(index)), early
-            )
-            self.backwards[lanes.example] += 1
+            early = self.passes.precision.is_early(lanes.taken, self.ladder.steps(lanes.reach.rung))
+
+            def view(points: Tensor, index: Tensor) -> Tensor:
+                draws = view_rng.take(index)
+                shown: Tensor = self.ladder.apart(
+                    lanes.reach.rung[index], lambda attack, part: attack.view(points[part], draws.take(part))
+                )
+                return shown
+
+            at = self.passes.gradient(query, goal, attack.loss, view, early)
+            self._count(self.backwards_at, lanes)
         else:
             at = self.passes.scores(query, goal, attack.loss)
-        self.forwards[lanes.example] += 1
-        point = attack.candidate(lanes.state)
+        self._count(self.forwards_at, lanes)
+        point = self._candidate(lanes)
         if point is None:
             return at, query, at.loss, goal.reached(at.logits)
         seen = self.passes.scores(point, goal, attack.loss)
-        self.forwards[lanes.example] += 1
+        self._count(self.forwards_at, lanes)
         return at, point, seen.loss, goal.reached(seen.logits)
 
-    def _look_at_probes(self, query: Tensor, goal: Goal, index: Tensor) -> tuple[Ascent, Tensor, Tensor, Tensor]:
+    def _look_at_probes(self, query: Tensor, goal: Goal, lanes: _Lanes) -> tuple[Ascent, Tensor, Tensor, Tensor]:
         """Probes (B, P, ...) are rows like any other."""
         count, probes = query.shape[:2]
         flat_goal = goal.take(torch.arange(count, device=query.device).repeat_interleave(probes))
         at = self.passes.scores(query.flatten(0, 1), flat_goal, self.attack.loss)
-        self.forwards[index] += probes
+        self._count(self.forwards_at, lanes, probes)
         hits = flat_goal.reached(at.logits).reshape(count, probes)
         at = Ascent(at.loss.reshape(count, probes), at.logits.reshape(count, probes, -1), at.grad)
         return at, *chosen_probe(at, query, hits)
 
     def _last_point(self, lanes: _Lanes) -> Tensor:
         """Where the attack stands when its steps are spent."""
-        point = self.attack.candidate(lanes.state)
+        point = self._candidate(lanes)
         if point is None:
             query = lanes.state.query
             point = query[:, 0] if query.ndim > lanes.x.ndim else query
         return point
+
+    def _candidate(self, lanes: _Lanes) -> Tensor | None:
+        """The points to be judged where they are not the queries."""
+        point: Tensor | None = self.ladder.apart(
+            lanes.reach.rung, lambda attack, index: attack.candidate(rows(lanes.state, index))
+        )
+        return point
+
+    def _count(self, passes: Tensor, lanes: _Lanes, each: int = 1) -> None:
+        """One pass more of each lane's example, at its radius."""
+        passes[lanes.reach.rung, lanes.example] += each
 
     def _decide(self, sink: Sink, work: _Work) -> None:
         """Put all that waits to the caller's own model; send each to the sink, back to its lane or to its next branch."""
@@ -265,7 +335,7 @@ class Run:
         goal = self._goal(lanes)
         self._verify(point, lanes)
         logits = self.passes.judge(point)
-        self.forwards[lanes.example] += 1
+        self._count(self.forwards_at, lanes)
         reached = goal.reached(logits)
 
         loss = self.attack.loss(logits, goal)
@@ -277,7 +347,7 @@ class Run:
             best_hit=torch.where(final, lanes.best_hit | reached, reached),
         )
         refuted = ~final & ~reached
-        over = refuted & (lanes.taken >= self.attack.steps)
+        over = refuted & (lanes.taken >= self.ladder.steps(lanes.reach.rung))
         if bool((refuted & ~over).any()):
             self._ready.append(rows(lanes, refuted & ~over))
         if bool(over.any()):
@@ -290,11 +360,36 @@ class Run:
             self._again.append(ahead._replace(branch=ahead.branch + 1))
         done = ~refuted & ~next_branch
         if bool(done.any()):
-            self._finish(rows(lanes, done), point[done], logits[done], reached[done], sink)
-            work.skip(rows(lanes, done))
+            lanes, point = rows(lanes, done), point[done]
+            success = self._finish(lanes, point, logits[done], reached[done], sink)
+            self._climb(lanes, point, success, work)
 
-    def _finish(self, lanes: _Lanes, point: Tensor, logits: Tensor, reached: Tensor, sink: Sink) -> None:
-        """Choose what comes back, and hand over."""
+    def _climb(self, lanes: _Lanes, point: Tensor, beaten: Tensor, work: _Work) -> None:
+        """Examples that are decided at their radius go to the next one that is open, or are over."""
+        reach = lanes.reach.after(beaten, point)
+        lanes = lanes._replace(
+            reach=reach,
+            branch=torch.zeros_like(lanes.branch),
+            steps=torch.zeros_like(lanes.steps),
+            best=lanes.x,
+            best_loss=torch.full_like(lanes.best_loss, -torch.inf),
+            best_hit=torch.zeros_like(lanes.best_hit),
+        )
+        over = ~reach.open
+        if bool(over.any()):
+            work.skip(lanes.example[over])
+        found = None if reach.found is None else reach.found[~over]
+        if found is None or not len(found):
+            return
+        lanes = self._begin(rows(lanes, ~over))
+        # Who is still open has been beaten: that picture, pulled back, is tried before a search is paid for.
+        pulled = self.ladder.apart(
+            lanes.reach.rung, lambda attack, index: attack.threat.project(found[index], lanes.x[index])
+        )
+        self._waiting.append(_Waiting(lanes, pulled, torch.zeros_like(lanes.best_hit)))
+
+    def _finish(self, lanes: _Lanes, point: Tensor, logits: Tensor, reached: Tensor, sink: Sink) -> Tensor:
+        """Choose what comes back, and hand over; says which examples are beaten."""
         success, prediction, x_adv = reached, logits.argmax(1), point
         if self.keep == "best" or (self.keep == "first" and not bool(reached.all())):
             stood = lanes.best_hit.new_ones(()) if self.keep == "best" else ~reached
@@ -303,21 +398,24 @@ class Run:
             if bool(changed.any()):
                 self._verify(x_adv[changed], rows(lanes, changed))
                 seen = self.passes.judge(x_adv[changed])
-                self.forwards[lanes.example[changed]] += 1
+                self._count(self.forwards_at, rows(lanes, changed))
                 prediction = prediction.index_put((changed,), seen.argmax(1))
                 success = success.index_put((changed,), self._goal(rows(lanes, changed)).reached(seen))
         distance = self.attack.threat.distance(x_adv, lanes.x)
-        sink(Finished(lanes.example, x_adv, success, prediction, distance, lanes.steps))
+        sink(Finished(lanes.example, x_adv, success, prediction, distance, lanes.steps, lanes.reach.rung))
+        return success
 
     def _verify(self, point: Tensor, lanes: _Lanes) -> None:
         """Raise ThreatViolation unless every point is in its ball, measured in float64."""
-        threat = self.attack.threat
-        inside = threat.contains(point, lanes.x)
+        inside = self.ladder.apart(
+            lanes.reach.rung, lambda attack, index: attack.threat.contains(point[index], lanes.x[index])
+        )
         if not bool(inside.all()):
             bad = int((~inside).nonzero()[0])
+            attack = self.ladder.attacks[int(lanes.reach.rung[bad])]
             raise ThreatViolation(
-                f"{self.attack} returned a point at distance {float(threat.distance(point, lanes.x)[bad])!r} for example "
-                f"{int(lanes.example[bad])}, outside {threat.label} or [0, 1]: the attack is broken, no number is valid."
+                f"{attack} returned a point at distance {float(attack.threat.distance(point, lanes.x)[bad])!r} for example "
+                f"{int(lanes.example[bad])}, outside {attack.threat.label} or [0, 1]: the attack is broken, no number is valid."
             )
 
 
@@ -350,15 +448,15 @@ class _Work:
         self.done += steps
         self._tell()
 
-    def skip(self, lanes: _Lanes) -> None:
-        self.done += len(lanes.example) * self._each - int(lanes.steps.sum())
+    def skip(self, example: Tensor) -> None:
+        self.done += int((self._most(self.run.top[example]) - self.run.taken[example]).sum())
         self._tell()
 
-    @property
-    def _each(self) -> int:
-        return max(1, self.run.attack.steps) * max(self.run.branches, self.run.attack.restarts)
+    def _most(self, top: Tensor) -> Tensor:
+        """(B,) the most steps that examples can take."""
+        return max(1, self.run.attack.steps) * self.run.branches * self.run.ladder.rounds(top)
 
     def _tell(self) -> None:
         if self.progress is not None:
-            total = self._each * len(self.run.source)
+            total = int(self._most(self.run.top).sum())
             self.progress(min(self.done, total), total)
