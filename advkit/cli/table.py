@@ -1,0 +1,114 @@
+"""advkit table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from advkit.cli._results import drawn, form_of, grid_options, opened, put, put_fitting, put_lines
+from advkit.errors import InputError
+
+if TYPE_CHECKING:
+    from advkit.results.baseline import Versus
+    from advkit.results.grid import Grid, Line
+    from advkit.results.table import Table
+
+_HELP = "model, weights, defense, data, norm, goal, seed, attack, eps, with commas."
+
+
+@click.command(name="table")
+@grid_options
+@click.option("--rows", default="model,defense", show_default=True, metavar="KEYS", help=f"What makes a row: {_HELP}")
+@click.option("--columns", default="attack,eps", show_default=True, metavar="KEYS", help="What makes a column. What is in "
+              "neither and differs all the same is added by itself.")  # fmt: skip
+@click.option("--intervals/--no-intervals", default=True, help="Show 95 % Wilson intervals. [default: yes]")
+@click.option("--baseline", multiple=True, metavar="WHICH", help="Add the difference to a baseline, tested on the same "
+              "examples: defense=none, model=NAME, attack=NAME ..., or MODEL, or MODEL/DEFENSE.")  # fmt: skip
+@click.option("--sort", metavar="COLUMN", help="Order rows by name, clean, worst, worst@8/255, pgd@8/255 ...; numbers "
+              "with the highest first. [default: as in the study]")  # fmt: skip
+@click.option("--reverse", is_flag=True, help="Turn the order round.")
+@click.option("--long", "as_lines", is_flag=True, help="One row for each model, defense, attack and radius.")
+def command(
+    folder: Path,
+    filters: tuple[str, ...],
+    outdated: bool,
+    form: str | None,
+    out: Path | None,
+    rows: str,
+    columns: str,
+    intervals: bool,
+    baseline: tuple[str, ...],
+    sort: str | None,
+    reverse: bool,
+    as_lines: bool,
+) -> None:
+    """Print the results of a sweep as a table: models and defenses by attacks and radii, and the worst case.
+
+    \b
+    advkit table runs/study
+    advkit table runs/study --baseline defense=none --sort worst
+    advkit table runs/study --rows attack,eps --columns model --filter defense=none
+    advkit table runs/study --filter 'model=resnet*' --out table.tex
+    """
+    from advkit.results.filters import checked_keys
+    from advkit.results.pivot import in_order, pivoted
+    from advkit.results.pivot_table import differences, line_table, number_table, pivot_table
+
+    # Parse
+    if reverse and not sort:
+        raise InputError("--reverse turns the order of --sort round, and there is none; give --sort name, for example.")
+    kind = form_of(form, out)
+    axes = checked_keys(rows), checked_keys(columns)
+
+    # Build
+    whole, grid = opened(folder, filters, outdated)
+    pivot = pivoted(grid, *axes)
+    if sort:
+        pivot = pivot.sorted(sort, reverse)
+        grid = in_order(grid, pivot)
+
+    # Run
+    everything = as_lines or kind == "json"
+    lines = [*grid.clean, *grid.lines, *grid.worst] if everything else list(pivot.lines.values())
+    versus = _versus(lines, whole, filters, baseline) if baseline else None
+
+    # Render
+    if kind == "json":
+        put(json.dumps(grid.to_json() | ({"differences": differences(lines, versus)} if versus else {})), out)
+    elif as_lines:
+        put_lines(line_table(lines, versus), kind, out)
+    elif kind == "csv":
+        put(drawn(number_table(pivot, intervals=intervals, versus=versus), kind), out)
+    else:
+
+        def draw(stacked: bool, bold: bool) -> Table:
+            return pivot_table(
+                pivot,
+                grid,
+                intervals=intervals,
+                stacked=stacked,
+                bold=bold,
+                versus=versus,
+                base=" ".join(baseline),
+            )
+
+        if kind == "table":
+            put_fitting(draw, len(pivot.rows), out)
+        else:
+            put(drawn(draw(False, True), kind), out)
+
+
+def _versus(
+    lines: Sequence[Line], whole: Grid, filters: tuple[str, ...], baseline: tuple[str, ...]
+) -> dict[int, Versus]:
+    """The baseline may be filtered out of the table; the attacks it is compared under are those of the table."""
+    from advkit.results.baseline import against, selector
+    from advkit.results.filters import SETTING, filtered
+
+    chosen = selector(baseline, whole)
+    kept = [text for text in filters if text.partition("=")[0] not in (*SETTING, *chosen)]
+    return against(lines, filtered(whole, kept), chosen)

@@ -1,0 +1,113 @@
+"""Which lines of a store are meant: KEY=VALUE with shell wildcards. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from typing import TypeVar
+
+from advkit.errors import InputError, UnknownName, nearest
+from advkit.results.grid import Grid, Line
+from advkit.results.store import Record
+
+__all__ = ["KEYS", "SETTING", "checked_keys", "filtered", "narrowed", "parsed"]
+
+KEYS = ("model", "weights", "defense", "data", "norm", "goal", "seed", "attack", "eps")
+SETTING = ("model", "weights", "defense", "data")  # what a line without attack has too
+_SHOWN = 8  # values in one sentence
+_T = TypeVar("_T")
+
+
+def checked_keys(text: str) -> tuple[str, ...]:
+    """The keys of a text as ``model,defense``."""
+    found = tuple(part.strip() for part in text.split(",") if part.strip())
+    for key in found:
+        if key not in KEYS:
+            raise UnknownName("key", key, KEYS)
+    return found
+
+
+def parsed(texts: Sequence[str], option: str) -> dict[str, list[str]]:
+    """KEY=VALUE texts, by key: the values of one key are alternatives."""
+    found: dict[str, list[str]] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise InputError(f"{option} is {text!r}; write it as KEY=VALUE with one of {', '.join(KEYS)}.")
+        if key not in KEYS:
+            raise UnknownName("key", key, KEYS)
+        found.setdefault(key, []).append(value)
+    return found
+
+
+def filtered(grid: Grid, texts: Sequence[str]) -> Grid:
+    """The lines that match every key. Those without attack stay where their model, weights, defense and data match.
+
+    The worst case is that of the attacks which are left.
+    """
+    wanted = parsed(texts, "--filter")
+    if not wanted:
+        return grid
+    everything = [*grid.lines, *grid.clean]
+    for key, values in wanted.items():
+        known = dict.fromkeys(name for line in everything for name in _names(line, key))
+        _check(key, values, known)
+    of_setting = {key: values for key, values in wanted.items() if key in SETTING}
+    lines = tuple(line for line in grid.lines if _fits(line, wanted, _names))
+    clean = tuple(line for line in grid.clean if _fits(line, of_setting, _names))
+    if not lines and not ("none" in wanted.get("attack", ()) and clean):
+        raise InputError(
+            f"no result matches all of {' '.join(f'--filter {text}' for text in texts)}; each alone matches some."
+        )
+    return replace(grid, lines=lines, clean=clean)
+
+
+def narrowed(records: Sequence[Record], texts: Sequence[str]) -> list[Record]:
+    """The cells that match every key; of a cell's radii and stages one is enough."""
+    wanted = parsed(texts, "--filter")
+    for key, values in wanted.items():
+        _check(key, values, dict.fromkeys(name for record in records for name in _held(record, key)))
+    return [record for record in records if _fits(record, wanted, _held)]
+
+
+def _fits(thing: _T, wanted: Mapping[str, Sequence[str]], names: Callable[[_T, str], Iterable[str]]) -> bool:
+    return all(
+        any(fnmatchcase(name, value) for name in names(thing, key) for value in values)
+        for key, values in wanted.items()
+    )
+
+
+def _check(key: str, values: Sequence[str], known: Mapping[str, object]) -> None:
+    for value in values:
+        if not any(fnmatchcase(name, value) for name in known):
+            names = sorted(filter(None, known))
+            shown = ", ".join(names[:_SHOWN]) + (f" ... ({len(names)} in all)" if len(names) > _SHOWN else "")
+            raise InputError(
+                f"--filter {key}={value} matches no result.{nearest(value, names)} Results there are of {key}: {shown}."
+            )
+
+
+def _names(line: Line, key: str) -> tuple[str, ...]:
+    """What a line may be called: an attack of several stages by its own name and by those of its stages."""
+    match key:
+        case "attack":
+            return (line.attack, line.cell.attack)
+        case "eps":
+            return (line.eps or "",)
+        case "weights" | "data" | "model" | "defense":
+            return (str(getattr(line, key)),)
+        case _:
+            return (str(getattr(line.cell, key)),)
+
+
+def _held(record: Record, key: str) -> tuple[str, ...]:
+    match key:
+        case "attack":
+            return (record.cell.attack, *(stage.name for stage in record.cell.stages))
+        case "eps":
+            return record.cell.radii or ("",)
+        case "weights" | "data":
+            return (str(record.about.get(key, "")),)
+        case _:
+            return (str(getattr(record.cell, key)),)

@@ -1,0 +1,305 @@
+"""A grid's lines set out in rows and columns, so that no two fall into one place. No torch."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import cached_property
+from math import inf
+
+from advkit.errors import InputError, UnknownName
+from advkit.results.grid import NONE, WORST, Grid, Line
+
+__all__ = ["Pivot", "Place", "in_order", "pivoted", "size_of"]
+
+Place = tuple[str, ...]
+_ROWS, _COLUMNS = ("model", "defense"), ("attack", "eps")
+_OF_ATTACK = ("norm", "goal", "seed", "precision", "settings")  # what a line without attack has not
+_QUIET = (
+    "precision",
+    "weights hash",
+    "data hash",
+    "code",
+    "settings",
+)  # shown only where two lines would fall together
+_COMPARED = ("model", "weights", "weights hash", "defense", "code")  # what the best is sought among
+
+
+@dataclass(frozen=True)
+class Pivot:
+    """Lines by row and column; ``rows`` and ``columns`` say what the parts of their names are."""
+
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    lines: Mapping[tuple[Place, Place], Line]
+    row_places: tuple[Place, ...]
+    column_places: tuple[Place, ...]
+    settings: Mapping[str, str]  # the attacks of one name that are told apart by a number: what each is
+
+    @cached_property
+    def best(self) -> frozenset[tuple[Place, Place]]:
+        """Where accuracy is highest among what can be compared: complete lines of one attack, radius and data."""
+        groups: dict[Place, dict[tuple[Place, Place], Line]] = defaultdict(dict)
+        for place, line in self.lines.items():
+            if line.complete and place not in self.narrow:
+                groups[self._question(place)][place] = line
+        found: set[tuple[Place, Place]] = set()
+        for group in groups.values():
+            accuracy = {place: line.accuracy.value for place, line in group.items()}
+            highest = max(accuracy.values())
+            if min(accuracy.values()) < highest:
+                found |= {place for place, value in accuracy.items() if value == highest}
+        return frozenset(found)
+
+    @cached_property
+    def narrow(self) -> frozenset[tuple[Place, Place]]:
+        """Worst cases over fewer attacks than others of the same radius and data: these cannot be compared."""
+        over: dict[Place, set[str]] = defaultdict(set)
+        for place, line in self.lines.items():
+            over[self._question(place)].update(line.over)
+        return frozenset(
+            place
+            for place, line in self.lines.items()
+            if line.over and len(line.over) < len(over[self._question(place)])
+        )
+
+    @property
+    def best_of_columns(self) -> bool:
+        """Whether the best is sought down each column."""
+        return set(self.rows) <= set(_COMPARED)
+
+    def _question(self, place: tuple[Place, Place]) -> Place:
+        names = zip((*self.rows, *self.columns), (*place[0], *place[1]), strict=True)
+        return tuple(value for key, value in names if key not in _COMPARED)
+
+    def head(self, column: Place) -> tuple[str, str]:
+        """The two lines above a column: the first is shared by neighbours."""
+        of = dict(zip(self.columns, column, strict=True))
+        if of.get("attack") == NONE:
+            of["attack"] = "clean"
+        first, *others = of.values()
+        if not any(others):
+            return "", first
+        if of.get("attack") == "clean" and self.columns[0] == "attack":
+            return "", " ".join(("clean", *filter(None, others)))
+        return first, " ".join(filter(None, others))
+
+    def column(self, name: str) -> Place:
+        """The column that a reader calls so: clean, worst, pgd, pgd@8/255. Without radius: the largest there is."""
+        known: dict[str, Place] = {}
+        for place in self.column_places:
+            above, below = self.head(place)
+            above = "worst" if above == WORST else above
+            known["@".join(filter(None, (above, below)))] = place
+            known[above or below] = place  # columns ascend, so the last is the largest
+        if name not in known:
+            raise UnknownName("column", name, ["name", *(each for each in known if each)])
+        return known[name]
+
+    def sorted(self, by: str, reverse: bool = False) -> Pivot:
+        """Rows by name, or by the accuracy in a column, highest first; rows without it come last."""
+        if by == "name":
+            return replace(self, row_places=tuple(sorted(self.row_places, key=_natural, reverse=reverse)))
+        column = self.column(by)
+        values = {row: self.lines[row, column].accuracy.value for row in self.row_places if (row, column) in self.lines}
+        has = sorted(values, key=lambda row: values[row], reverse=not reverse)
+        return replace(self, row_places=(*has, *(row for row in self.row_places if row not in values)))
+
+
+def pivoted(grid: Grid, rows: Sequence[str] = _ROWS, columns: Sequence[str] = _COLUMNS) -> Pivot:
+    """Set the lines out. What is in neither rows nor columns and yet differs is added to them: nothing is averaged away.
+
+    Of an attack of several stages the last one is shown, by the attack's own name.
+    """
+    twice = [key for key in (*rows, *columns) if [*rows, *columns].count(key) > 1]
+    if twice:
+        raise InputError(f"{twice[0]} is asked for twice in --rows {','.join(rows)} --columns {','.join(columns)}.")
+    if not rows or not columns:
+        raise InputError(
+            "--rows and --columns each need something, for example --rows model,defense --columns attack,eps."
+        )
+    last = {(line.cell.key, line.eps): line for line in grid.lines}
+    attacked = list(last.values())
+    lines = [*(grid.clean or ()), *_clean_of(grid, attacked), *attacked, *grid.worst]
+    numbers = _numbered(attacked)
+    named = [_named(line, numbers) for line in lines]
+    rows, columns = _shown(named, tuple(rows), tuple(columns))
+    found = _set_out(lines, named, rows, columns)
+    ranks = _ranks(named, in_order=grid.study is not None)
+    places = list(found)
+
+    def ordered(side: int, keys: Sequence[str]) -> tuple[Place, ...]:
+        return tuple(
+            sorted(
+                dict.fromkeys(place[side] for place in places),
+                key=lambda place: [ranks[key].get(value, -1) for key, value in zip(keys, place, strict=True)],
+            )
+        )
+
+    settings = {f"{attack} {number}": what for (attack, what), number in numbers.items() if number}
+    shown = "settings" in (*rows, *columns)
+    return Pivot(rows, columns, found, ordered(0, rows), ordered(1, columns), settings if shown else {})
+
+
+def in_order(grid: Grid, pivot: Pivot) -> Grid:
+    """The grid with its lines in the order of a pivot's rows."""
+    ranks: dict[tuple[str, ...], int] = {}
+    at = {row: rank for rank, row in enumerate(pivot.row_places)}
+    for (row, _), line in pivot.lines.items():
+        ranks[line.cell.setting] = min(at[row], ranks.get(line.cell.setting, at[row]))
+
+    def ordered(lines: Iterable[Line]) -> tuple[Line, ...]:
+        return tuple(sorted(lines, key=lambda line: ranks.get(line.cell.setting, len(at))))
+
+    return replace(grid, lines=ordered(grid.lines), clean=ordered(grid.clean))
+
+
+def size_of(eps: str) -> float:
+    """A radius as a number."""
+    try:
+        return float(Fraction(eps))
+    except (ValueError, ZeroDivisionError):
+        return inf
+
+
+def _clean_of(grid: Grid, attacked: Iterable[Line]) -> list[Line]:
+    """Accuracy without attack from the attacked lines, where the cell without attack is not there."""
+    has = {line.cell.setting for line in grid.clean}
+    first = {line.cell.setting: line for line in reversed(list(attacked)) if line.cell.setting not in has}
+    return [
+        replace(line, attack=NONE, eps=None, stands=line.clean, prediction=None, distance=None, over=(), follows="")
+        for line in first.values()
+    ]
+
+
+def _numbered(lines: Iterable[Line]) -> dict[tuple[str, str], str]:
+    """Attacks of one name and several settings get numbers; what is alone has none."""
+    kinds: dict[str, dict[str, None]] = defaultdict(dict)
+    for line in lines:
+        kinds[line.cell.attack].setdefault(_settings(line))
+    return {
+        (attack, what): f"#{number}" if len(found) > 1 else ""
+        for attack, found in kinds.items()
+        for number, what in enumerate(found, 1)
+    }
+
+
+def _settings(line: Line) -> str:
+    """Every hyper-parameter, without the radius: that of one attack is not the setting of another."""
+    place = line.cell.radii.index(line.eps) if line.eps else 0
+    of = "; ".join(stage.attacks[place] for stage in line.cell.stages)
+    return of.replace(f"eps={line.eps}", "eps").replace(f"({line.eps})", "(eps)")
+
+
+def _named(line: Line, numbers: Mapping[tuple[str, str], str]) -> dict[str, str]:
+    cell = line.cell
+    bare = line.attack == NONE
+    attack = line.attack if bare or line.over else cell.attack
+    of_attack = not bare
+    return {
+        "model": line.model,
+        "weights": line.weights,
+        "weights hash": cell.model_hash[:8],
+        "defense": line.defense,
+        "data": line.data,
+        "data hash": cell.data_hash[:8],
+        "attack": attack,
+        "eps": line.eps or "",
+        "norm": cell.norm if of_attack else "",
+        "goal": cell.goal if of_attack else "",
+        "seed": str(cell.seed) if of_attack else "",
+        "precision": cell.precision if of_attack else "",
+        "settings": numbers.get((attack, _settings(line)), "") if of_attack and not line.over else "",
+        "code": f"{cell.code[:8]}{' (outdated)' if line.outdated else ''}",
+    }
+
+
+def _shown(
+    named: Sequence[Mapping[str, str]], rows: tuple[str, ...], columns: tuple[str, ...]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Rows and columns with what has to be added to tell all lines apart."""
+
+    def differs(key: str) -> bool:
+        return len({names[key] for names in named if key not in _OF_ATTACK or names["attack"] != NONE}) > 1
+
+    def beside(key: str, mate: str) -> None:
+        nonlocal rows, columns
+        if mate in rows:
+            place = rows.index(mate) + 1
+            rows = (*rows[:place], key, *rows[place:])
+        else:
+            place = columns.index(mate) + 1
+            columns = (*columns[:place], key, *columns[place:])
+
+    for key in ("eps", "attack"):
+        if key not in (*rows, *columns):
+            columns = (key, *columns)
+    for key in ("model", "defense", "weights", "data", "seed"):
+        if key not in (*rows, *columns) and differs(key):
+            place = rows.index("model") + 1 if key == "weights" and "model" in rows else len(rows)
+            rows = (*rows[:place], key, *rows[place:])
+    for key in ("goal", "norm"):
+        if key not in (*rows, *columns) and differs(key):
+            beside(key, "attack")
+    for key in _QUIET:
+        together: dict[Place, set[str]] = defaultdict(set)
+        for names in named:
+            if key not in _OF_ATTACK or names["attack"] != NONE:
+                together[tuple(names[shown] for shown in (*rows, *columns))].add(names[key])
+        if any(len(values) > 1 for values in together.values()):
+            if key in ("settings", "precision"):
+                beside(key, "attack")
+            else:
+                rows = (*rows, key)
+    return rows, columns
+
+
+def _set_out(
+    lines: Sequence[Line], named: Sequence[Mapping[str, str]], rows: Sequence[str], columns: Sequence[str]
+) -> dict[tuple[Place, Place], Line]:
+    """Lines by place. A line without attack stands in every row that differs only in what it has not, such as the seed."""
+    found: dict[tuple[Place, Place], Line] = {}
+    open_rows = [place for place, key in enumerate(rows) if key in _OF_ATTACK]
+    at: dict[Place, dict[Place, None]] = defaultdict(dict)
+    for line, names in zip(lines, named, strict=True):
+        row, column = tuple(names[key] for key in rows), tuple(names[key] for key in columns)
+        closed = tuple(value for place, value in enumerate(row) if place not in open_rows)
+        if line.attack != NONE:
+            at[closed][row] = None
+            found[row, column] = line
+    for line, names in zip(lines, named, strict=True):
+        if line.attack == NONE:
+            row, column = tuple(names[key] for key in rows), tuple(names[key] for key in columns)
+            closed = tuple(value for place, value in enumerate(row) if place not in open_rows)
+            spread = open_rows and "attack" not in rows
+            for each in at.get(closed, (row,)) if spread else (row,):
+                found[each, column] = line
+    return found
+
+
+def _ranks(named: Sequence[Mapping[str, str]], in_order: bool) -> dict[str, dict[str, int]]:
+    """The order of each key's values: as in the study, else by name. Radii ascend; clean is first, the worst case last."""
+    ranks = {}
+    for key in named[0] if named else ():
+        values = list(dict.fromkeys(names[key] for names in named))
+        if key == "eps":
+            values.sort(key=lambda eps: (eps != "", size_of(eps) if eps else 0.0, eps))
+        elif not in_order or key in _OF_ATTACK:
+            values.sort(key=lambda value: _natural((value,)))
+        if key == "attack":
+            values.sort(key=lambda value: (value == WORST) - (value == NONE))
+        ranks[key] = {value: rank for rank, value in enumerate(values)}
+    return ranks
+
+
+def _natural(place: Place) -> list[tuple[int, float, str]]:
+    """By name, with numbers in their own order: jpeg:9 before jpeg:75."""
+    import re
+
+    return [
+        (0, float(part), "") if part.isdecimal() else (1, 0.0, part.lower())
+        for text in place
+        for part in (*re.split(r"(\d+)", text), "")
+    ]
