@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from advkit.atomic import write_whole
-from advkit.errors import InputError
+from advkit.results.figures import check_suffix
 
 __all__ = ["Answer", "Panel", "check_suffix", "draw"]
 
@@ -65,13 +65,3 @@ def draw(panels: list[Panel], path: Path) -> None:
             axis.set_yticks([])
             axis.text(-0.09, 0.5, operator, transform=axis.transAxes, fontsize=24, ha="center", va="center")
     write_whole(path, lambda beside: figure.savefig(beside, format=kind, bbox_inches="tight"))
-
-
-def check_suffix(path: Path) -> str:
-    """The kind of file that a name asks for; refuses others than .png, .svg and .pdf."""
-    kind = path.suffix.lstrip(".").lower()
-    if kind not in ("pdf", "png", "svg"):
-        raise InputError(f"a figure cannot be written as {path.name!r}; give a name that ends in .png, .svg or .pdf.")
-    if path.is_dir():
-        raise InputError(f"{path} is a folder; give the name of a file for the figure.")
-    return kind

@@ -1,0 +1,279 @@
+"""Which of a store's results a figure is of, in an order and under names that every kind shares."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import cached_property
+
+from advkit.errors import InputError, UnknownName
+from advkit.results.filters import filtered
+from advkit.results.grid import WORST, Grid, Line
+
+__all__ = ["NORMS", "Chosen", "Series", "choose", "radius", "scenes"]
+
+NORMS = {"linf": "L∞", "l2": "L2", "l1": "L1", "l0": "L0"}
+_UNFINISHED = " †"
+
+
+@dataclass(frozen=True)
+class Series:
+    """A model behind a defense under one attack, or in the worst case: its lines at ascending radii."""
+
+    name: str  # of what is attacked, and whether all its examples are done
+    attack: str
+    lines: tuple[Line, ...]
+
+    def at(self, eps: str) -> Line | None:
+        """The line at this radius, however it is written."""
+        return next((line for line in self.lines if radius(line.eps) == radius(eps)), None)
+
+    @property
+    def first(self) -> Line:
+        """The line at the smallest radius."""
+        return self.lines[0]
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Results on one data set, in one norm and with one goal; what is drawn, and how wide."""
+
+    grid: Grid
+    eps: str | None = None
+    attack: str | None = None
+    width: float | None = None  # inches
+
+    @cached_property
+    def names(self) -> dict[tuple[object, ...], str]:
+        """What to call each thing that is attacked: as short as tells them apart."""
+        return _names(self.grid.lines)
+
+    @cached_property
+    def attacks(self) -> tuple[str, ...]:
+        """Every attack that was run on the model itself, in the order of the sweep."""
+        return tuple(dict.fromkeys(_attack(line) for line in self.grid.lines if _is_last(line) and not surrogate(line)))
+
+    @cached_property
+    def worst(self) -> tuple[Series, ...]:
+        """What stands under all attacks; under one of them, where one was asked for."""
+        if self.attack not in (None, WORST):
+            return self.under(str(self.attack))
+        return self._series((line, WORST) for line in self.grid.worst)
+
+    def under(self, attack: str) -> tuple[Series, ...]:
+        """What stands under an attack, or after one stage of it."""
+        own = [line for line in self.grid.lines if not surrogate(line)]
+        found = [line for line in own if _is_last(line) and _attack(line) == attack]
+        return self._series((line, attack) for line in found or [line for line in own if line.attack == attack])
+
+    def worst_at(self, lines: Sequence[Line]) -> tuple[Series, ...]:
+        """What stands under all of these lines."""
+        return self._series((line, WORST) for line in replace(self.grid, lines=tuple(lines)).worst)
+
+    def common_eps(self, series: Sequence[Series]) -> str:
+        """The radius asked for, else the largest that all of these have."""
+        if self.eps is not None:
+            if not any(each.at(self.eps) for each in series):
+                raise InputError(f"nothing was measured at eps {self.eps}; there is {_listed(_radii(series))}.")
+            return self.eps
+        shared = [eps for eps in _radii(series) if all(each.at(eps) for each in series)]
+        if not shared:
+            raise InputError(
+                f"no radius is common to all of {_listed([s.name for s in series])}; choose one by --eps, "
+                f"or leave some out by --filter."
+            )
+        return shared[-1]
+
+    def reaching(self, series: Sequence[Series]) -> tuple[Series, ...]:
+        """The same up to the radius asked for."""
+        if self.eps is None:
+            return tuple(series)
+        most = radius(self.eps)
+        kept = [replace(each, lines=tuple(line for line in each.lines if radius(line.eps) <= most)) for each in series]
+        found = tuple(each for each in kept if each.lines)
+        if series and not found:
+            raise InputError(f"nothing was measured up to eps {self.eps}; there is {_listed(_radii(series))}.")
+        return found
+
+    def said(self, lines: Sequence[Line], *more: str) -> str:
+        """The small print: data, threat, examples, and what is to be known before the picture is believed."""
+        counts = sorted({line.n for line in lines})
+        n = f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}"
+        first = lines[0].cell
+        aim = "" if first.goal == "untargeted" else f" (targeted: {first.goal})"
+        parts = [lines[0].data, f"{norm(lines[0])}{aim}", f"{n} examples", *more]
+        if not all(line.complete for line in lines):
+            parts.append("† not all examples are done yet")
+        if made_up(lines):
+            parts.append("MADE-UP RESULTS")
+        return "; ".join(part for part in parts if part) + "."
+
+    def met(self) -> str:
+        """What the worst case is over."""
+        if self.attack not in (None, WORST):
+            return f"attack: {self.attack}"
+        by: dict[str, set[str]] = {}
+        for line in self.grid.lines:
+            by.setdefault(self.names[_key(line)], set()).add(_met(line))
+        if len({frozenset(met) for met in by.values()}) > 1:
+            return "worst case of the attacks that each met, which are not the same for all"
+        names = [*self.attacks, *({"transfer"} if any(map(surrogate, self.grid.lines)) else ())]
+        return f"worst case of {_listed(names)}" if len(names) > 1 else f"attack: {names[0]}"
+
+    def _series(self, lines: Iterable[tuple[Line, str]]) -> tuple[Series, ...]:
+        """Lines of one thing under one attack, together. Where a radius comes again, it is another variant of the attack."""
+        found: dict[tuple[object, ...], list[Line]] = {}
+        named: dict[tuple[object, ...], str] = {}
+        for line, attack in lines:
+            variant = 1
+            while any(old.eps == line.eps for old in found.get((_key(line), attack, variant), ())):
+                variant += 1
+            found.setdefault((_key(line), attack, variant), []).append(line)
+            named[_key(line), attack, variant] = self.names[_key(line)] + (f" #{variant}" if variant > 1 else "")
+        order = {name: place for place, name in enumerate(dict.fromkeys(self.names.values()))}
+        series = [
+            Series(
+                named[key] + ("" if all(line.complete for line in group) else _UNFINISHED),
+                str(key[1]),
+                tuple(sorted(group, key=lambda line: radius(line.eps))),
+            )
+            for key, group in found.items()
+        ]
+        return tuple(sorted(series, key=lambda each: order[self.names[_key(each.first)]]))
+
+
+def choose(
+    grid: Grid,
+    *,
+    where: Sequence[str] = (),
+    eps: str | None = None,
+    attack: str | None = None,
+    width: float | None = None,
+) -> Chosen:
+    """The results of a store that a figure is of. Raises InputError where there are none, or ones that do not compare."""
+    chosen = narrowed(grid, where=where, eps=eps, attack=attack, width=width)
+    varying = scenes(chosen)
+    if len(varying) > 1:
+        pairs = [dict(scene) for scene in varying]
+        key = next(key for key in pairs[0] if len({pair[key] for pair in pairs}) > 1)
+        values = list(dict.fromkeys(pair[key] for pair in pairs))
+        raise InputError(
+            f"a figure is of one {_SCENE[key]}, and the results have {_listed(values)}; choose one by "
+            f"--filter {key}={values[0]}."
+        )
+    return chosen
+
+
+def narrowed(
+    grid: Grid,
+    *,
+    where: Sequence[str] = (),
+    eps: str | None = None,
+    attack: str | None = None,
+    width: float | None = None,
+) -> Chosen:
+    """The results that match, of however many data sets, norms and goals."""
+    grid = filtered(grid, where)
+    if not grid.lines:
+        raise InputError(f"{grid.folder} holds no attacked examples of these yet; wait until the sweep has done some.")
+    if grid.study is None:  # no sweep gave them an order
+        grid = replace(grid, lines=tuple(sorted(grid.lines, key=lambda line: _natural(f"{line.model} {line.defense}"))))
+    if eps is not None:
+        radius(eps)
+    if width is not None and not 2 <= width <= 100:
+        raise InputError(f"the width of a figure is {width:g} inches; give 2 to 100, for example 3.4 for a column.")
+    known = [*dict.fromkeys([*map(_attack, grid.lines), *(line.attack for line in grid.lines)]), WORST]
+    if attack is not None and attack not in known:
+        raise UnknownName("attack", attack, known)
+    return Chosen(grid, eps, attack, width)
+
+
+_SCENE = {"data": "data set", "norm": "norm", "goal": "goal"}
+
+
+def scenes(chosen: Chosen) -> list[tuple[tuple[str, str], ...]]:
+    """The data sets, norms and goals there are, in the order of the sweep: what one figure is of one of."""
+    found = {(("data", line.data), ("norm", line.cell.norm), ("goal", line.cell.goal)): 0 for line in chosen.grid.lines}
+    return list(found)
+
+
+def radius(eps: str | None) -> float:
+    """A radius as a number. Raises InputError where the text is none."""
+    text = str(eps).strip()
+    try:
+        if text.endswith("px"):
+            return float(Fraction(text[:-2]) / 255)
+        return float("inf") if text == "inf" else float(Fraction(text))
+    except (ValueError, ZeroDivisionError):
+        raise InputError(
+            f"eps is {text!r}; write a fraction (8/255), a number of grey levels (8px) or a decimal."
+        ) from None
+
+
+def norm(line: Line) -> str:
+    """The norm, for the eye."""
+    return NORMS.get(line.cell.norm, line.cell.norm)
+
+
+def surrogate(line: Line) -> str:
+    """The model whose adversarial examples were replayed; empty where the attack met the model itself."""
+    return str(line.record.about.get("surrogate") or "")
+
+
+def made_up(lines: Iterable[Line]) -> bool:
+    """Whether anything here was not measured."""
+    return any(line.record.about.get("made_up") for line in lines)
+
+
+def _attack(line: Line) -> str:
+    return line.cell.attack if _is_last(line) else line.attack
+
+
+def _met(line: Line) -> str:
+    return "transfer" if surrogate(line) else _attack(line)
+
+
+def _natural(text: str) -> list[tuple[int, str]]:
+    """net-2 before net-10."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", text)]
+
+
+def _is_last(line: Line) -> bool:
+    return line.attack == line.cell.stages[-1].name
+
+
+def _key(line: Line) -> tuple[object, ...]:
+    return (*line.cell.setting, *line.cell.threat, line.cell.precision)
+
+
+def _names(lines: Iterable[Line]) -> dict[tuple[object, ...], str]:
+    firsts = {_key(line): line for line in lines}
+    weights: dict[str, set[str]] = {}
+    for line in firsts.values():
+        weights.setdefault(line.model, set()).add(line.weights)
+    seeds = len({line.cell.seed for line in firsts.values()}) > 1
+    precisions = len({line.cell.precision for line in firsts.values()}) > 1
+    names = {
+        key: line.model
+        + (f" ({line.weights})" if len(weights[line.model]) > 1 else "")
+        + (f" + {line.defense}" if line.defense != "none" else "")
+        + (f", seed {line.cell.seed}" if seeds else "")
+        + (f", {line.cell.precision}" if precisions else "")
+        for key, line in firsts.items()
+    }
+    taken = list(names.values())
+    return {
+        key: name if taken.count(name) == 1 else f"{name} {firsts[key].cell.model_hash[:6]}"
+        for key, name in names.items()
+    }
+
+
+def _radii(series: Iterable[Series]) -> list[str]:
+    return sorted({str(line.eps) for each in series for line in each.lines}, key=radius)
+
+
+def _listed(names: Sequence[str], most: int = 5) -> str:
+    shown = ", ".join(names[:most])
+    return f"{shown} and {len(names) - most} more" if len(names) > most else shown
