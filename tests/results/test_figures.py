@@ -17,7 +17,7 @@ from PIL import Image
 
 from advkit.errors import InputError, UnknownName
 from advkit.results.cell import Cell, Facts, Stage
-from advkit.results.figures import KINDS, build, draw, draw_all
+from advkit.results.figures import KINDS, build, choose, draw, draw_all
 from advkit.results.figures._points import Box
 from advkit.results.figures.classes import per_class
 from advkit.results.figures.distances import smallest
@@ -152,6 +152,19 @@ def test_the_radius_is_one_that_all_have(made: Made) -> None:
         build(made.grid, "tradeoff")
     with pytest.raises(InputError, match=r"nothing was measured at eps 16/255; there is 1/255, 2/255"):
         build(made.grid, "tradeoff", eps="16/255")
+    with pytest.warns(UserWarning, match="left out, for nothing was measured at eps 8/255: three, two"):
+        (axes,) = axes_of(build(made.grid, "tradeoff", eps="8/255"))
+    assert len(axes.containers) == 1
+
+
+def test_names_tell_apart_what_is_not_the_same(made: Made) -> None:
+    for weights, data in (("a", "x"), ("b", "x"), ("b", "y")):
+        stage = Stage("pgd", ("8/255",), True)
+        cell = Cell("net", weights * 8, data * 8, attack="pgd", stages=(stage,), norm="linf", radii=("8/255",))
+        made.store.add(Record(cell, {"data": "signs", "weights": f"{weights}.pt"}))
+        made.store.write(cell, (0, N), facts([1.0] * N, [8 / 255]))
+    names = choose(made.grid).names.values()
+    assert sorted(names) == ["net (a.pt)", "net (b.pt) bbbbbb xxxxxx", "net (b.pt) bbbbbb yyyyyy"]
 
 
 def test_the_area_of_a_bubble_is_the_number_of_parameters(made: Made) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -85,6 +86,14 @@ class Chosen:
                 f"or leave some out by --filter."
             )
         return shared[-1]
+
+    def at(self, eps: str, series: Sequence[Series]) -> tuple[tuple[Series, Line], ...]:
+        """Those that were measured at this radius, each with its line there; a note names the others."""
+        found = tuple((each, line) for each in series if (line := each.at(eps)) is not None)
+        left = [each.name for each in series if each.at(eps) is None]
+        if left:
+            warnings.warn(f"left out, for nothing was measured at eps {eps}: {_listed(left)}", stacklevel=2)
+        return found
 
     def reaching(self, series: Sequence[Series]) -> tuple[Series, ...]:
         """The same up to the radius asked for."""
@@ -263,11 +272,12 @@ def _names(lines: Iterable[Line]) -> dict[tuple[object, ...], str]:
         + (f", {line.cell.precision}" if precisions else "")
         for key, line in firsts.items()
     }
-    taken = list(names.values())
-    return {
-        key: name if taken.count(name) == 1 else f"{name} {firsts[key].cell.model_hash[:6]}"
-        for key, name in names.items()
-    }
+    for which in ("model_hash", "data_hash"):  # what else tells them apart
+        taken = list(names.values())
+        hashes = {key: str(getattr(firsts[key].cell, which))[:6] for key in names}
+        if len(set(hashes.values())) > 1:
+            names = {key: name if taken.count(name) == 1 else f"{name} {hashes[key]}" for key, name in names.items()}
+    return names
 
 
 def _radii(series: Iterable[Series]) -> list[str]:

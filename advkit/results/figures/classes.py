@@ -27,8 +27,8 @@ _NARROWEST = 0.135  # inches of a column
 def classes(chosen: Chosen) -> Figure:
     """Robust accuracy of each class at one radius; of very many classes, those that fall most."""
     eps = chosen.common_eps(chosen.worst)
-    found = [(each.name, line) for each in chosen.worst if (line := each.at(eps)) is not None]
-    names, lines = [name for name, _ in found], [line for _, line in found]
+    found = chosen.at(eps, chosen.worst)
+    names, lines = [each.name for each, _ in found], [line for _, line in found]
     labels = np.unique(np.concatenate([line.labels for line in lines]))
     values, counts = per_class(lines, labels)
     more = []

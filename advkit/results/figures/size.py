@@ -33,7 +33,7 @@ def size(chosen: Chosen) -> Figure:
     if left:
         warnings.warn(f"left out for unknown parameters or multiply-adds: {', '.join(left)}", stacklevel=2)
     eps = chosen.common_eps(series)
-    found = [(each, line) for each in series if (line := each.at(eps)) is not None]
+    found = chosen.at(eps, series)
     most = max(_number(line, "parameters") for _, line in found)
     points = [
         Point(

@@ -25,7 +25,7 @@ __all__ = ["tradeoff"]
 def tradeoff(chosen: Chosen) -> Figure:
     """Robust accuracy at one radius against clean accuracy, with 95 % intervals."""
     eps = chosen.common_eps(chosen.worst)
-    found = [(each, line) for each in chosen.worst if (line := each.at(eps)) is not None]
+    found = chosen.at(eps, chosen.worst)
     series, lines = [each for each, _ in found], [line for _, line in found]
     points = [_point(each, line, look) for (each, line), look in zip(found, looks(series), strict=True)]
     figure, axes = scatter(points, chosen, lines, eps)
