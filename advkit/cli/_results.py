@@ -27,8 +27,10 @@ __all__ = [
     "grid_options",
     "on_screen",
     "opened",
+    "outdated_option",
     "put",
     "put_fitting",
+    "put_lines",
     "put_table",
 ]
 
@@ -51,6 +53,7 @@ filter_option = click.option(
     help="Only where model, weights, defense, data, norm, goal, seed, attack or eps is this, with shell wildcards; "
     "repeatable. The same key again is an alternative.",
 )
+outdated_option = click.option("--outdated", is_flag=True, help="Also show cells that newer code has made again.")
 _FORMAT = click.option(
     "--format",
     "form",
@@ -69,12 +72,11 @@ def format_options(command: Callable[..., None]) -> Callable[..., None]:
 
 def grid_options(command: Callable[..., None]) -> Callable[..., None]:
     """DIR, --filter, --outdated, --format and --out."""
-    outdated = click.option("--outdated", is_flag=True, help="Also show cells that newer code has made again.")
     folder = click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
-    return folder(filter_option(outdated(format_options(command))))
+    return folder(filter_option(outdated_option(format_options(command))))
 
 
-def opened(folder: Path, filters: tuple[str, ...], outdated: bool) -> tuple[Grid, Grid]:
+def opened(folder: Path, filters: tuple[str, ...], outdated: bool = False) -> tuple[Grid, Grid]:
     """The grid of a store, whole and filtered. Raises InputError where there is nothing in it yet."""
     from advkit.results.filters import filtered
     from advkit.results.grid import load_grid

@@ -58,8 +58,8 @@ def selector(texts: Sequence[str], grid: Grid) -> dict[str, str]:
             chosen |= {"model": known[text].model, "defense": known[text].defense}
         elif "=" not in text:
             raise InputError(
-                f"--baseline {text} is no model here, and no MODEL/DEFENSE.{nearest(text, [*models, *known])} "
-                f"Write it so, or as KEY=VALUE, for example defense=none."
+                f"--baseline {text} is neither a model of the store nor a MODEL/DEFENSE.{nearest(text, [*models, *known])} "
+                f"Models: {', '.join(list(models)[:8])}; or choose by KEY=VALUE, for example defense=none."
             )
         else:
             ((key, (value,)),) = parsed([text], "--baseline").items()

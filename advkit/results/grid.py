@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, reduce
 from pathlib import Path
@@ -14,7 +14,7 @@ from advkit.results.cell import Bools, Cell, Facts, Numbers
 from advkit.results.statistics import Share, share
 from advkit.results.store import Record, Store, Study
 
-__all__ = ["WORST", "Grid", "Line", "load_grid"]
+__all__ = ["WORST", "Grid", "Line", "load_grid", "newest"]
 
 WORST = "worst case"
 NONE = "none"
@@ -170,17 +170,24 @@ class Grid:
         }
 
 
-def load_grid(folder: Path, *, outdated: bool = False) -> Grid:
+def lines_of(record: Record, facts: Facts, wanted: int) -> list[Line]:
+    """The lines of one cell."""
+    return _lines(record, _Shared(), facts, wanted, False)
+
+
+def load_grid(folder: Path, *, outdated: bool = False, only: Collection[str] | None = None) -> Grid:
     """Read a store. Cells that newer code has made again are left out, unless ``outdated`` ones are asked for.
+
+    ``only`` reads the cells with these keys.
 
     Raises InputError where the folder is no store.
     """
     store = Store(folder).check()
     study = store.study()
-    found = store.records()
-    newest = _newest(found, study)
-    current = {record.cell.key for record in newest}
-    kept = found if outdated else newest
+    found = [record for record in store.records() if only is None or record.cell.key in only]
+    fresh = newest(found, study)
+    current = {record.cell.key for record in fresh}
+    kept = found if outdated else fresh
     order = {key: place for place, key in enumerate(study.samples)} if study else {}
     kept = sorted(kept, key=lambda record: order.get(record.cell.key, len(order)))
     lines: list[Line] = []
@@ -197,7 +204,7 @@ def load_grid(folder: Path, *, outdated: bool = False) -> Grid:
     return Grid(folder, tuple(lines), tuple(clean), study, len(found) - len(kept), tuple(kept))
 
 
-def _newest(records: Sequence[Record], study: Study | None) -> list[Record]:
+def newest(records: Sequence[Record], study: Study | None) -> list[Record]:
     """Of the cells that differ in code alone, the one that the last sweep asked for, else the one made last."""
     wanted = study.samples if study else {}
     best: dict[tuple[object, ...], Record] = {}

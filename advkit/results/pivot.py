@@ -9,7 +9,7 @@ from fractions import Fraction
 from functools import cached_property
 from math import inf
 
-from advkit.errors import InputError, UnknownName
+from advkit.errors import InputError, nearest
 from advkit.results.grid import NONE, WORST, Grid, Line
 
 __all__ = ["Pivot", "Place", "in_order", "pivoted", "size_of"]
@@ -95,7 +95,11 @@ class Pivot:
             known["@".join(filter(None, (above, below)))] = place
             known[above or below] = place  # columns ascend, so the last is the largest
         if name not in known:
-            raise UnknownName("column", name, ["name", *(each for each in known if each)])
+            plain = ["name", *(each for each in known if each and "@" not in each)]
+            raise InputError(
+                f"--sort {name} is no column of this table.{nearest(name, ['name', *filter(None, known)])} "
+                f"Columns: {', '.join(plain)}, each also with its radius, as in {next(reversed(known))}."
+            )
         return known[name]
 
     def sorted(self, by: str, reverse: bool = False) -> Pivot:

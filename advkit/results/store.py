@@ -29,7 +29,7 @@ from advkit.atomic import write_whole
 from advkit.errors import InputError, StoreError
 from advkit.results.cell import Cell, Facts, Numbers, Picture
 
-__all__ = ["Record", "Span", "Store", "Study", "gaps"]
+__all__ = ["Record", "Span", "Store", "Study", "gaps", "read_facts", "write_bytes"]
 
 _FORMAT = 1
 _SHARD = re.compile(r"(\d+)-(\d+)\.safetensors")
@@ -159,7 +159,7 @@ class Store:
 
     def spans(self, cell: Cell) -> list[Span]:
         """Which examples are done. A shard that is not whole does not count."""
-        return [span for span, path in self._shards(cell) if _is_whole(path)]
+        return [span for span, path in self.shards(cell) if _is_whole(path)]
 
     def missing(self, cell: Cell, samples: int) -> list[Span]:
         """Which of the first ``samples`` examples are not done."""
@@ -169,15 +169,15 @@ class Store:
         """Write a shard; its pictures first, for the shard's own file says that all is there."""
         folder = self._of(cell)
         if pictures:
-            write_whole(folder / f"pictures-{_name(span)}", partial(_put, _pack_pictures(pictures)))
-        write_whole(folder / _name(span), partial(_put, _pack_facts(facts)))
+            write_whole(folder / f"pictures-{_name(span)}", partial(write_bytes, _pack_pictures(pictures)))
+        write_whole(folder / _name(span), partial(write_bytes, _pack_facts(facts)))
 
     def facts(self, cell: Cell, samples: int | None = None) -> Facts | None:
         """The facts of all examples that are done, of at most the first ``samples``; None where there are none yet.
 
         A shard that is not whole is left out, as if it had not been written.
         """
-        parts = [part for _, path in self._shards(cell) if (part := _read_facts(path)) is not None]
+        parts = [part for _, path in self.shards(cell) if (part := read_facts(path)) is not None]
         if not parts:
             return None
         facts = Facts.joined(parts)
@@ -197,7 +197,8 @@ class Store:
     def _of(self, cell: Cell) -> Path:
         return self.folder / "cells" / cell.key
 
-    def _shards(self, cell: Cell) -> list[tuple[Span, str]]:
+    def shards(self, cell: Cell) -> list[tuple[Span, str]]:
+        """Every shard there is, whole or not, with its path."""
         folder = os.path.join(self.folder, "cells", cell.key)
         try:
             names = os.listdir(folder)
@@ -255,7 +256,8 @@ def _name(span: Span) -> str:
     return f"{span[0]:05d}-{span[1]:05d}.safetensors"
 
 
-def _put(content: bytes, path: Path) -> None:
+def write_bytes(content: bytes, path: Path) -> None:
+    """Write a file and wait until it is on the disk."""
     with path.open("wb") as file:
         file.write(content)
         file.flush()
@@ -264,7 +266,7 @@ def _put(content: bytes, path: Path) -> None:
 
 def _write_json(path: Path, found: object) -> None:
     text = json.dumps(found, indent=1) + "\n"
-    write_whole(path, partial(_put, text.encode()))
+    write_whole(path, partial(write_bytes, text.encode()))
 
 
 def _pack(arrays: Mapping[str, Numbers], facts: Mapping[str, str]) -> bytes:
@@ -316,7 +318,8 @@ def _pack_facts(facts: Facts) -> bytes:
     return _pack(arrays, {"seconds": json.dumps(facts.seconds.tolist())})
 
 
-def _read_facts(path: Path | str) -> Facts | None:
+def read_facts(path: Path | str) -> Facts | None:
+    """The facts of a shard; None where it is not whole."""
     found = _unpack(path)
     if found is None:
         return None

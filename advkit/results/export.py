@@ -1,0 +1,171 @@
+"""A store in the long form of data frames: one row per line, or one per example of each line. No torch."""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+
+from advkit.atomic import write_whole
+from advkit.errors import InputError, MissingExtra
+from advkit.results.grid import Grid, Line
+
+if TYPE_CHECKING:
+    import pandas
+
+__all__ = ["check_suffix", "export", "to_pandas"]
+
+SUFFIXES = (".csv", ".parquet", ".json")
+_OF = ("model", "weights", "defense", "data", "norm", "goal", "seed", "attack", "eps")
+_FACTS = ("index", "label", "clean_correct", "clean_prediction", "prediction", "success", "distance", "stands")
+_Columns = dict[str, Any]  # a value for all rows, or a sequence of one for each
+
+
+def check_suffix(out: Path) -> str:
+    """The suffix, where something can be written that ends so."""
+    if out.suffix.lower() not in SUFFIXES:
+        raise InputError(f"--out {out} does not say in which format to write; end it in {', '.join(SUFFIXES)}.")
+    return out.suffix.lower()
+
+
+def to_pandas(grid: Grid, *, examples: bool = False) -> pandas.DataFrame:
+    """A data frame: one row per line, or with ``examples`` one per example of each line under an attack.
+
+    Needs pandas: pip install 'advkit[pandas]'.
+    """
+    frames = _extra("pandas", "a data frame")
+    if not examples:
+        return frames.DataFrame([line.to_json() for line in _lines(grid)])
+    parts = [frames.DataFrame(columns) for columns in _examples(grid)]
+    return frames.concat(parts, ignore_index=True) if parts else frames.DataFrame(columns=[*_OF, *_FACTS])
+
+
+def export(grid: Grid, out: Path, *, examples: bool = False) -> int:
+    """Write the long form to a .csv, .parquet or .json file, whole or not at all; gives the number of rows.
+
+    Examples are written line by line, so that ten million rows need no memory.
+    """
+    suffix = check_suffix(out)
+    parts: Iterator[_Columns]
+    parts = _examples(grid) if examples else iter([_columns([line.to_json() for line in _lines(grid)])])
+    write = {".csv": _csv, ".json": _json, ".parquet": _parquet}[suffix]
+    if suffix == ".parquet":  # asked for before a file is begun
+        _extra("pyarrow", "writing .parquet")
+        _extra("pandas", "writing .parquet")
+    counted: list[int] = []
+    write_whole(out, lambda path: counted.append(write(parts, path)))
+    return counted[0]
+
+
+def _lines(grid: Grid) -> tuple[Line, ...]:
+    return (*grid.clean, *grid.lines, *grid.worst)
+
+
+def _columns(rows: Sequence[Mapping[str, object]]) -> _Columns:
+    return {key: [row[key] for row in rows] for key in (rows[0] if rows else ())}
+
+
+def _examples(grid: Grid) -> Iterator[_Columns]:
+    """The examples of each line: the facts of each, and what the line is of."""
+    clean = {line.cell.setting: line for line in grid.clean if not line.outdated}
+    for line in grid.lines:
+        of = line.to_json()
+        distance = np.full(line.n, np.nan) if line.distance is None else line.distance
+        yield {key: of[key] for key in _OF} | {
+            "index": line.index,
+            "label": line.labels,
+            "clean_correct": line.clean,
+            "clean_prediction": _clean_prediction(line, clean.get(line.cell.setting)),
+            "prediction": line.prediction,
+            "success": np.isfinite(distance),
+            "distance": distance,
+            "stands": line.stands,
+        }
+
+
+def _clean_prediction(line: Line, clean: Line | None) -> Any:
+    """From the cell without attack; where that lacks an example that was right, its label; else unknown."""
+    found = np.where(line.clean, line.labels, -1).astype(np.int64)
+    if clean is not None and clean.prediction is not None:
+        _, here, there = np.intersect1d(line.index, clean.index, assume_unique=True, return_indices=True)
+        found[here] = clean.prediction[there]
+    return found
+
+
+def _rows(columns: _Columns) -> Iterator[tuple[Any, ...]]:
+    """Row by row, with Python's own numbers; a number that is none is None."""
+    size = next((len(value) for value in columns.values() if _is_many(value)), 0)
+    lists = [
+        (value.tolist() if isinstance(value, np.ndarray) else value) if _is_many(value) else [value] * size
+        for value in columns.values()
+    ]
+    for row in zip(*lists, strict=True):
+        yield tuple(None if isinstance(value, float) and value != value else value for value in row)
+
+
+def _is_many(value: object) -> bool:
+    return isinstance(value, list | np.ndarray)
+
+
+def _csv(parts: Iterator[_Columns], path: Path) -> int:
+    count = 0
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        for columns in parts:
+            if not count:
+                writer.writerow(columns)
+            rows = list(_rows(columns))
+            writer.writerows(rows)
+            count += len(rows)
+        _settle(file)
+    return count
+
+
+def _json(parts: Iterator[_Columns], path: Path) -> int:
+    count = 0
+    with path.open("w", encoding="utf-8") as file:
+        for columns in parts:
+            for row in _rows(columns):
+                file.write((",\n" if count else "[\n") + json.dumps(dict(zip(columns, row, strict=True))))
+                count += 1
+        file.write("\n]\n" if count else "[]\n")
+        _settle(file)
+    return count
+
+
+def _parquet(parts: Iterator[_Columns], path: Path) -> int:
+    frames, arrow = _extra("pandas", "writing .parquet"), _extra("pyarrow", "writing .parquet")
+    parquet = importlib.import_module("pyarrow.parquet")
+    writer, count = None, 0
+    try:
+        for columns in parts:
+            table = arrow.Table.from_pandas(frames.DataFrame(columns), preserve_index=False)
+            writer = writer or parquet.ParquetWriter(path, table.schema)
+            writer.write_table(table)
+            count += table.num_rows
+        if writer is None:
+            parquet.write_table(arrow.table({}), path)
+    finally:
+        if writer is not None:
+            writer.close()
+    return count
+
+
+def _settle(file: IO[str]) -> None:
+    """Wait until what was written is on the disk."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _extra(package: str, purpose: str) -> ModuleType:
+    try:
+        return importlib.import_module(package)
+    except ImportError:
+        raise MissingExtra(package, "pandas", purpose) from None
