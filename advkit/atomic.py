@@ -7,20 +7,20 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from advkit.errors import InputError
+from advkit.errors import WriteError
 
 __all__ = ["write_whole"]
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` fill a file beside ``path``, then rename it. Raises InputError where the disk refuses."""
+    """Let ``write`` fill a file beside ``path``, then rename it. Raises WriteError where the disk refuses."""
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(beside)
         os.replace(beside, path)
     except OSError as error:
-        raise InputError(f"{path} cannot be written ({error.strerror or error}); nothing else was lost.") from error
+        raise WriteError(f"{path} cannot be written ({error.strerror or error}); nothing else was lost.") from error
     finally:
         with suppress(OSError):  # there is none where the folder is none
             beside.unlink(missing_ok=True)

@@ -6,7 +6,8 @@ AdvkitError
 │   ├── MissingExtra      an optional package is not installed; names the extra
 │   ├── ModelError        the model or its weights do not fit the data
 │   ├── DataError         pictures or labels cannot be used
-│   └── StoreError        a file of a sweep's store cannot be read
+│   ├── StoreError        a file of a sweep's store cannot be read
+│   └── WriteError        the disk refused a file
 ├── PassError             the caller's model raised or answered nonsense while it was being attacked
 └── ThreatViolation       an attack returned a point outside its ball: a bug in the attack, never the user's fault
 """
@@ -26,6 +27,7 @@ __all__ = [
     "StoreError",
     "ThreatViolation",
     "UnknownName",
+    "WriteError",
     "nearest",
 ]
 
@@ -71,6 +73,10 @@ class DataError(InputError):
 
 class StoreError(InputError):
     """A file of a sweep's store cannot be read."""
+
+
+class WriteError(InputError):
+    """The disk refused a file: it is full, or read-only."""
 
 
 class PassError(AdvkitError):

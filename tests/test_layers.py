@@ -22,6 +22,7 @@ LAYERS = (
     {"defenses"},
     {"results"},
     {"engine"},
+    {"executors", "trackers"},
     {"cli"},
     {"__main__"},
 )

@@ -53,6 +53,7 @@ def command(
     from advkit.backbones import save_model
     from advkit.catalog import DATASETS, DEFENSES
     from advkit.core import Linf
+    from advkit.core.defense import Objective
     from advkit.engine.evaluate import accuracy
     from advkit.engine.train import Recipe, train
 
@@ -65,6 +66,8 @@ def command(
             raise InputError(f"--eps reaches nothing: {defense} trains on pictures as they are. Try --defense pgd-at.")
         values["threat"] = Linf(eps)
     objective = entry.create(**values)
+    if not isinstance(objective, Objective):
+        raise InputError(f"{defense} stands in front of a model that is trained already; train with one of another kind.")
     recipe = Recipe(epochs, batch_size, learning_rate, shift=shift, seed=choice.seed)
     if out.suffix != ".safetensors":
         raise InputError(f"--out is {out}; weights are written as .safetensors, so give a name that ends so.")

@@ -30,7 +30,7 @@ from advkit.errors import InputError
 from advkit.results.outcome import Evaluation, Outcome
 from advkit.results.statistics import Share, share
 
-__all__ = ["Attacks", "Observer", "accuracy", "evaluate"]
+__all__ = ["Attacks", "Observer", "accuracy", "evaluate", "without_attack"]
 
 Attacks = str | Attack | Ensemble | Sequence[str | Attack | Ensemble] | Mapping[str, Attack | Ensemble]
 
@@ -94,7 +94,7 @@ def evaluate(
     with borrowed(net):
         own = Passes(net, Precision.own(net), size)
         with observer.stage("clean") as progress:
-            labels, clean, goal = _without_attack(own, source, names, target, seed, progress)
+            labels, clean, goal = without_attack(own, source, names, target, seed, progress)
         trial = source.pictures(range(min(len(source), 8))).to(own.device)
         steered = Passes(net, choose_precision(precision, net, trial), size)
         result = Evaluation(
@@ -125,11 +125,11 @@ def accuracy(model: nn.Module, data: Data) -> Share:
     """Accuracy without attack, with its interval."""
     with borrowed(model):
         passes = Passes(model, Precision.own(model), _batch_size(None, model, data))
-        labels, predictions, _ = _without_attack(passes, data, (), None, 0, None)
+        labels, predictions, _ = without_attack(passes, data, (), None, 0, None)
     return share(int((labels == predictions).sum()), len(data))
 
 
-def _without_attack(
+def without_attack(
     passes: Passes, data: Data, names: Sequence[str], target: str | None, seed: int, progress: Progress | None
 ) -> tuple[Tensor, Tensor, Goal]:
     """Labels, predictions (N,) and the goal."""

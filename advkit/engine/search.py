@@ -79,6 +79,7 @@ def search(
     gets what is finished, ``example`` being the place in the source and ``rung`` the radius.
     """
     found = Found.nothing(len(attacks), clean)
+    parts: list[tuple[Ladder, Tensor, Tensor | None, slice]]
     if nested and len(attacks) > 1:
         chosen = attacked.any(0).nonzero().squeeze(1)
         radii = torch.arange(len(attacks))[:, None]

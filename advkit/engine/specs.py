@@ -1,0 +1,139 @@
+"""What is evaluated, as texts: models, data, attacks and defenses that any process on any machine can build again."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from torch import nn
+
+from advkit.backbones import Classifier, load_model
+from advkit.catalog import ATTACKS
+from advkit.core.attack import Attack, Ensemble
+from advkit.core.threat import BALLS, Ball
+from advkit.data import Data, load_data
+from advkit.engine.targets import class_number
+from advkit.errors import InputError, UnknownName
+
+__all__ = ["AttackSpec", "DataSpec", "ModelSpec", "Settings", "numbered", "settings_of", "usual_ball"]
+
+Settings = tuple[tuple[str, Any], ...]
+
+
+def settings_of(given: Mapping[str, Any]) -> Settings:
+    """Settings as a value that can be compared and hashed."""
+    return tuple(sorted((key, tuple(value) if isinstance(value, list) else value) for key, value in given.items()))
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """A data set by name or path, or a ``made`` one, which cannot leave the process if it cannot be pickled."""
+
+    name: str = "signs"
+    settings: Settings = ()
+    exclude: tuple[str, ...] = ()
+    made: Data | None = field(default=None, repr=False)
+
+    def build(self, samples: int | None = None) -> Data:
+        """The data, without the classes left out."""
+        if self.made is not None:
+            data = self.made
+        else:
+            with redirect_stdout(sys.stderr):  # libraries print that they download; standard output is for the table
+                data = load_data(self.name, **dict(self.settings))
+        numbers = [class_number(name, data.classes, len(data.classes), rules=False) for name in self.exclude]
+        return (data.without(numbers) if numbers else data).head(samples)
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A model by name, file or module, or a ``made`` one; ``name`` is what tables call it."""
+
+    model: str
+    weights: str = "auto"
+    normalize: str | None = None
+    settings: Settings = ()
+    seed: int = 0
+    name: str | None = None
+    made: nn.Module | None = field(default=None, repr=False)
+
+    def build(self, data: Data | None, device: str = "cpu") -> Classifier:
+        """The classifier; the data, or what is known of it, says what the spec leaves open."""
+        if self.made is not None:
+            net = self.made if isinstance(self.made, Classifier) else Classifier(self.made, name=self.model)
+            return net.to(device)
+        mean = std = None
+        normalize = self.normalize
+        if normalize is not None and ":" in normalize:
+            mean, std = (_numbers(part) for part in normalize.split(":", 1))
+            normalize = None
+        settings: dict[str, Any] = dict(self.settings)
+        with redirect_stdout(sys.stderr):
+            return load_model(
+                self.model,
+                weights=self.weights,
+                normalize=normalize,
+                mean=mean,
+                std=std,
+                data=data,
+                seed=self.seed,
+                device=device,
+                **settings,
+            )
+
+
+@dataclass(frozen=True)
+class AttackSpec:
+    """An attack by name and settings, or a ``made`` one; its ball is the sweep's. ``label`` is what tables call it."""
+
+    name: str
+    settings: Settings = ()
+    label: str | None = None
+    made: Attack | Ensemble | None = None
+
+    def stages(self, threat: Ball) -> tuple[tuple[str, Attack], ...]:
+        """The attack in a ball, stage by stage; an attack of one stage is its own only stage."""
+        made: Attack | Ensemble
+        if self.made is None:
+            made = ATTACKS[self.name].create(threat=threat, **dict(self.settings))
+        elif isinstance(self.made, Ensemble):
+            made = Ensemble(tuple((name, _within(stage, threat)) for name, stage in self.made.stages))
+        else:
+            made = _within(self.made, threat)
+        if isinstance(made, Attack):
+            return ((self.label or self.name, made),)
+        return tuple((f"{self.label}/{name}" if self.label else name, stage) for name, stage in made.stages)
+
+
+def usual_ball(norm: str) -> type[Ball]:
+    """The ball of a norm by name."""
+    if norm.lower() not in BALLS:
+        raise UnknownName("norm", norm, BALLS)
+    return BALLS[norm.lower()]
+
+
+def numbered(names: Sequence[str]) -> list[str]:
+    """Names that differ: the second ``pgd`` becomes ``pgd (2)``."""
+    found: list[str] = []
+    for name in names:
+        label, number = name, 1
+        while label in found:
+            number += 1
+            label = f"{name} ({number})"
+        found.append(label)
+    return found
+
+
+def _within(attack: Attack, threat: Ball) -> Attack:
+    moved: Attack = replace(attack, threat=threat)  # type: ignore[type-var]
+    return moved
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        return [float(number) for number in text.split(",")]
+    except ValueError:
+        raise InputError(f"--normalize holds {text!r}; write numbers with commas, one per channel.") from None

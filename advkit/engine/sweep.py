@@ -1,0 +1,415 @@
+"""Models x defenses x attacks x radii: planned as cells, done in tasks by an executor, kept in a store, resumed by looking."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from advkit.backbones import Classifier, describe
+from advkit.catalog import ATTACKS
+from advkit.core.attack import Attack, Ensemble
+from advkit.core.modes import borrowed
+from advkit.core.units import Eps
+from advkit.data import Data
+from advkit.engine.checks import check_channels, check_classes, check_weights
+from advkit.engine.defend import build_defense, defend
+from advkit.engine.passes import Passes, automatic_batch
+from advkit.engine.precision import Precision, PrecisionName
+from advkit.engine.provenance import circumstances, code_version
+from advkit.engine.specs import AttackSpec, DataSpec, ModelSpec, numbered, usual_ball
+from advkit.engine.tasks import Executor, InProcess, Report, Task, Watch
+from advkit.engine.tracking import Tracker
+from advkit.errors import AdvkitError, InputError
+from advkit.results.cell import Cell, Stage
+from advkit.results.grid import Grid, Line, lines_of, load_grid
+from advkit.results.store import Record, Span, Store, Study
+
+__all__ = ["Plan", "Planned", "Result", "Spectator", "Sweep", "make_plan", "run_plan", "sweep"]
+
+_SHARD = 128
+_TRIAL = 16  # pictures of the pass that is timed
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What is asked for. Everything in it is text or number, or made by the caller."""
+
+    models: tuple[ModelSpec, ...]
+    attacks: tuple[AttackSpec, ...]
+    radii: tuple[str, ...]
+    data: DataSpec = field(default_factory=DataSpec)
+    norm: str = "linf"
+    defenses: tuple[str, ...] = ("none",)
+    samples: int | None = 200
+    goal: str = "untargeted"
+    seed: int = 0
+    independent: bool = False  # attack at every radius afresh
+    precision: PrecisionName = "auto"
+    shard: int | None = None  # examples of a task
+    batch_size: int | None = None
+    device: str = "cpu"
+    keep_pictures: int = 16
+    command: str = ""
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A cell to be filled: what is known of it, a task that stands for all of its tasks, and what it may cost."""
+
+    record: Record
+    task: Task
+    passes: int  # forward and backward passes of one example each, at most
+    seconds: float  # the same in the time of this machine, one worker
+
+    @property
+    def cell(self) -> Cell:
+        """The cell."""
+        return self.record.cell
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Cells in the order in which they are done: those without attack first."""
+
+    sweep: Sweep
+    cells: tuple[Planned, ...]
+    samples: int
+    shard: int
+
+    def left(self, store: Store) -> list[Task]:
+        """The tasks that are not done."""
+        return [
+            replace(planned.task, store=str(store.folder), span=span)
+            for planned in self.cells
+            for span in self._cut(store.missing(planned.cell, self.samples))
+        ]
+
+    def _cut(self, spans: Sequence[Span]) -> Iterator[Span]:
+        """Stretches in pieces of one shard each, which begin at multiples of its size."""
+        for begin, end in spans:
+            while begin < end:
+                edge = min(end, begin - begin % self.shard + self.shard)
+                yield (begin, edge)
+                begin = edge
+
+
+@dataclass(frozen=True)
+class Spectator:
+    """What a sweep tells while it runs; the defaults listen to nothing."""
+
+    watch: Watch = lambda task, stage: nullcontext(None)
+    """Opens the progress of a stage of a task, where the task is performed in this process."""
+    begun: Callable[[Plan, Sequence[Task]], None] = lambda plan, left: None
+    """Gets the plan and the tasks that are left, before the first of them."""
+    report: Callable[[Report], None] = lambda report: None
+    """Gets every report."""
+    lines: Callable[[Sequence[Line]], None] = lambda lines: None
+    """Gets the lines of each cell that is complete, those that were so before the sweep too."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """The lines of the sweep's own cells, and the reports of tasks that failed."""
+
+    grid: Grid
+    failed: tuple[Report, ...] = ()
+
+
+def sweep(
+    models: str | nn.Module | Sequence[str] | Mapping[str, str | nn.Module],
+    data: str | Data,
+    attacks: str | Attack | Ensemble | Sequence[str | Attack | Ensemble] | Mapping[str, str | Attack | Ensemble],
+    eps: float | str | Sequence[float | str],
+    *,
+    out: str | Path,
+    norm: str = "linf",
+    defenses: str | Sequence[str] = "none",
+    samples: int | None = 200,
+    target: str | None = None,
+    seed: int = 0,
+    independent: bool = False,
+    precision: PrecisionName = "auto",
+    batch_size: int | None = None,
+    device: str = "cpu",
+    executor: Executor | None = None,
+    spectator: Spectator | None = None,
+) -> Result:
+    """Evaluate every model behind every defense under every attack at every radius, and keep the results in ``out``.
+
+    Models are names for ``load_model`` or modules on pictures in [0, 1]; attacks are names or values, whose own radius
+    gives way to ``eps``. What ``out`` holds already is not computed again. Raises InputError for input that cannot be used.
+    """
+    wanted = Sweep(
+        models=tuple(_model_specs(models)),
+        attacks=tuple(_attack_specs(attacks)),
+        radii=tuple(Eps(radius).exact for radius in ([eps] if isinstance(eps, str | float | int) else eps)),
+        data=DataSpec(data) if isinstance(data, str) else DataSpec(data.name, made=data),
+        norm=norm,
+        defenses=(defenses,) if isinstance(defenses, str) else tuple(defenses),
+        samples=samples,
+        goal=target or "untargeted",
+        seed=seed,
+        independent=independent,
+        precision=precision,
+        batch_size=batch_size,
+        device=device,
+    )
+    return run_plan(make_plan(wanted), Path(out), executor=executor, spectator=spectator)
+
+
+def make_plan(wanted: Sweep, told: Callable[[str], None] = lambda text: None) -> Plan:
+    """Load every model once, try it and time a pass, and name the cells. ``told`` gets what is being looked at."""
+    if not (wanted.models and wanted.attacks and wanted.radii and wanted.defenses):
+        raise InputError("a sweep needs at least one model, one attack, one radius and one defense (none is one).")
+    radii = _ascending(wanted.radii)
+    told(f"data {wanted.data.name}")
+    data = wanted.data.build()
+    samples = len(data.head(wanted.samples))
+    data_hash = data.fingerprint()
+    ball = usual_ball(wanted.norm)
+    found: list[Planned] = []
+    names = numbered([spec.name or spec.model for spec in wanted.models])
+    labels = numbered([spec.label or spec.name for spec in wanted.attacks])
+    attacks = [
+        replace(spec, label=label if label != spec.name else spec.label)
+        for spec, label in zip(wanted.attacks, labels, strict=True)
+    ]
+    stages = [[spec.stages(ball(radius)) for radius in radii] for spec in attacks]
+    code = code_version(type(stage) for at in stages for each in at for _, stage in each)
+    for name, spec in zip(names, wanted.models, strict=True):
+        told(f"model {name}")
+        net = spec.build(data, wanted.device)
+        check_weights(net)
+        about = _about(wanted, spec, net, data)
+        for defense in dict.fromkeys(wanted.defenses):
+            each = _seconds_per_pass(net, defense, data, wanted)
+            model_hash = net.fingerprint()
+            bare = Cell(name, model_hash, data_hash, defense=defense, code=code)
+            task = Task("", bare, (0, 0), spec, wanted.data, None, wanted.precision, wanted.batch_size, wanted.device,
+                        keep_pictures=wanted.keep_pictures)  # fmt: skip
+            found.append(Planned(Record(bare, about), task, samples, samples * each / 3))
+            for attack, label, at in zip(attacks, labels, stages, strict=True):
+                for cell, passes in _cells(bare, label, at, radii, wanted, samples):
+                    record = Record(cell, {**about, "attack": attack.name, "attack settings": dict(attack.settings)})
+                    filled = replace(task, cell=cell, attack=attack)
+                    found.append(Planned(record, filled, passes, passes / 2 * each))
+    found.sort(key=lambda planned: bool(planned.cell.stages))  # stable: without attack first
+    return Plan(wanted, tuple(found), samples, wanted.shard or max(_SHARD, _batch(wanted, data)))
+
+
+def run_plan(
+    plan: Plan,
+    out: Path,
+    *,
+    executor: Executor | None = None,
+    spectator: Spectator | None = None,
+    trackers: Sequence[Tracker] = (),
+) -> Result:
+    """Do what is left of a plan, and read its lines back from the store.
+
+    A task that fails leaves the others to be done. KeyboardInterrupt passes through; what was finished is in the store.
+    """
+    executor, spectator = executor or InProcess(), spectator or Spectator()
+    store = Store(out)
+    failed: list[Report] = []
+    with store.lock():
+        store.create()
+        store.tidy()
+        for planned in plan.cells:
+            store.add(planned.record)
+        samples = {planned.cell.key: plan.samples for planned in plan.cells}
+        store.write_study(Study(plan.sweep.command, samples, dict(plan.sweep.about)))
+        left = plan.left(store)
+        herald = _Herald(plan, store, left, spectator, trackers)
+        spectator.begun(plan, left)
+        try:
+            herald.begin()
+            for stage in (False, True):  # the answers without attack first: the attacks read them
+                broken = {report.task.cell.key for report in failed}
+                tasks = [task for task in left if bool(task.cell.stages) is stage and task.cell.clean.key not in broken]
+                for report in executor.run(tasks, spectator.watch) if tasks else ():
+                    spectator.report(report)
+                    if report.error is None:
+                        herald.done(report.task)
+                    else:
+                        failed.append(report)
+                    if report.fatal:
+                        raise InputError(f"{report.error} What was finished is kept; make room and run the same again.")
+        finally:
+            herald.close()
+    return Result(load_grid(out, only=samples), tuple(failed))
+
+
+class _Herald:
+    """Tells of each cell that is complete, once."""
+
+    def __init__(
+        self, plan: Plan, store: Store, left: Iterable[Task], spectator: Spectator, trackers: Sequence[Tracker]
+    ) -> None:
+        self.plan, self.store, self.spectator, self.trackers = plan, store, spectator, list(trackers)
+        self.records = {planned.cell.key: planned.record for planned in plan.cells}
+        self.open: dict[str, int] = dict.fromkeys(self.records, 0)
+        for task in left:
+            self.open[task.cell.key] += 1
+
+    def begin(self) -> None:
+        """What is complete already."""
+        self._each(lambda tracker: tracker.start({"command": self.plan.sweep.command, **self.plan.sweep.about}))
+        for key, count in self.open.items():
+            if count == 0:
+                self._tell(key)
+
+    def done(self, task: Task) -> None:
+        """One task less."""
+        self.open[task.cell.key] -= 1
+        if self.open[task.cell.key] == 0:
+            self._tell(task.cell.key)
+
+    def close(self) -> None:
+        """The end, however it came."""
+        self._each(lambda tracker: tracker.close())
+
+    def _tell(self, key: str) -> None:
+        record = self.records[key]
+        facts = self.store.facts(record.cell, self.plan.samples)
+        lines = [] if facts is None else lines_of(record, facts, self.plan.samples)
+        self.spectator.lines(lines)
+        for line in lines:
+            self._each(lambda tracker, line=line: tracker.line(line.to_json()))  # type: ignore[misc]
+
+    def _each(self, tell: Callable[[Tracker], None]) -> None:
+        for tracker in list(self.trackers):
+            try:
+                tell(tracker)
+            except Exception as error:  # a service that is down must not cost a sweep
+                self.trackers.remove(tracker)
+                warnings.warn(f"{type(tracker).__name__} is told no more, since it failed: {error}", stacklevel=2)
+
+
+def _cells(
+    bare: Cell,
+    label: str,
+    at: Sequence[Sequence[tuple[str, Attack]]],
+    radii: Sequence[str],
+    wanted: Sweep,
+    samples: int,
+) -> Iterator[tuple[Cell, int]]:
+    """The cells of one attack on one model: one for all radii where a search is nested, else one for each."""
+    first = at[0]
+    nested = [not wanted.independent and len(radii) > 1 and attack.nested for _, attack in first]
+    groups = [range(len(radii))] if any(nested) else [range(r, r + 1) for r in range(len(radii))]
+    for group in groups:
+        stages = tuple(
+            Stage(name, tuple(repr(at[r][s][1]) for r in group), nested[s]) for s, (name, _) in enumerate(first)
+        )
+        cell = replace(
+            bare,
+            attack=label,
+            stages=stages,
+            norm=wanted.norm.lower(),
+            radii=tuple(radii[r] for r in group),
+            goal=wanted.goal,
+            seed=wanted.seed,
+            precision=wanted.precision,
+        )
+        passes = 0
+        for s, (_, attack) in enumerate(first):
+            branches = max(1, attack.restarts) * max(1, attack.targets) * max(1, attack.probes)
+            rounds = 1 + len(group).bit_length() if nested[s] else len(group)
+            passes += samples * rounds * (branches * max(1, at[group[-1]][s][1].steps) * 2 + 1)
+        yield cell, passes
+
+
+def _seconds_per_pass(net: Classifier, defense: str, data: Data, wanted: Sweep) -> float:
+    """A forward and a backward pass of one example, timed; a model that does not fit the data is an error here."""
+    model = defend(net, build_defense(defense))
+    x = data.pictures(range(min(_TRIAL, len(data)))).to(wanted.device)
+    with borrowed(model):
+        passes = Passes(model, Precision.own(model), len(x))
+        try:
+            logits = passes.judge(x)
+        except RuntimeError:
+            check_channels(model, data)
+            raise
+        check_classes(data, logits.shape[1])
+        began = time.perf_counter()
+        points = x.clone().requires_grad_()
+        with suppress(RuntimeError):  # a model without a gradient is for attacks that need none
+            model(points).amax(1).sum().backward()
+        if x.is_cuda:
+            torch.cuda.synchronize()
+        return (time.perf_counter() - began) / len(x)
+
+
+def _about(wanted: Sweep, spec: ModelSpec, net: Classifier, data: Data) -> dict[str, Any]:
+    """What is recorded of a model's cells, besides what names them."""
+    found: dict[str, Any] = {
+        "weights": net.weights,
+        "data": data.name,
+        "classes": list(data.classes if data.named else (net.classes or ())),
+        "model settings": {
+            "model": spec.model,
+            "weights": spec.weights,
+            "normalize": spec.normalize,
+            **dict(spec.settings),
+        },
+        "data settings": dict(wanted.data.settings),
+        "device": wanted.device,
+        "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "command": wanted.command,
+        "parameters": None,
+        "multiply_adds": None,
+        **circumstances(),
+    }
+    with suppress(AdvkitError, RuntimeError):  # a network that cannot be watched has no count
+        told = describe(net, *data.shape)
+        found |= {"parameters": told.parameters, "multiply_adds": told.multiply_adds}
+    return found
+
+
+def _ascending(radii: Sequence[str]) -> list[str]:
+    """Radii in order, each once, as they were written first."""
+    found: dict[float, str] = {}
+    for text in radii:
+        eps = Eps(text)
+        found.setdefault(float(eps), eps.exact)
+    return [found[value] for value in sorted(found)]
+
+
+def _batch(wanted: Sweep, data: Data) -> int:
+    if wanted.batch_size is not None:
+        return wanted.batch_size
+    return automatic_batch(data.pictures([0])[0].numel(), torch.device(wanted.device))
+
+
+def _model_specs(models: str | nn.Module | Sequence[str] | Mapping[str, str | nn.Module]) -> Iterator[ModelSpec]:
+    if isinstance(models, str | nn.Module):
+        models = [models] if isinstance(models, str) else {type(models).__name__: models}
+    named = models.items() if isinstance(models, Mapping) else ((None, model) for model in models)
+    for name, model in named:
+        if isinstance(model, str):
+            yield ModelSpec(model, name=name)
+        else:
+            yield ModelSpec(name or type(model).__name__, name=name, made=model)
+
+
+def _attack_specs(
+    attacks: str | Attack | Ensemble | Sequence[str | Attack | Ensemble] | Mapping[str, str | Attack | Ensemble],
+) -> Iterator[AttackSpec]:
+    if isinstance(attacks, str | Attack | Ensemble):
+        attacks = [attacks]
+    named = attacks.items() if isinstance(attacks, Mapping) else ((None, attack) for attack in attacks)
+    for label, attack in named:
+        if isinstance(attack, str):
+            yield AttackSpec(attack, label=label)
+        else:
+            yield AttackSpec(ATTACKS.name_of(attack), label=label, made=attack)

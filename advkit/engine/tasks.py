@@ -1,0 +1,214 @@
+"""A task of a sweep: a stretch of one cell's examples. It is all texts and numbers, so that any worker can do it.
+
+``perform`` does a task and writes its shard; executors carry tasks to where they are performed and bring back reports.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from advkit.backbones import Classifier
+from advkit.core.goal import Untargeted
+from advkit.core.modes import borrowed
+from advkit.data import Data, Subset
+from advkit.engine.defend import build_defense, defend
+from advkit.engine.evaluate import without_attack
+from advkit.engine.memory import keep_freed_memory
+from advkit.engine.passes import Passes, automatic_batch
+from advkit.engine.precision import Precision, PrecisionName, choose_precision
+from advkit.engine.run import Progress
+from advkit.engine.span import Part, Stages, attack_span, clean_span
+from advkit.engine.specs import AttackSpec, DataSpec, ModelSpec, usual_ball
+from advkit.errors import AdvkitError, InputError, ThreatViolation, WriteError
+from advkit.results.cell import Cell, Facts
+from advkit.results.store import Span, Store
+
+__all__ = ["Executor", "InProcess", "Report", "Task", "Watch", "perform", "stages_of"]
+
+_ROWS_PER_THREAD = 4  # from which on a row's arithmetic no longer depends on how many rows there are
+
+Watch = Callable[["Task", str], AbstractContextManager[Progress | None]]
+"""Opens the progress of a stage of a task."""
+
+
+def _nobody(task: Task, stage: str) -> AbstractContextManager[Progress | None]:
+    return nullcontext(None)
+
+
+@dataclass(frozen=True)
+class Task:
+    """Examples ``span`` of a cell, and how to build what it needs."""
+
+    store: str
+    cell: Cell
+    span: Span
+    model: ModelSpec
+    data: DataSpec
+    attack: AttackSpec | None = None  # None: without attack
+    precision: PrecisionName = "auto"
+    batch_size: int | None = None
+    device: str = "cpu"
+    threads: int | None = None
+    keep_pictures: int = 16
+
+    @property
+    def title(self) -> str:
+        """For progress and errors."""
+        behind = "" if self.cell.defense == "none" else f" behind {self.cell.defense}"
+        return f"{self.cell.attack} on {self.cell.model}{behind}"
+
+
+@dataclass(frozen=True)
+class Report:
+    """A task that is over: done, or failed with an error in words (``expected``: the input's fault) or a traceback."""
+
+    task: Task
+    seconds: float = 0.0
+    error: str | None = None
+    expected: bool = False
+    fatal: bool = False  # no other task can do better: the store cannot be written to
+
+
+class Executor(ABC):
+    """Carries tasks to workers: a frozen value. A task whose worker died is given to another worker, a few times."""
+
+    def workers(self) -> int:
+        """How many tasks are performed at a time."""
+        return 1
+
+    @abstractmethod
+    def run(self, tasks: Sequence[Task], watch: Watch) -> Iterator[Report]:
+        """Reports as they come, one for each task. Closing the iterator stops the workers."""
+
+
+@dataclass(frozen=True)
+class InProcess(Executor):
+    """One task after the other, in this process."""
+
+    def run(self, tasks: Sequence[Task], watch: Watch) -> Iterator[Report]:
+        """Reports as they come."""
+        for task in tasks:
+            yield perform(task, watch)
+
+
+@dataclass
+class _Bench:
+    """What stays loaded between two tasks of one process."""
+
+    key: object
+    data: Data
+    net: Classifier
+    model: torch.nn.Module
+    steering: Precision
+
+
+_benches: list[_Bench] = []  # the last one only: a process that goes from model to model must not collect them
+
+
+def perform(task: Task, watch: Watch = _nobody) -> Report:
+    """Do a task and write its shard. Errors come back in the report, KeyboardInterrupt does not."""
+    began = time.perf_counter()
+    try:
+        _perform(task, watch)
+    except ThreatViolation:
+        return Report(task, time.perf_counter() - began, traceback.format_exc())
+    except AdvkitError as error:
+        lost = isinstance(error, WriteError)
+        return Report(task, time.perf_counter() - began, str(error), expected=True, fatal=lost)
+    except Exception:  # a bug in the task is no reason to lose the others; its traceback is shown at the end
+        return Report(task, time.perf_counter() - began, traceback.format_exc())
+    return Report(task, time.perf_counter() - began)
+
+
+def _perform(task: Task, watch: Watch) -> None:
+    if task.threads is not None and torch.get_num_threads() != task.threads:
+        torch.set_num_threads(task.threads)
+    bench = _bench(task)
+    store = Store(Path(task.store))
+    with borrowed(bench.model):
+        size = task.batch_size or automatic_batch(bench.data.pictures([task.span[0]])[0].numel(), _device(task))
+        least = min(size, _ROWS_PER_THREAD * torch.get_num_threads())
+        part = _part(task, bench, store, Passes(bench.model, Precision.own(bench.model), size, least=least), watch)
+        if task.attack is None:
+            store.write(task.cell, task.span, clean_span(part))
+            return
+        facts, pictures = attack_span(
+            Passes(bench.model, bench.steering, size, least=least),
+            part,
+            stages_of(task.attack, task.cell),
+            seed=task.cell.seed,
+            keep_pictures=task.keep_pictures,
+            watch=lambda stage: watch(task, stage),
+        )
+    store.write(task.cell, task.span, facts, pictures)
+
+
+def stages_of(attack: AttackSpec, cell: Cell) -> Stages:
+    """The cell's stages as attacks, checked to be what the cell says."""
+    ball = usual_ball(cell.norm)
+    at = [attack.stages(ball(radius)) for radius in cell.radii]
+    found = tuple(tuple(repr(stages[s][1]) for stages in at) for s in range(len(at[0])))
+    if found != tuple(stage.attacks for stage in cell.stages):
+        raise InputError(
+            f"the attack {attack.name} is not the one that was planned ({found} and not {cell.stages}): is this worker's "
+            "advkit the same as that of the sweep?"
+        )
+    return [(stage.name, [stages[s][1] for stages in at], stage.nested) for s, stage in enumerate(cell.stages)]
+
+
+def _bench(task: Task) -> _Bench:
+    key = (task.data, task.model, id(task.model.made), task.cell.defense, task.device, task.precision)
+    if _benches and _benches[-1].key == key:
+        return _benches[-1]
+    keep_freed_memory()
+    data = _benches[-1].data if _benches and _benches[-1].key[0] == task.data else task.data.build()  # type: ignore[index]
+    net = task.model.build(data, task.device)
+    if net.fingerprint() != task.cell.model_hash or data.fingerprint() != task.cell.data_hash:
+        raise InputError(
+            f"{task.cell.model} or {data.name} is not here what it was when the sweep was planned (the hashes of weights or "
+            "pictures differ); give every worker the same files, and do not change them during a sweep."
+        )
+    model = defend(net, build_defense(task.cell.defense))
+    with borrowed(model):
+        steering = choose_precision(task.precision, model, data.pictures(range(min(len(data), 8))).to(_device(task)))
+    _benches[:] = [_Bench(key, data, net, model, steering)]
+    return _benches[-1]
+
+
+def _device(task: Task) -> torch.device:
+    return torch.device(task.device)
+
+
+def _part(task: Task, bench: _Bench, store: Store, passes: Passes, watch: Watch) -> Part:
+    """Labels, answers without attack and goal of the task's examples; the answers are taken from the store if there."""
+    index = torch.arange(*task.span)
+    goal_rule = None if task.cell.goal == "untargeted" else task.cell.goal
+    known = None
+    if task.attack is not None and goal_rule is None:
+        known = _known(store, task)
+    if known is not None:
+        labels, clean = torch.tensor(known.labels), torch.tensor(known.clean)
+        return Part(bench.data, index, labels, clean, Untargeted(labels))
+    with watch(task, "clean") as progress:
+        examples = Subset(bench.data, range(*task.span))
+        names = bench.data.classes if bench.data.named else (bench.net.classes or ())
+        labels, clean, goal = without_attack(passes, examples, names, goal_rule, task.cell.seed, progress)
+    return Part(bench.data, index, labels, clean, goal)
+
+
+def _known(store: Store, task: Task) -> Facts | None:
+    """What the store says of the task's examples without attack; None where it does not have all of them."""
+    begin, end = task.span
+    facts = store.facts(task.cell.clean)
+    if facts is None:
+        return None
+    facts = facts.take(((facts.index >= begin) & (facts.index < end)).nonzero()[0])
+    return facts if len(facts) == end - begin else None
