@@ -1,0 +1,229 @@
+"""The results of a sweep as one HTML page that needs nothing else: no network, no other file, and for reading no script."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from advkit.atomic import write_whole
+from advkit.results.grid import Grid, load_grid
+from advkit.results.report import view
+from advkit.results.report.gallery import Gallery, gallery
+from advkit.results.store import Store
+from advkit.results.verdicts import verdicts
+
+__all__ = ["policy", "report_page", "waiting_page", "write_report"]
+
+_HERE = Path(__file__).parent
+_ROWS_WITHOUT_SCRIPT = 300
+_MOST_ROWS = 20_000
+_TEXTS = ("model", "weights", "defense", "data", "norm", "goal", "seed", "precision", "attack", "eps")
+
+
+def write_report(folder: Path, path: Path) -> None:
+    """Write the report of a store. Raises InputError where the folder is no store."""
+    page = report_page(load_grid(folder)).encode("utf-8", "replace")
+    write_whole(path, lambda beside: beside.write_bytes(page))
+
+
+def report_page(grid: Grid, *, version: str = "") -> str:
+    """The page of a grid. With a ``version`` it is served: it asks whether there is a newer one, and shows it."""
+    if not grid.lines and not grid.clean:
+        return waiting_page(grid.folder, "The sweep has not finished any examples yet.", version=version)
+    rows = view.rows(grid)
+    columns = view.row_columns(rows)
+    pictures = gallery(Store(grid.folder), grid.records)
+    names = [name for name, _ in columns]
+    checks = verdicts(grid)
+    return _page(
+        version,
+        folder=str(grid.folder),
+        rows=rows[:_ROWS_WITHOUT_SCRIPT],
+        count=len(rows),
+        dropped=max(0, len(rows) - _MOST_ROWS),
+        columns=columns,
+        choices={name: view.names_of(rows, name) for name in ("model", "defense", "attack", "eps")},
+        same=_same(rows, names),
+        matrices=view.matrices(rows, names),
+        headlines=view.headline(rows, names),
+        verdicts=checks,
+        incomplete=next((v.sentence for v in checks if v.name == "Every cell is complete" and v.level != "pass"), ""),
+        gallery=pictures,
+        commands=view.commands(grid),
+        environment=view.environment(grid),
+        hyperparameters=view.hyperparameters(grid),
+        made_up=_made_up(grid),
+        of=_counts(rows),
+        data=_script_data(rows[:_MOST_ROWS], columns, pictures, version),
+    )
+
+
+def waiting_page(folder: Path, why: str, *, version: str = "") -> str:
+    """The page of a store that says nothing yet."""
+    data: dict[str, Any] = {"live": bool(version), "version": version, "rows": [], "waiting": True}
+    return _page(version, folder=str(folder), waiting=why, made_up=False, data=_json(data))
+
+
+def policy(*, served: bool = False) -> str:
+    """The Content-Security-Policy of the page: its own style and script, pictures inside it, and nothing else."""
+    own = " connect-src 'self';" if served else ""
+    return (
+        f"default-src 'none'; img-src data:; style-src '{_digest('page.css')}'; script-src '{_digest('page.js')}';{own}"
+        " base-uri 'none'; form-action 'none'"
+    )
+
+
+def _page(version: str, **shown: object) -> str:
+    template = _environment().get_template("page.html.jinja")
+    return template.render(
+        {"waiting": ""} | shown,
+        live=bool(version),
+        policy=policy(served=bool(version)),
+        css=Markup(_read("page.css")),  # our own files, in no way the store's
+        script=Markup(_read("page.js")),
+        written=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+    )
+
+
+@cache
+def _environment() -> Environment:
+    made = Environment(
+        loader=FileSystemLoader(_HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {"percent": _percent, "number": _number, "duration": _duration, "count": _count}
+    return made
+
+
+@cache
+def _read(name: str) -> str:
+    return (_HERE / name).read_text(encoding="utf-8")
+
+
+@cache
+def _digest(name: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(_read(name).encode()).digest()).decode("ascii")
+
+
+def _json(found: object) -> Markup:
+    """JSON that nothing in it can end early: a name may hold </script>."""
+    text = json.dumps(found, separators=(",", ":"), allow_nan=False)
+    for sign in "<>&":
+        text = text.replace(sign, f"\\u{ord(sign):04x}")
+    return Markup(text)
+
+
+def _script_data(
+    rows: Sequence[view.Row], columns: Sequence[tuple[str, str]], pictures: Gallery, version: str
+) -> Markup:
+    """The rows once more, each name once, for the script."""
+    names = {name: list(dict.fromkeys(row.texts[name] for row in rows)) for name in _TEXTS}
+    place = {name: {value: number for number, value in enumerate(values)} for name, values in names.items()}
+    sizes = {row.texts["eps"]: row.radius for row in rows}
+    return _json(
+        {
+            "live": bool(version),
+            "version": version,
+            "columns": columns,
+            "names": names,
+            "radii": [sizes[eps] if sizes[eps] == sizes[eps] else None for eps in names["eps"]],
+            "rows": [
+                [
+                    ("clean", "attack", "worst").index(row.kind),
+                    row.setting,
+                    *(place[name][row.texts[name]] for name in _TEXTS),
+                    row.standing,
+                    row.n,
+                    row.wanted,
+                    round(row.low, 4),
+                    round(row.high, 4),
+                    None if row.success is None else round(row.success, 4),
+                    None if row.distance is None else float(f"{row.distance:.4g}"),
+                    row.passes,
+                    round(row.seconds, 2),
+                    int(row.best),
+                ]
+                for row in rows
+            ],
+            "clean": pictures.clean,
+            "examples": {
+                e.key: [
+                    e.clean,
+                    e.model,
+                    e.defense,
+                    e.attack,
+                    e.norm,
+                    e.eps,
+                    e.index,
+                    e.label,
+                    e.prediction,
+                    e.distance,
+                ]
+                for e in pictures.examples
+            },
+        }
+    )
+
+
+def _same(rows: Sequence[view.Row], names: Sequence[str]) -> list[tuple[str, str]]:
+    """What is the same on every line, and so has no column."""
+    shown = [row for row in rows if row.kind != "clean"] or rows
+    return [(name, shown[0].texts[name]) for name in ("data", "norm", "goal", "seed", "weights") if name not in names]
+
+
+def _counts(rows: Sequence[view.Row]) -> dict[str, int]:
+    attacks = {row.texts["attack"] for row in rows if row.kind == "attack"}
+    return {
+        "models": len({row.texts["model"] for row in rows}),
+        "defenses": len({row.texts["defense"] for row in rows} - {"none"}),
+        "bare": any(row.texts["defense"] == "none" for row in rows),
+        "attacks": len(attacks),
+        "radii": len({row.texts["eps"] for row in rows} - {""}),
+        "data": len({row.texts["data"] for row in rows}),
+        "most": max(row.n for row in rows),
+        "least": min(row.n for row in rows),
+    }
+
+
+def _made_up(grid: Grid) -> bool:
+    return any(record.about.get("made_up") for record in grid.records) or bool(
+        grid.study and grid.study.about.get("made_up")
+    )
+
+
+# Written twice, here for the page as it arrives and in page.js for the page as it is sorted; a test holds them together.
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f}"
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4g}"
+
+
+def _count(value: int) -> str:
+    for limit, unit in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if value >= limit:
+            return f"{value / min(limit, 1e9 if unit == 'G' else 1e6 if unit == 'M' else 1e3):.1f} {unit}"
+    return f"{value:,}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 1:
+        return f"{1000 * seconds:.0f} ms"
+    if seconds < 90:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
