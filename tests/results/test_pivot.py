@@ -1,0 +1,122 @@
+"""A pivot sets every line in a place of its own, and marks the best of what can be compared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from stores import Made, cell_of, small
+
+from advkit.errors import InputError
+from advkit.results.cell import Stage
+from advkit.results.grid import load_grid
+from advkit.results.pivot import Pivot, pivoted
+
+
+def _accuracy(pivot: Pivot) -> dict[tuple[str, ...], float]:
+    return {(*row, *column): line.accuracy.value for (row, column), line in pivot.lines.items()}
+
+
+def test_models_and_defenses_stand_against_attacks_and_radii(tmp_path: Path) -> None:
+    pivot = pivoted(load_grid(small(tmp_path)))
+    assert pivot.row_places == (("net", "none"), ("net", "jpeg"))
+    assert [pivot.head(column) for column in pivot.column_places] == [
+        ("", "clean"), ("fgsm", "8/255"), ("pgd", "8/255"), ("worst case", "8/255")
+    ]  # fmt: skip
+    found = _accuracy(pivot)
+    assert found["net", "none", "none", ""] == 0.8
+    assert found["net", "none", "pgd", "8/255"] == 0.1
+    assert found["net", "none", "worst case", "8/255"] == 0.0  # nobody stands under both
+    assert found["net", "jpeg", "worst case", "8/255"] == 0.3
+
+
+def test_the_best_is_the_highest_of_its_column_and_no_tie_of_all(tmp_path: Path) -> None:
+    pivot = pivoted(load_grid(small(tmp_path)))
+    assert {(row[1], column[0]) for row, column in pivot.best} == {
+        ("jpeg", "fgsm"),
+        ("jpeg", "pgd"),
+        ("jpeg", "worst case"),
+    }
+
+
+def test_the_best_is_sought_among_models_however_the_table_is_turned(tmp_path: Path) -> None:
+    grid = load_grid(small(tmp_path))
+    upright, turned = pivoted(grid), pivoted(grid, ("attack", "eps"), ("model", "defense"))
+    assert {(column, row) for row, column in upright.best} == set(turned.best)
+    assert not turned.best_of_columns
+
+
+def test_what_differs_and_was_not_asked_for_is_added(tmp_path: Path) -> None:
+    made = Made(tmp_path)
+    for weights in ("plain", "robust"):
+        for seed in (0, 1):
+            more = {"model_hash": weights, "seed": seed}
+            made.put(cell_of("pgd", **more), [1, 0, seed], [1, 1, 1], weights=weights)
+        made.put(cell_of(model_hash=weights), [1, 1, 1], weights=weights)
+    pivot = pivoted(load_grid(tmp_path), ("model",), ("attack",))
+    assert pivot.rows == ("model", "weights", "seed")
+    assert pivot.columns == ("eps", "attack")
+    assert _accuracy(pivot)["net", "robust", "1", "", "none"] == 1.0, (
+        "without attack there is no seed: it stands in both rows"
+    )
+
+
+def test_attacks_of_one_name_and_several_settings_are_told_apart(tmp_path: Path) -> None:
+    made = Made(tmp_path)
+    for steps, stands in ((10, [1, 1, 0]), (100, [1, 0, 0])):
+        made.put(cell_of("pgd", settings=f", steps={steps}"), stands, [1, 1, 1])
+    pivot = pivoted(load_grid(tmp_path))
+    assert [pivot.head(column) for column in pivot.column_places][1:3] == [("pgd", "#1 8/255"), ("pgd", "#2 8/255")]
+    assert set(pivot.settings) == {"pgd #1", "pgd #2"}
+    assert sorted(_accuracy(pivot).values()) == pytest.approx([1 / 3, 1 / 3, 2 / 3, 1])
+
+
+def test_no_line_is_lost_whatever_the_axes(tmp_path: Path) -> None:
+    grid = load_grid(small(tmp_path))
+    for rows, columns in ((("model",), ("attack",)), (("attack",), ("defense",)), (("eps", "norm"), ("seed",))):
+        assert len(pivoted(grid, rows, columns).lines) == len(grid.lines) + len(grid.clean) + len(grid.worst)
+
+
+def test_radii_ascend_by_size_and_not_by_letters(tmp_path: Path) -> None:
+    made = Made(tmp_path)
+    for eps in ("16/255", "4/255", "0.5", "8/255"):
+        made.put(cell_of("pgd", eps), [1, 0], [1, 1])
+    pivot = pivoted(load_grid(tmp_path))
+    heads = map(pivot.head, pivot.column_places)
+    assert [eps for above, eps in heads if above == "pgd"] == ["4/255", "8/255", "16/255", "0.5"]
+
+
+def test_an_unfinished_line_is_never_the_best(tmp_path: Path) -> None:
+    made = Made(tmp_path)
+    made.put(cell_of("pgd"), [1, 0, 0, 0], [1] * 4)
+    made.put(cell_of("pgd", defense="jpeg"), [1, 1], [1, 1], wanted=4)
+    made.put(cell_of("pgd", defense="bits"), [1, 1, 0, 0], [1] * 4)
+    best = {row[1] for row, column in pivoted(load_grid(tmp_path)).best if column[0] == "pgd"}
+    assert best == {"bits"}
+
+
+def test_a_worst_case_over_fewer_attacks_is_never_the_best(tmp_path: Path) -> None:
+    made = Made(small(tmp_path))
+    made.put(cell_of("fgsm", defense="bits"), [1] * 10, [1] * 10)
+    pivot = pivoted(load_grid(tmp_path))
+    assert {row[1] for row, _ in pivot.narrow} == {"bits"}
+    assert {row[1] for row, column in pivot.best if column[0] == "worst case"} == {"jpeg"}
+
+
+def test_rows_are_sorted_by_a_column_with_the_highest_first(tmp_path: Path) -> None:
+    pivot = pivoted(load_grid(small(tmp_path)))
+    assert [row[1] for row in pivot.sorted("worst").row_places] == ["jpeg", "none"]
+    assert [row[1] for row in pivot.sorted("pgd@8/255", reverse=True).row_places] == ["none", "jpeg"]
+    assert [row[1] for row in pivot.sorted("name").row_places] == ["jpeg", "none"]
+    with pytest.raises(InputError, match="Did you mean 'pgd'"):
+        pivot.sorted("pdg")
+
+
+def test_of_several_stages_the_last_is_shown_by_the_attacks_own_name(tmp_path: Path) -> None:
+    made = Made(tmp_path)
+    stages = (Stage("first", ("first()",)), Stage("second", ("second()",)))
+    cell = cell_of("both", stages=stages)
+    made.put(cell, [1, 0, 1], [1, 1, 1])
+    pivot = pivoted(load_grid(tmp_path))
+    assert [pivot.head(column) for column in pivot.column_places][1] == ("both", "8/255")
+    assert [line.attack for (_, column), line in pivot.lines.items() if column[0] == "both"] == ["second"]

@@ -1,0 +1,93 @@
+"""Small stores whose numbers are known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from advkit.results.cell import Cell, Facts, Stage
+from advkit.results.store import Record, Store, Study
+
+LABELS = 3  # classes
+
+
+def cell_of(
+    attack: str = "none",
+    eps: str = "8/255",
+    *,
+    model: str = "net",
+    defense: str = "none",
+    settings: str = "",
+    **more: object,
+) -> Cell:
+    """A cell of one attack at one radius, or the one without attack."""
+    where = {"model": model, "model_hash": f"hash of {model}", "data_hash": "d" * 8, "defense": defense, "code": "new"}
+    if attack == "none":
+        return Cell(**{**where, **more})  # type: ignore[arg-type]
+    stage = Stage(attack, (f"{attack}(Linf({eps}){settings})",))
+    return Cell(**{**where, "attack": attack, "stages": (stage,), "norm": "linf", "radii": (eps,), **more})  # type: ignore[arg-type]
+
+
+def facts_of(cell: Cell, stands: Sequence[int], clean: Sequence[int] | None = None, first: int = 0) -> Facts:
+    """Facts of examples of which those with a 1 are right, under the attack and without."""
+    right = np.array(stands if clean is None else clean, bool)
+    index = np.arange(first, first + len(right))
+    labels = index % LABELS
+    predicted = np.where(right, labels, (labels + 1) % LABELS)
+    shape = (len(cell.stages), len(cell.radii), len(index))
+    attacked = np.broadcast_to(right, shape)
+    success = attacked & ~np.array(stands, bool)
+    counts = attacked * 2
+    return Facts(
+        index=index,
+        labels=labels,
+        clean=predicted,
+        attacked=attacked,
+        success=success,
+        prediction=np.where(success, (labels + 2) % LABELS, predicted),
+        distance=np.where(success, 0.01, 0.0),
+        steps=counts,
+        forwards=counts,
+        backwards=counts,
+        tested=attacked,
+        seconds=np.ones(shape[:2]),
+    )
+
+
+class Made:
+    """A store that is filled cell by cell; its study asks for what is in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.store = Store(folder).create()
+        self.samples: dict[str, int] = {}
+
+    def put(
+        self,
+        cell: Cell,
+        stands: Sequence[int],
+        clean: Sequence[int] | None = None,
+        *,
+        wanted: int | None = None,
+        first: int = 0,
+        **about: object,
+    ) -> Cell:
+        """Add a cell and a shard of its examples."""
+        said = {"weights": "here", "data": "signs", "classes": ["a", "b", "c"], "made": "2026-01-01T00:00:00Z", **about}
+        self.store.add(Record(cell, said))
+        self.store.write(cell, (first, first + len(stands)), facts_of(cell, stands, clean, first))
+        self.samples[cell.key] = max(wanted or 0, first + len(stands), self.samples.get(cell.key, 0))
+        self.store.write_study(Study("advkit sweep", self.samples))
+        return cell
+
+
+def small(folder: Path) -> Path:
+    """Two defenses under two attacks: ten examples, of which eight are right without attack."""
+    made = Made(folder)
+    right = [1] * 8 + [0] * 2
+    for defense, worse, better in (("none", 1, 3), ("jpeg", 6, 5)):
+        made.put(cell_of(defense=defense), right)
+        made.put(cell_of("fgsm", defense=defense), [1] * better + [0] * (10 - better), right)
+        made.put(cell_of("pgd", defense=defense), [0] * (8 - worse) + [1] * worse + [0] * 2, right)
+    return folder
