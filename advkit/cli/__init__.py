@@ -82,7 +82,9 @@ def main(args: Sequence[str] | None = None) -> None:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _note
-            code: Any = cli.main(args=given, prog_name="advkit", standalone_mode=False)
+            # The words as they were given, for what is to be done again by the same command.
+            words = sys.argv[1:] if given is None else given
+            code: Any = cli.main(args=given, prog_name="advkit", standalone_mode=False, obj=words)
     except click.UsageError as error:
         where = error.ctx.command_path if error.ctx else "advkit"
         message = error.format_message()

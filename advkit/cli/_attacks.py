@@ -10,9 +10,10 @@ from advkit.errors import InputError, UnknownName, nearest
 
 if TYPE_CHECKING:
     from advkit.core import Attack, Ball, Ensemble
+    from advkit.engine.specs import AttackSpec
     from advkit.registry import Entry
 
-__all__ = ["balls_of", "build_attacks"]
+__all__ = ["attack_specs", "balls_of", "build_attacks"]
 
 _USUAL = {"linf": "8/255", "l2": "0.5", "l1": "12", "l0": "10"}
 
@@ -25,11 +26,47 @@ def build_attacks(
     settings: tuple[str, ...],
 ) -> list[Attack | Ensemble]:
     """Every attack at every radius. A flag or setting reaches the attacks that have it, and must reach one."""
-    from advkit.catalog import ATTACKS
     from advkit.core import BALLS
 
+    entries, ball, given = _chosen(names, norm, flags, settings)
+    threats = list(dict.fromkeys(BALLS[ball](radius) for radius in _radii(eps, ball)))
+    return [
+        entry.create(threat=threat, **{key: value for key, value in given.items() if key in entry.settings})
+        for threat in threats
+        for entry in entries
+    ]
+
+
+def attack_specs(
+    names: tuple[str, ...],
+    norm: str | None,
+    eps: tuple[str, ...],
+    flags: Mapping[str, object],
+    settings: tuple[str, ...],
+) -> tuple[str, tuple[str, ...], tuple[AttackSpec, ...]]:
+    """The same as texts: the norm, the radii, and the attacks without a ball."""
+    from advkit.engine.specs import AttackSpec, settings_of
+
+    build_attacks(names, norm, eps, flags, settings)  # what is wrong with them is to be said in the words of the flags
+    entries, ball, given = _chosen(names, norm, flags, settings)
+    return (
+        ball,
+        tuple(_radii(eps, ball)),
+        tuple(
+            AttackSpec(entry.name, settings_of({key: value for key, value in given.items() if key in entry.settings}))
+            for entry in entries
+        ),
+    )
+
+
+def _chosen(
+    names: tuple[str, ...], norm: str | None, flags: Mapping[str, object], settings: tuple[str, ...]
+) -> tuple[list[Entry[Attack | Ensemble]], str, dict[str, Any]]:
+    """The attacks, the norm, and what is set."""
+    from advkit.catalog import ATTACKS
+
     entries = [ATTACKS[name] for name in names]
-    ball = _ball(entries, norm)
+    ball = _name(_ball(entries, norm))
     given = {key: value for key, value in flags.items() if value is not None}
     for key, value in pairs(settings, "--set").items():
         if key in given:
@@ -45,13 +82,11 @@ def build_attacks(
                 f"{', '.join(known) or 'nothing'}."
                 f"{nearest(key, known)} Leave it out, or choose an attack that has it (advkit list attacks --settings)."
             )
-    radii = [part for text in eps for part in text.split(",")] or [_USUAL[_name(ball)]]
-    threats = list(dict.fromkeys(BALLS[_name(ball)](radius) for radius in radii))
-    return [
-        entry.create(threat=threat, **{key: value for key, value in given.items() if key in entry.settings})
-        for threat in threats
-        for entry in entries
-    ]
+    return entries, ball, given
+
+
+def _radii(eps: tuple[str, ...], ball: str) -> list[str]:
+    return [part for text in eps for part in text.split(",")] or [_USUAL[ball]]
 
 
 def _option(key: str, flags: Mapping[str, object]) -> str:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -19,17 +18,35 @@ if TYPE_CHECKING:
 
     from advkit.backbones import Classifier
     from advkit.data import Data
+    from advkit.engine.specs import DataSpec, ModelSpec
 
-__all__ = ["DataChoice", "ModelChoice", "bar", "console", "model_and_data", "pairs", "writable_folder"]
+__all__ = [
+    "DataChoice",
+    "ModelChoice",
+    "bar",
+    "console",
+    "model_and_data",
+    "models_and_data",
+    "pairs",
+    "writable_folder",
+]
 
 
 def model_and_data(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options that say which model and which pictures; the command gets them as two choices, first."""
+    return _choices(command, many=False)
 
+
+def models_and_data(command: Callable[..., None]) -> Callable[..., None]:
+    """The same for several models: the first choice is a tuple of them."""
+    return _choices(command, many=True)
+
+
+def _choices(command: Callable[..., None], many: bool) -> Callable[..., None]:
     @wraps(command)
     def gathered(
         *,
-        model: str,
+        model: str | tuple[str, ...],
         weights: str,
         normalize: str | None,
         model_settings: tuple[str, ...],
@@ -41,14 +58,19 @@ def model_and_data(command: Callable[..., None]) -> Callable[..., None]:
         skip_bad: bool,
         **others: object,
     ) -> None:
+        def choice(name: str) -> ModelChoice:
+            spec, at, own = name.partition("@") if many else (name, "", "")
+            return ModelChoice(spec, own if at else weights, normalize, model_settings, device, seed, name)
+
         command(
-            ModelChoice(model, weights, normalize, model_settings, device, seed),
+            choice(model) if isinstance(model, str) else tuple(choice(name) for name in model),
             DataChoice(data, data_settings, size, skip_bad),
             **others,
         )
 
+    named: dict[str, Any] = {"multiple": True} if many else {"default": "resnet", "show_default": True}
     options = [
-        click.option("--model", default="resnet", show_default=True, metavar="NAME", help=_MODEL),
+        click.option("--model", metavar="NAME", help=_MODELS if many else _MODEL, **named),
         click.option("--weights", default="auto", show_default=True, metavar="FILE|NAME", help=_WEIGHTS),
         click.option("--normalize", metavar="NAME|MEAN:STD", help=_NORMALIZE),
         click.option("--data", default="signs", show_default=True, metavar="NAME|PATH", help=_DATA),
@@ -74,6 +96,7 @@ _MODEL = (
     "A backbone (advkit list backbones), torchvision:NAME, timm:NAME, hf:USER/REPO:FILE, FILE.py:FACTORY[:ARG...], "
     "package.module:FACTORY, or a model file (.safetensors, TorchScript, .onnx)."
 )
+_MODELS = f"{_MODEL} NAME@WEIGHTS says which weights; repeatable. [default: resnet]"
 _WEIGHTS = "A file (.safetensors, .pt), auto, random, or the name of embedded weights (standard, adversarial)."
 _NORMALIZE = "Normalisation inside the model: imagenet, cifar10, none, or numbers as 0.49,0.48,0.45:0.25,0.24,0.26."
 _DATA = "A data set (advkit list datasets), a folder with one folder per class, an .npz file, or a picture."
@@ -97,17 +120,20 @@ class DataChoice:
     size: int | None = None
     skip_bad: bool = False
 
-    def build(self, samples: int | None = None) -> Data:
-        """The data."""
-        from advkit.data import load_data
+    def spec(self, exclude: tuple[str, ...] = ()) -> DataSpec:
+        """What any process can build the data from."""
+        from advkit.engine.specs import DataSpec, settings_of
 
         settings: dict[str, object] = dict(pairs(self.settings, "--data-set"))
         if self.size is not None:
             settings["size"] = self.size
         if self.skip_bad:
             settings["skip_bad"] = True
-        with redirect_stdout(sys.stderr):  # libraries print that they download; the table goes to standard output alone
-            return load_data(self.name, samples=samples, **settings)
+        return DataSpec(self.name, settings_of(settings), exclude)
+
+    def build(self, samples: int | None = None) -> Data:
+        """The data."""
+        return self.spec().build(samples)
 
 
 @dataclass(frozen=True)
@@ -120,36 +146,26 @@ class ModelChoice:
     settings: tuple[str, ...]
     device: str | None
     seed: int
+    name: str | None = None  # as it was given
 
     @property
     def device_name(self) -> str:
         """The device asked for, or the best there is."""
         return checked_device(self.device)
 
+    def spec(self) -> ModelSpec:
+        """What any process can build the model from."""
+        from advkit.engine.specs import ModelSpec, settings_of
+
+        settings = settings_of(pairs(self.settings, "--model-set"))
+        return ModelSpec(self.model, self.weights, self.normalize, settings, self.seed, self.name)
+
     def build(self, data: Data | None) -> Classifier:
         """The classifier."""
-        from advkit.backbones import load_model
         from advkit.engine.memory import keep_freed_memory
 
         keep_freed_memory()
-        mean = std = None
-        normalize = self.normalize
-        if normalize is not None and ":" in normalize:
-            mean, std = (_numbers(part) for part in normalize.split(":", 1))
-            normalize = None
-        settings: dict[str, Any] = dict(pairs(self.settings, "--model-set"))
-        with redirect_stdout(sys.stderr):  # see build_data
-            return load_model(
-                self.model,
-                weights=self.weights,
-                normalize=normalize,
-                mean=mean,
-                std=std,
-                data=data,
-                seed=self.seed,
-                device=self.device_name,
-                **settings,
-            )
+        return self.spec().build(data, self.device_name)
 
 
 def checked_device(name: str | None) -> str:
@@ -166,13 +182,6 @@ def checked_device(name: str | None) -> str:
             reason = "torch knows no such device"
         raise InputError(f"the device {name!r} cannot be used here ({reason}); give cpu, or leave it out.") from None
     return name
-
-
-def _numbers(text: str) -> list[float]:
-    try:
-        return [float(number) for number in text.split(",")]
-    except ValueError:
-        raise InputError(f"--normalize holds {text!r}; write numbers with commas, one per channel.") from None
 
 
 def writable_folder(path: Path | None) -> None:

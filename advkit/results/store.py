@@ -16,6 +16,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -140,6 +141,10 @@ class Store:
         path = self._of(record.cell) / "cell.json"
         if not path.exists():
             _write_json(path, {"cell": record.cell.to_json(), "about": dict(record.about)})
+
+    def remove(self, cell: Cell) -> None:
+        """Forget a cell and all that is done of it. Only for who holds the lock."""
+        shutil.rmtree(self._of(cell), ignore_errors=True)
 
     def records(self) -> list[Record]:
         """Every cell of the store, in the order of their keys. One whose cell.json cannot be read is an error."""
