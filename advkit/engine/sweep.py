@@ -233,20 +233,26 @@ def run_plan(
         spectator.begun(plan, left)
         try:
             herald.begin()
-            for stage in (False, True):  # the answers without attack first: the attacks read them
-                broken = {report.task.cell.key for report in failed}
-                tasks = [task for task in left if bool(task.cell.stages) is stage and task.cell.clean.key not in broken]
-                for report in executor.run(tasks, spectator.watch) if tasks else ():
-                    spectator.report(report)
-                    if report.error is None:
-                        herald.done(report.task)
-                    else:
-                        failed.append(report)
-                    if report.fatal:
-                        raise InputError(f"{report.error} What was finished is kept; make room and run the same again.")
+            for report in executor.run(_rounds(left, failed), spectator.watch) if left else ():
+                spectator.report(report)
+                if report.error is None:
+                    herald.done(report.task)
+                else:
+                    failed.append(report)
+                if report.fatal:
+                    raise InputError(f"{report.error} What was finished is kept; make room and run the same again.")
         finally:
             herald.close()
     return Result(load_grid(out, only=samples), tuple(failed))
+
+
+def _rounds(left: Sequence[Task], failed: Sequence[Report]) -> Iterator[list[Task]]:
+    """The answers without attack first, for the attacks read them; then the attacks on models that did not fail."""
+    for attacked in (False, True):
+        broken = {report.task.cell.key for report in failed}
+        tasks = [task for task in left if bool(task.cell.stages) is attacked and task.cell.clean.key not in broken]
+        if tasks:
+            yield tasks
 
 
 class _Herald:

@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
+import platform
 import time
 import traceback
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,23 +81,27 @@ class Report:
 class Executor(ABC):
     """Carries tasks to workers: a frozen value. A task whose worker died is given to another worker, a few times."""
 
-    def workers(self) -> int:
-        """How many tasks are performed at a time."""
+    def at_once(self, device: str = "cpu") -> int:
+        """How many tasks for this device are performed at a time."""
         return 1
 
     @abstractmethod
-    def run(self, tasks: Sequence[Task], watch: Watch) -> Iterator[Report]:
-        """Reports as they come, one for each task. Closing the iterator stops the workers."""
+    def run(self, rounds: Iterable[Sequence[Task]], watch: Watch) -> Iterator[Report]:
+        """Reports as they come, one for each task; a round is asked for when the one before it is reported.
+
+        Closing the iterator stops the workers.
+        """
 
 
 @dataclass(frozen=True)
 class InProcess(Executor):
     """One task after the other, in this process."""
 
-    def run(self, tasks: Sequence[Task], watch: Watch) -> Iterator[Report]:
+    def run(self, rounds: Iterable[Sequence[Task]], watch: Watch) -> Iterator[Report]:
         """Reports as they come."""
-        for task in tasks:
-            yield perform(task, watch)
+        for tasks in rounds:
+            for task in tasks:
+                yield perform(task, watch)
 
 
 @dataclass
@@ -131,8 +136,13 @@ def perform(task: Task, watch: Watch = _nobody) -> Report:
 def _perform(task: Task, watch: Watch) -> None:
     if task.threads is not None and torch.get_num_threads() != task.threads:
         torch.set_num_threads(task.threads)
-    bench = _bench(task)
     store = Store(Path(task.store))
+    if store.record(task.cell.key) is None:  # on another machine the shard would be written where nobody looks for it
+        raise InputError(
+            f"the worker on {platform.node()} does not see the sweep's store {task.store}; give a folder that all machines "
+            "share (--out)."
+        )
+    bench = _bench(task)
     with borrowed(bench.model):
         size = task.batch_size or automatic_batch(bench.data.pictures([task.span[0]])[0].numel(), _device(task))
         least = min(size, _ROWS_PER_THREAD * torch.get_num_threads())
