@@ -50,6 +50,10 @@ class Entry(Generic[T]):
 
     def create(self, **settings: object) -> T:
         """Make the thing; texts among the settings are read by the type that the factory declares."""
+        return self.factory(**self.read(settings))
+
+    def read(self, settings: Mapping[str, object]) -> dict[str, object]:
+        """The settings as the factory declares them. Raises InputError for one that it lacks, or of another type."""
         known = self.settings
         hints = _hints(self.factory)
         values = {}
@@ -58,8 +62,9 @@ class Entry(Generic[T]):
                 raise InputError(
                     f"{self.name} has no setting {key!r}.{nearest(key, known)} Known: {', '.join(known) or 'none'}."
                 )
-            values[key] = _read(f"{self.name}: {key}", value, hints[key]) if isinstance(value, str) else value
-        return self.factory(**values)
+            read = _read if isinstance(value, str) else _fitting
+            values[key] = read(f"{self.name}: {key}", value, hints.get(key, Any))
+        return values
 
 
 class Registry(Generic[T]):
@@ -122,6 +127,27 @@ class Registry(Generic[T]):
             return chained
         return self[name].create(**settings)
 
+    def build(self, text: str) -> T:
+        """Make the thing that a text describes: ``jpeg``, ``jpeg:75`` (by place) or ``jpeg:quality=75`` (by name)."""
+        name, _, arguments = text.partition(":")
+        entry = self[name]
+        places = list(entry.settings)
+        given: dict[str, object] = {}
+        for place, argument in enumerate(filter(None, arguments.split(","))):
+            key, equals, value = argument.partition("=")
+            if not equals or not key.replace("-", "_").isidentifier():  # by its place; an address may hold an = too
+                if place >= len(places):
+                    raise InputError(
+                        f"the {self.kind} {text!r} has more settings than {name} takes "
+                        f"({len(places)}: {', '.join(places) or 'none'})."
+                    )
+                key, value = places[place], argument
+            key = key.replace("-", "_")
+            if key in given:
+                raise InputError(f"the {self.kind} {text!r} says {key} twice; say it once.")
+            given[key] = value
+        return entry.create(**given)
+
     def name_of(self, value: object) -> str:
         """The name under which the class of ``value`` is registered, else the class's own name."""
         self._load()
@@ -173,6 +199,42 @@ def _read(what: str, text: str, hint: Any) -> object:
         if hint is float:
             return float(Fraction(text))
     except (ValueError, KeyError, ZeroDivisionError):
-        kind = {bool: "true or false", int: "a whole number", float: "a number such as 0.1 or 8/255"}[hint]
-        raise InputError(f"{what} is {text!r}; give {kind}.") from None
+        raise InputError(f"{what} is {text!r}; give {_PLAIN[hint]}.") from None
     return text
+
+
+def _fitting(what: str, value: Any, hint: Any) -> object:
+    """A value that is no text, if it is of the declared type; a whole number will do where a number is declared."""
+    if isinstance(value, list):  # files know no tuples
+        value = tuple(value)
+    if not isinstance(value, bool | int | float | tuple):
+        return value
+    union = isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union
+    kinds = [kind for kind in (typing.get_args(hint) if union else (hint,)) if kind is not type(None)]
+    if type(value) is int and float in kinds and int not in kinds:
+        return float(value)
+    registry = Registry._all.get(getattr(kinds[0], "__name__", ""))
+    if registry is not None:
+        raise InputError(f"{what} is {_spelled(value)}; give the name of a {registry.kind}.")
+    if typing.get_origin(kinds[0]) is typing.Literal and value not in typing.get_args(kinds[0]):
+        raise InputError(f"{what} is {_spelled(value)}; allowed: {', '.join(map(str, typing.get_args(kinds[0])))}.")
+    if set(kinds) <= set(_PLAIN) and not any(_is_a(value, kind) for kind in kinds):
+        raise InputError(f"{what} is {_spelled(value)}; give {_PLAIN[kinds[0]]}.")
+    return value
+
+
+_PLAIN: dict[Any, str] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number such as 0.1 or 8/255",
+    str: "a text",
+}
+
+
+def _is_a(value: object, kind: type) -> bool:
+    """As isinstance, but true and false are no numbers."""
+    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+
+
+def _spelled(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else repr(value)

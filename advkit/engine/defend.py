@@ -43,19 +43,9 @@ def build_defense(text: str) -> tuple[Wrapper, ...]:
 
 
 def _wrapper(text: str) -> Wrapper:
-    name, _, arguments = text.partition(":")
-    entry = DEFENSES[name]
-    given: dict[str, object] = {}
-    for place, argument in enumerate(filter(None, arguments.split(","))):
-        key, equals, value = argument.partition("=")
-        if not equals:  # by its place
-            names = list(entry.settings)
-            if place >= len(names):
-                raise InputError(f"the defense {text!r} has more settings than {name} takes ({len(names)}).")
-            key, value = names[place], argument
-        given[key.replace("-", "_")] = value
-    made = entry.create(**given)
+    made = DEFENSES.build(text)
     if not isinstance(made, Wrapper):
+        name = text.partition(":")[0]
         raise InputError(
             f"{name} is a way to train, not one to defend a trained model: train with it (advkit train --defense {name}) "
             "and give the weights."

@@ -197,6 +197,59 @@ def test_a_value_that_is_no_text_is_taken_as_it_is(one):
     assert one.create("toy", weight=2, loss=Margin()).loss == Margin()
 
 
+@pytest.mark.parametrize(
+    ("setting", "value", "message"),
+    [
+        ("size", 1.5, "toy: size is 1.5; give a whole number."),
+        ("size", True, "toy: size is true; give a whole number."),
+        ("weight", False, "toy: weight is false; give a number such as 0.1 or 8/255."),
+        ("age", (1, 2), "toy: age is (1, 2); give a number such as 0.1 or 8/255."),
+        ("rolls", 1, "toy: rolls is 1; give true or false."),
+        ("colour", 3, "toy: colour is 3; allowed: red, blue."),
+        ("label", 3, "toy: label is 3; give a text."),
+        ("loss", 3, "toy: loss is 3; give the name of a loss."),
+    ],
+)
+def test_a_value_of_another_type_is_refused(one, setting, value, message):
+    with pytest.raises(InputError) as refused:
+        one.create("toy", **{setting: value})
+    assert str(refused.value) == message
+
+
+def test_a_whole_number_becomes_a_number_where_one_is_declared(one):
+    assert repr(one.create("toy", weight=2, age=3)) == repr(Toy(weight=2.0, age=3.0))
+
+
+@pytest.mark.parametrize(
+    ("text", "made"),
+    [
+        ("toy", Toy()),
+        ("toy:", Toy()),
+        ("toy:3", Toy(3)),
+        ("toy:3,1/2,rolls=yes", Toy(3, 0.5, True)),
+        ("toy:label=a=b", Toy(label="a=b")),
+        ("toy:1,1,no,red,file:///a?b=c", Toy(label="file:///a?b=c")),
+    ],
+)
+def test_a_text_names_the_thing_and_its_settings_by_place_or_name(one, text, made):
+    assert one.build(text) == made
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("ty:3", "'ty' is not the name of a toy. Did you mean 'toy'?"),
+        ("toy:sise=3", "toy has no setting 'sise'. Did you mean 'size'?"),
+        ("toy:3,size=3", "the toy 'toy:3,size=3' says size twice; say it once."),
+        ("toy:" + "1," * 10, "has more settings than toy takes (9: size, weight,"),
+    ],
+)
+def test_a_text_that_describes_nothing_is_answered_with_what_is_wrong(one, text, message):
+    with pytest.raises(InputError) as refused:
+        one.build(text)
+    assert message in str(refused.value)
+
+
 def test_the_name_of_a_value_is_its_entrys(one):
     assert one.name_of(Toy()) == "toy"
     assert one.name_of(Heir()) == "heir"
