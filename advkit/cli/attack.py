@@ -58,7 +58,7 @@ _SAMPLES = 200
     metavar="FILE",
     help="Draw picture, perturbation and result, each at its strongest.",
 )
-@click.option("--format", "form", default="table", show_default=True, help="table, markdown, csv, json or latex.")
+@click.option("--format", "form", default="table", show_default=True, help="table, markdown, csv, json, latex or html.")
 @click.option("--per-class", is_flag=True, help="Also show each class.")
 @click.option("--quiet", is_flag=True, help="No progress and no header.")
 def command(

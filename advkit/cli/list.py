@@ -29,7 +29,7 @@ _KINDS = ("attacks", "backbones", "datasets", "defenses", "directions", "losses"
 @click.option("--classes", type=click.IntRange(2), default=10, show_default=True, help="Classes, for backbones.")
 @click.option("--settings", is_flag=True, help="Show what can be set, with defaults.")
 @click.option("--only", metavar="TEXT", default="", help="Names that hold this text.")
-@click.option("--format", "form", default="table", show_default=True, help="table, markdown, csv, json or latex.")
+@click.option("--format", "form", default="table", show_default=True, help="table, markdown, csv, json, latex or html.")
 def command(kind: str | None, size: int, channels: int, classes: int, settings: bool, only: str, form: str) -> None:
     """List what there is, by name. "advkit list backbones" also shows parameters, multiply-adds, activation memory and
     receptive field for the size of picture given."""

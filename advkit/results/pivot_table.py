@@ -177,7 +177,7 @@ def _caption(
     """How to read the table: only what is in it is explained."""
     said = []
     if intervals:
-        said.append(f"{'Below each accuracy' if stacked else 'In brackets'} its 95 % Wilson interval.")
+        said.append(f"{'Below' if stacked else 'Behind'} each accuracy its 95 % Wilson interval.")
     if pivot.best and bold:
         among = "its column" if pivot.best_of_columns else "the cells of the same attack, radius and data"
         said.append(f"Bold: the highest of {among}.")
@@ -191,10 +191,9 @@ def _caption(
         said.append(f"{FEWER} the worst case over fewer attacks than in other rows; never in bold.")
     if versus is not None:
         said.append(
-            f"{'Below, and beside it in brackets,' if intervals else 'Beside each'} the difference to {base} on the same "
-            f"examples in points{', with its 95 % paired bootstrap interval' if intervals else ''}; "
-            f"* p < 0.05, ** p < 0.01, *** p < 0.001 by McNemar's exact test, Holm-adjusted for the "
-            f"{len(versus):,} tests of this table."
+            f"The signed number is the difference to {base} on the same examples, in points"
+            f"{', with its 95 % paired bootstrap interval' if intervals else ''}; * p < 0.05, ** p < 0.01, *** p < 0.001 "
+            f"by McNemar's exact test, Holm-adjusted for the {len(versus):,} tests of this table."
         )
     said += [f"{name}: {what}." for name, what in pivot.settings.items()]
     if grid.hidden:
