@@ -1,0 +1,75 @@
+"""What a worker needs besides its task: the sweep's folder and path of modules, its models and data, its share of the cores."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
+from typing import Any, Self
+
+from advkit.engine.tasks import Task
+
+__all__ = ["Place", "Things", "cores", "joined", "sharing", "split"]
+
+Things = tuple[Any, ...]
+"""The models and data of a task, which it shares with others."""
+
+_SHARED = tuple(f.name for f in fields(Task) if f.name in {"model", "surrogate", "data"})
+
+
+@dataclass(frozen=True)
+class Place:
+    """The folder and the path of modules of the process that made it."""
+
+    folder: str
+    path: tuple[str, ...]
+
+    @classmethod
+    def here(cls) -> Self:
+        """Of this process."""
+        return cls(os.getcwd(), tuple(os.path.abspath(entry) for entry in sys.path))
+
+    def enter(self) -> None:
+        """Let this process find what the sweep's finds: relative names of files, and modules; not what is not here."""
+        if os.path.isdir(self.folder):
+            os.chdir(self.folder)
+        sys.path.extend(entry for entry in self.path if entry not in sys.path and os.path.exists(entry))
+
+    def located(self, task: Task) -> Task:
+        """The task, its store found from any folder."""
+        return replace(task, store=os.path.join(self.folder, task.store))
+
+
+def split(task: Task) -> tuple[Task, Things]:
+    """A task in two parts: models and data may be modules and tensors, and need not be sent with every task."""
+    nothing: dict[str, Any] = dict.fromkeys(_SHARED)
+    return replace(task, **nothing), tuple(getattr(task, name) for name in _SHARED)
+
+
+def joined(task: Task, things: Things) -> Task:
+    """The task of two parts."""
+    return replace(task, **dict(zip(_SHARED, things, strict=True)))
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def sharing(threads: int) -> Iterator[None]:
+    """Processes started meanwhile have so many threads: torch reads it when it is loaded, so it must be there before."""
+    # A thread that spins while it waits keeps the worker beside it off its core.
+    wanted = {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE")}
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

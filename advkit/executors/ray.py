@@ -1,0 +1,170 @@
+"""Ray: a cluster that is there, or one on this machine."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from types import ModuleType
+from typing import Any
+
+from advkit.catalog import EXECUTORS
+from advkit.engine.tasks import Executor, Report, Task, Watch, perform
+from advkit.errors import InputError, MissingExtra
+from advkit.executors._lost import Lost
+from advkit.executors._place import Place, Things, cores, joined, sharing, split
+
+__all__ = ["Ray"]
+
+
+@EXECUTORS.register("ray")
+@dataclass(frozen=True)
+class Ray(Executor):
+    """A Ray cluster: the one at ``address`` or in RAY_ADDRESS, else one on this machine, which ends with the sweep.
+
+    Its machines must share the folder of the results, and have the same advkit, data and weights. ``workers`` is how many
+    tasks are in work at a time, by default as many as have room; each takes so many ``cpus`` (its threads) and ``gpus``.
+    """
+
+    address: str | None = None
+    workers: int = 0
+    cpus: float = 1
+    gpus: float = 0  # 1 where the sweep's device is a GPU
+    retries: int = 3  # workers that a task may lose
+
+    def __post_init__(self) -> None:
+        if self.workers < 0 or self.cpus <= 0 or self.gpus < 0 or self.retries < 1:
+            raise InputError(
+                f"{self}: workers must be 0 (as many as have room) or more, cpus above 0, gpus 0 or more, retries 1 or more."
+            )
+
+    def at_once(self, device: str = "cpu") -> int:
+        """How many tasks are in work; what a cluster has room for is known once it is reached."""
+        return self.workers or max(1, int(cores() / self.cpus))
+
+    def run(self, rounds: Iterable[Sequence[Task]], watch: Watch) -> Iterator[Report]:
+        """Reports as they come."""
+        ray = _library()
+        started = not ray.is_initialized()
+        if started:
+            self._reach(ray)
+        crew = _Crew(self, ray)
+        try:
+            for tasks in rounds:
+                yield from crew.do(deque(tasks))
+        finally:
+            crew.stop()
+            if started:
+                ray.shutdown()
+
+    def _reach(self, ray: ModuleType) -> None:
+        """Connect, or start a cluster with room for the workers."""
+        address = self.address or os.environ.get("RAY_ADDRESS") or "local"
+        quiet = {"log_to_driver": False, "logging_level": "ERROR", "include_dashboard": False}
+        if address != "local":
+            room: dict[str, Any] = {}
+            del quiet["include_dashboard"]
+        else:
+            room = {"num_cpus": math.ceil(self.at_once() * self.cpus)}
+        try:
+            with sharing(self.threads):
+                ray.init(address=address, ignore_reinit_error=True, **quiet, **room)
+        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise InputError(f"no Ray cluster can be reached or started at {address} ({reason}).") from error
+
+    @property
+    def threads(self) -> int:
+        """Of each worker."""
+        return max(1, int(self.cpus))
+
+
+class _Crew:
+    """The tasks that are in work on a cluster."""
+
+    def __init__(self, executor: Ray, ray: ModuleType) -> None:
+        self.executor, self.ray = executor, ray
+        self.place, self.lost = Place.here(), Lost(executor.retries)
+        self.running: dict[Any, Task] = {}
+        self._sent: dict[Things, Any] = {}
+        # A lost task comes back here, so that it is counted and told in one way on every executor.
+        self._remote = ray.remote(num_cpus=executor.cpus, max_retries=0)(_perform)
+
+    def do(self, waiting: deque[Task]) -> Iterator[Report]:
+        """Do all that is waiting."""
+        while waiting or self.running:
+            while waiting and len(self.running) < self._room():
+                task = waiting.popleft()
+                try:
+                    self.running[self._send(task)] = task
+                except Exception as error:  # pickle raises whatever the object does
+                    yield Report(task, error=f"it cannot be sent to another process ({error}).", expected=True)
+            if not self.running:
+                continue
+            (done, *_), _ = self.ray.wait(list(self.running), num_returns=1)
+            task = self.running.pop(done)
+            try:
+                report: Report | None = Report(task, *self.ray.get(done))
+            except self.ray.exceptions.RayError as error:
+                report = self.lost.give_up(task, _reason(error))
+                if report is None:
+                    waiting.appendleft(task)
+            if report is not None:
+                yield report
+
+    def _room(self) -> int:
+        """So many are handed over; those that find no room yet wait with Ray, so that none of its rooms stands empty."""
+        return self.executor.workers or 2 * max(1, int(self.ray.cluster_resources().get("CPU", 1) / self.executor.cpus))
+
+    def _send(self, task: Task) -> Any:
+        own, things = split(self.place.located(task))
+        if things not in self._sent:
+            self._sent[things] = self.ray.put(things)
+        remote = self._remote.options(num_gpus=self.executor.gpus or int(task.device.startswith("cuda")))
+        # In a list the reference travels as it is: the worker fetches what it does not have yet.
+        return remote.remote(self.place, replace(own, threads=self.executor.threads), [self._sent[things]])
+
+    def stop(self) -> None:
+        """Stop what is in work."""
+        for reference in self.running:
+            self.ray.cancel(reference, force=True)
+
+
+def _library() -> ModuleType:
+    # What Ray says at its start about its own future is not the reader's concern.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+    except ImportError:
+        raise MissingExtra("ray", "ray", "A sweep on Ray") from None
+    module: ModuleType = ray
+    return module
+
+
+def _reason(error: Exception) -> str:
+    """The first line of what Ray says, which goes on for a page."""
+    return (
+        f"{type(error).__name__}: {str(error).strip().splitlines()[0]}" if str(error).strip() else type(error).__name__
+    )
+
+
+# ---------------------------------------------------------------------- in the worker
+
+
+_held: dict[str, Things] = {}  # the last model and data only
+
+
+def _perform(place: Place, task: Task, shared: list[Any]) -> tuple[float, str | None, bool, bool]:
+    """A report, without its task."""
+    import ray
+
+    place.enter()
+    name = shared[0].hex()
+    if name not in _held:
+        _held.clear()
+        _held[name] = ray.get(shared[0])
+    report = perform(joined(task, _held[name]))
+    return report.seconds, report.error, report.expected, report.fatal
