@@ -116,6 +116,7 @@ class _Handler(BaseHTTPRequestHandler):
     server_version = "advkit"
     sys_version = ""
     timeout = _IDLE_SECONDS
+    wbufsize = -1  # head and body go out together
     routes: ClassVar[dict[str, str]] = {"/": "_report", "/index.html": "_report", "/version": "_version"}
 
     def do_GET(self) -> None:
@@ -145,7 +146,6 @@ class _Handler(BaseHTTPRequestHandler):
         return version, "application/json", json.dumps({"version": version}).encode()
 
     def _say(self, status: int, sentence: str) -> None:
-        self.close_connection = True
         self._answer(status, "text/plain; charset=utf-8", f"{sentence}\n".encode())
 
     def _answer(self, status: int, kind: str, body: bytes, version: str = "") -> None:
@@ -160,8 +160,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("ETag", tag)
         if status == 405:
             self.send_header("Allow", "GET, HEAD")
-        if self.close_connection:
-            self.send_header("Connection", "close")
+        self.send_header("Connection", "close")  # which also has the server end when it is told to
         for name, value in (
             ("Cache-Control", "no-cache"),
             ("Content-Security-Policy", f"{policy(served=True)}; frame-ancestors 'none'"),

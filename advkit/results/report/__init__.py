@@ -17,7 +17,7 @@ from markupsafe import Markup
 from advkit.atomic import write_whole
 from advkit.results.grid import Grid, load_grid
 from advkit.results.report import view
-from advkit.results.report.gallery import Gallery, gallery
+from advkit.results.report.gallery import Gallery, examples_of
 from advkit.results.store import Store
 from advkit.results.verdicts import verdicts
 
@@ -41,7 +41,7 @@ def report_page(grid: Grid, *, version: str = "") -> str:
         return waiting_page(grid.folder, "The sweep has not finished any examples yet.", version=version)
     rows = view.rows(grid)
     columns = view.row_columns(rows)
-    pictures = gallery(Store(grid.folder), grid.records)
+    pictures = examples_of(Store(grid.folder), grid.records)
     names = [name for name, _ in columns]
     checks = verdicts(grid)
     return _page(
@@ -147,12 +147,12 @@ def _script_data(
                     row.standing,
                     row.n,
                     row.wanted,
-                    round(row.low, 4),
-                    round(row.high, 4),
-                    None if row.success is None else round(row.success, 4),
+                    row.low,
+                    row.high,
+                    row.success,
                     None if row.distance is None else float(f"{row.distance:.4g}"),
                     row.passes,
-                    round(row.seconds, 2),
+                    row.seconds,
                     int(row.best),
                 ]
                 for row in rows

@@ -15,7 +15,7 @@ from PIL import Image
 from advkit.results.cell import Picture
 from advkit.results.store import Record, Store
 
-__all__ = ["Example", "Gallery", "gallery"]
+__all__ = ["Example", "Gallery", "examples_of"]
 
 _MOST_CELLS = 400
 _MOST_EXAMPLES = 120
@@ -52,7 +52,7 @@ class Gallery:
     left_out: int = 0  # examples of the cells looked at
 
 
-def gallery(store: Store, records: Sequence[Record]) -> Gallery:
+def examples_of(store: Store, records: Sequence[Record]) -> Gallery:
     """A few examples of each cell in turn, until there are enough."""
     attacked = [record for record in records if record.cell.stages]
     stride = -(-len(attacked) // _MOST_CELLS) or 1

@@ -35,7 +35,10 @@
   }
 
   // As in __init__.py, where the page is first written.
-  const percent = (value) => (100 * value).toFixed(1);
+  function tenths(value) { // as Python rounds: a tie goes to the even digit
+    return (20 * value) % 2 === 1 ? ((2 * Math.round(5 * value)) / 10).toFixed(1) : value.toFixed(1);
+  }
+  const percent = (value) => tenths(100 * value);
   const interval = (row) => `${percent(row.low)}–${percent(row.high)}`;
   function number(value) {
     if (value === null) return "–";
@@ -47,13 +50,13 @@
   }
   function count(value) {
     for (const [limit, unit, one] of [[1e9, "G", 1e9], [1e6, "M", 1e6], [1e4, "k", 1e3]])
-      if (value >= limit) return `${(value / one).toFixed(1)} ${unit}`;
+      if (value >= limit) return `${tenths(value / one)} ${unit}`;
     return value.toLocaleString("en");
   }
   function duration(seconds) {
     if (seconds < 1) return `${(1000 * seconds).toFixed(0)} ms`;
-    if (seconds < 90) return `${seconds.toFixed(1)} s`;
-    return seconds < 5400 ? `${(seconds / 60).toFixed(1)} min` : `${(seconds / 3600).toFixed(1)} h`;
+    if (seconds < 90) return `${tenths(seconds)} s`;
+    return seconds < 5400 ? `${tenths(seconds / 60)} min` : `${tenths(seconds / 3600)} h`;
   }
 
   // ------------------------------------------------------------------ what the reader has chosen; lives through updates
@@ -93,6 +96,17 @@
       row.text = texts.map((name) => row[name]).join(" ").toLowerCase();
       return row;
     });
+    // Numbers of settings change as results come in, so what the reader chose goes by name; a name met twice gets a number.
+    const named = new Map();
+    const taken = new Map();
+    for (const row of rows) {
+      if (!named.has(row.setting)) {
+        const name = settingName(row);
+        taken.set(name, (taken.get(name) ?? 0) + 1);
+        named.set(row.setting, taken.get(name) > 1 ? `${name} (${taken.get(name)})` : name);
+      }
+      row.who = named.get(row.setting);
+    }
   }
   const settingName = (row) => row.model + (data.columns.some(([name]) => name === "weights") ? ` (${row.weights})` : "")
     + (row.defense === "none" ? "" : ` + ${row.defense}`);
@@ -175,7 +189,7 @@
     for (const input of inputs) {
       input.value = state[input.dataset.name];
       if (input.value !== state[input.dataset.name]) { state[input.dataset.name] = ""; input.value = ""; }
-      input.addEventListener("input", () => { state[input.dataset.name] = input.value; changed(); });
+      input.addEventListener(input.type === "search" ? "input" : "change", () => { state[input.dataset.name] = input.value; changed(); });
     }
     $("filter-clear").addEventListener("click", () => {
       for (const input of inputs) { input.value = ""; state[input.dataset.name] = ""; }
@@ -189,16 +203,18 @@
   // ------------------------------------------------------------------ the curves
 
   let plot = null; // what is drawn: curves, radii and where they lie
+  let view = ""; // the reader's choice where there is one, else what suits the results
+  let threat = "";
 
   function curvesOf() {
-    const inThreat = rows.filter((row) => row.kind !== "clean" && row.threat === state.threat);
+    const inThreat = rows.filter((row) => row.kind !== "clean" && row.threat === threat);
     const clean = new Map(rows.filter((row) => row.kind === "clean").map((row) => [row.setting, row]));
-    const [what, which] = [state.view[0], state.view.slice(2)];
+    const [what, which] = [view[0], view.slice(2)];
     const groups = new Map();
     for (const row of inThreat) {
-      if (what === "a" ? row.attack !== which : String(row.setting) !== which) continue;
-      const key = what === "a" ? String(row.setting) : row.attack;
-      if (!groups.has(key)) groups.set(key, { key, name: what === "a" ? settingName(row) : row.attack, points: new Map() });
+      if (what === "a" ? row.attack !== which : row.who !== which) continue;
+      const key = what === "a" ? row.who : row.attack;
+      if (!groups.has(key)) groups.set(key, { key, name: key, points: new Map() });
       const points = groups.get(key).points;
       if (!points.has(0) && clean.has(row.setting)) points.set(0, clean.get(row.setting));
       if (row.radius !== null) points.set(row.radius, row);
@@ -223,25 +239,23 @@
     const option = (value, text) => make("option", { value }, text);
     refill($("curve-threat"), threats.map((threat) => option(threat, threat)));
     $("curve-threat-label").hidden = threats.length < 2;
-    if (!threats.includes(state.threat)) state.threat = threats[0];
+    threat = threats.includes(state.threat) ? state.threat : threats[0];
     const views = () => {
-      const here = attacked.filter((row) => row.threat === state.threat);
+      const here = attacked.filter((row) => row.threat === threat);
       const attacks = [...new Set(here.map((row) => row.attack))].sort((a, b) => (b === "worst case") - (a === "worst case"));
-      const settings = new Map(here.map((row) => [row.setting, settingName(row)]));
-      refill($("curve-view"), [
-        make("optgroup", { label: "All models under" }, ...attacks.map((attack) => option(`a:${attack}`, attack))),
-        make("optgroup", { label: "All attacks on" }, ...[...settings].map(([setting, name]) => option(`s:${setting}`, name))),
-      ]);
-      if (!attacks.some((attack) => state.view === `a:${attack}`) && ![...settings.keys()].some((key) => state.view === `s:${key}`))
-        state.view = settings.size === 1 ? `s:${[...settings.keys()][0]}` : `a:${attacks[0]}`;
-      $("curve-view").value = state.view;
-      $("curve-threat").value = state.threat;
+      const settings = [...new Set(here.map((row) => row.who))];
+      const groups = [["All models under", "a", attacks], ["All attacks on", "s", settings]];
+      refill($("curve-view"), groups.map(([label, kind, names]) => make("optgroup", { label }, ...names.map((name) => option(`${kind}:${name}`, name)))));
+      view = settings.length === 1 ? `s:${settings[0]}` : `a:${attacks[0]}`;
+      if (groups.some(([, kind, names]) => names.some((name) => state.view === `${kind}:${name}`))) view = state.view;
+      $("curve-view").value = view;
+      $("curve-threat").value = threat;
     };
     views();
-    $("curve-view").addEventListener("input", () => { state.view = $("curve-view").value; state.toggled.clear(); writeAddress(); showCurves(); });
-    $("curve-threat").addEventListener("input", () => { state.threat = $("curve-threat").value; state.toggled.clear(); views(); writeAddress(); showCurves(); });
+    $("curve-view").addEventListener("change", () => { state.view = view = $("curve-view").value; state.toggled.clear(); writeAddress(); showCurves(); });
+    $("curve-threat").addEventListener("change", () => { state.threat = threat = $("curve-threat").value; state.toggled.clear(); views(); writeAddress(); showCurves(); });
     $("curve-bands").checked = state.bands;
-    $("curve-bands").addEventListener("input", () => { state.bands = $("curve-bands").checked; showPlot(); });
+    $("curve-bands").addEventListener("change", () => { state.bands = $("curve-bands").checked; showPlot(); });
     const area = $("plot");
     area.addEventListener("pointermove", (event) => pointAt(event));
     area.addEventListener("pointerdown", (event) => pointAt(event));
@@ -296,7 +310,7 @@
       parts.push(draw("line", { class: "grid", x1: left, x2: width - right, y1: y(tick), y2: y(tick) }),
         draw("text", { x: left - 8, y: y(tick) + 4, "text-anchor": "end" }, `${Math.round(100 * tick)}`));
     }
-    parts.push(draw("text", { x: 0, y: 12 }, "accuracy, %"), draw("text", { x: width - right, y: height - 4, "text-anchor": "end" }, `radius (${rows.find((row) => row.threat === state.threat).norm})`));
+    parts.push(draw("text", { x: 0, y: 12 }, "accuracy, %"), draw("text", { x: width - right, y: height - 4, "text-anchor": "end" }, `radius (${rows.find((row) => row.threat === threat && row.kind !== "clean").norm})`));
     let free = Infinity;
     for (const [radius, text] of [...plot.radii].reverse()) { // the largest radius keeps its label
       const half = 3.6 * text.length;
@@ -370,7 +384,7 @@
       const name = input.dataset.name;
       input.value = state.picture[name];
       if (input.value !== state.picture[name]) { state.picture[name] = ""; input.value = ""; }
-      input.addEventListener("input", () => { state.picture[name] = input.value; filter(); });
+      input.addEventListener("change", () => { state.picture[name] = input.value; filter(); });
     }
     filter();
     $("gallery").addEventListener("click", (event) => {
@@ -440,7 +454,7 @@
       const canvas = $(id);
       Object.assign(canvas, { width, height });
       canvas.classList.toggle("smooth", width > 160);
-      canvas.getContext("2d").putImageData(image, 0, 0);
+      canvas.getContext("2d", { willReadFrequently: true }).putImageData(image, 0, 0);
     }
     $("blend").setAttribute("aria-label", stage);
     $("difference").setAttribute("aria-label", `The difference, ${gain.toFixed(1)} times as strong; at most ${most} of 255`);
@@ -458,7 +472,7 @@
   function startDialog() {
     const dialog = $("dialog");
     $("amount").addEventListener("input", () => { state.amount = Number($("amount").value); if (levels) showPicture(); });
-    $("gain").addEventListener("input", () => { state.gain = $("gain").value; if (levels) showPicture(); });
+    $("gain").addEventListener("change", () => { state.gain = $("gain").value; if (levels) showPicture(); });
     $("previous").addEventListener("click", () => step(-1));
     $("next").addEventListener("click", () => step(1));
     $("dialog-close").addEventListener("click", () => dialog.close());

@@ -148,13 +148,13 @@ def _row(kind: str, line: Line, setting: int, best: bool) -> Row:
         standing=int(line.stands.sum()),
         n=line.n,
         wanted=line.wanted,
-        low=line.accuracy.low,
-        high=line.accuracy.high,
+        low=round(line.accuracy.low, 6),  # as the script gets it, so that both show the same
+        high=round(line.accuracy.high, 6),
         radius=size_of(line.eps),
-        success=line.success if kind == "attack" else None,
+        success=round(line.success, 6) if kind == "attack" else None,
         distance=distance if distance is not None and isfinite(distance) else None,
         passes=line.forwards + line.backwards,
-        seconds=line.seconds,
+        seconds=round(line.seconds, 3),
         best=best,
     )
 
