@@ -62,8 +62,8 @@ class Entry(Generic[T]):
                 raise InputError(
                     f"{self.name} has no setting {key!r}.{nearest(key, known)} Known: {', '.join(known) or 'none'}."
                 )
-            read = _read if isinstance(value, str) else _fitting
-            values[key] = read(f"{self.name}: {key}", value, hints.get(key, Any))
+            what, hint = f"{self.name}: {key}", hints.get(key, Any)
+            values[key] = _read(what, value, hint) if isinstance(value, str) else _fitting(what, value, hint)
         return values
 
 

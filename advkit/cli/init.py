@@ -1,0 +1,62 @@
+"""advkit init."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from advkit.errors import InputError
+
+
+@click.command(name="init")
+@click.argument("file", default="study.toml", type=click.Path(path_type=Path), metavar="[FILE]")
+@click.option("--model", "models", multiple=True, metavar="NAME", help="A model as for advkit attack; repeatable. "
+              "[default: the embedded resnets and lenet]")  # fmt: skip
+@click.option("--attack", "attacks", multiple=True, metavar="NAME", help="An attack (advkit list attacks); repeatable. "
+              "[default: fgsm, pgd, worst-case]")  # fmt: skip
+@click.option("--defense", "defenses", multiple=True, metavar="NAME", help="What stands in front of each model, such as "
+              "jpeg:75; repeatable. [default: none]")  # fmt: skip
+@click.option("--norm", default="linf", show_default=True, metavar="NAME", help="linf, l2, l1 or l0.")
+@click.option("--eps", multiple=True, metavar="RADIUS", help="8/255, 8px, 0.031, or several with commas; repeatable. "
+              "[default: three of the norm]")  # fmt: skip
+@click.option(
+    "--data", default="signs", show_default=True, metavar="NAME|PATH", help="A data set, a folder or an .npz file."
+)
+@click.option("--force", is_flag=True, help="Overwrite FILE.")
+def command(
+    file: Path,
+    models: tuple[str, ...],
+    attacks: tuple[str, ...],
+    defenses: tuple[str, ...],
+    norm: str,
+    eps: tuple[str, ...],
+    data: str,
+    force: bool,
+) -> None:
+    """Write a commented study file for advkit sweep, which runs as it is in about a minute.
+
+    \b
+    advkit init
+    advkit init mine.toml --model my.py:net --data test.npz --attack pgd --eps 4px,8px
+    """
+    from advkit.atomic import write_whole
+    from advkit.engine.template import study_template
+
+    # Parse
+    if file.suffix != ".toml":
+        raise InputError(f"the study file is {file}; it is written as TOML, so give a name that ends in .toml.")
+    if file.exists() and not force:
+        raise InputError(f"{file} exists; give another name, or --force to overwrite it.")
+
+    # Build
+    radii = [part for text in eps for part in text.split(",")]
+    text = study_template(models=models, attacks=attacks, eps=radii, norm=norm, data=data, defenses=defenses)
+    if models or attacks or defenses or eps or norm != "linf" or data != "signs":
+        from advkit.engine.study import parse_study
+
+        parse_study(text, file.parent)
+
+    # Write
+    write_whole(file, lambda beside: beside.write_text(text, encoding="utf-8"))
+    click.echo(f"wrote {file}: read it, then run advkit sweep {file}", err=True)
