@@ -47,6 +47,7 @@ _RUN = ("study", "out", "on", "workers", "on_settings", "ray_address", "track", 
 @click.option(
     "--independent", is_flag=True, help="Attack at every radius afresh, instead of one search for the smallest."
 )
+@click.option("--transfer", is_flag=True, help="Also show each model the adversarial pictures made on each other one.")
 @click.option("--samples", type=int, help="Evaluate the first so many examples. [default: 200]")
 @click.option("--exclude", multiple=True, metavar="CLASS", help="Leave out the examples of a class; repeatable.")
 @click.option("--batch-size", type=int, help="Examples per pass; halved where memory runs out. [default: by size]")
@@ -176,6 +177,7 @@ def _from_flags(models: tuple[ModelChoice, ...], pictures_of: DataChoice, given:
         goal=given["target"] or "untargeted",
         seed=first.seed,
         independent=given["independent"],
+        transfer=given["transfer"],
         precision=checked_precision(given["precision"]),
         shard=given["shard"],
         batch_size=given["batch_size"],

@@ -31,6 +31,7 @@ _DECIDE = (
     "advkit.engine.search",
     "advkit.engine.span",
     "advkit.engine.targets",
+    "advkit.engine.transfer",
 )
 """The modules and packages that decide what an attack finds."""
 

@@ -18,6 +18,7 @@ from advkit.data import Data
 from advkit.engine.passes import Passes
 from advkit.engine.run import Finished, Progress, Source
 from advkit.engine.search import Found, search
+from advkit.engine.transfer import transfer
 from advkit.results.cell import Facts, Numbers, Picture
 from advkit.results.files import to_8_bits
 
@@ -49,10 +50,18 @@ def clean_span(part: Part) -> Facts:
 
 
 def attack_span(
-    passes: Passes, part: Part, stages: Stages, *, seed: int, keep_pictures: int, watch: Watch
+    passes: Passes,
+    part: Part,
+    stages: Stages,
+    *,
+    seed: int,
+    keep_pictures: int,
+    watch: Watch,
+    surrogate: Passes | None = None,
 ) -> tuple[Facts, list[Picture]]:
     """Every stage on what the ones before it left standing, at each radius.
 
+    With a ``surrogate``, the attack is made on that model, and ``passes`` only judge what it ends with.
     Of the data's first ``keep_pictures`` examples, each that is beaten is kept at the smallest radius at which it was.
     """
     found: list[Found] = []
@@ -64,18 +73,24 @@ def attack_span(
     for number, (name, attacks, nested) in enumerate(stages):
         began = time.perf_counter()
         with watch(name) as progress:
-            result = search(
-                attacks,
-                passes,
-                source,
-                standing,
-                part.clean,
-                part.labels,
-                seed=seed,
-                nested=nested,
-                sink=partial(gallery.add, name),
-                progress=progress,
-            )
+            sink = partial(gallery.add, name)
+            if surrogate is not None:
+                result = transfer(
+                    attacks, surrogate, passes, source, standing, part.clean, seed=seed, sink=sink, progress=progress
+                )
+            else:
+                result = search(
+                    attacks,
+                    passes,
+                    source,
+                    standing,
+                    part.clean,
+                    part.labels,
+                    seed=seed,
+                    nested=nested,
+                    sink=sink,
+                    progress=progress,
+                )
         # Radii share the passes, so a radius's time is its share of them.
         passed = (result.forwards + result.backwards).sum(1).double().numpy()
         seconds[number] = (time.perf_counter() - began) * passed / max(1.0, passed.sum())

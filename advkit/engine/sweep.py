@@ -52,6 +52,7 @@ class Sweep:
     goal: str = "untargeted"
     seed: int = 0
     independent: bool = False  # attack at every radius afresh
+    transfer: bool = False  # also show each model what was made on each other one
     precision: PrecisionName = "auto"
     shard: int | None = None  # examples of a task
     batch_size: int | None = None
@@ -137,6 +138,7 @@ def sweep(
     target: str | None = None,
     seed: int = 0,
     independent: bool = False,
+    transfer: bool = False,
     precision: PrecisionName = "auto",
     batch_size: int | None = None,
     device: str = "cpu",
@@ -159,6 +161,7 @@ def sweep(
         goal=target or "untargeted",
         seed=seed,
         independent=independent,
+        transfer=transfer,
         precision=precision,
         batch_size=batch_size,
         device=device,
@@ -185,23 +188,36 @@ def make_plan(wanted: Sweep, told: Callable[[str], None] = lambda text: None) ->
     ]
     stages = [[spec.stages(ball(radius)) for radius in radii] for spec in attacks]
     code = code_version(type(stage) for at in stages for each in at for _, stage in each)
+    surrogates: list[tuple[str, str, ModelSpec]] = []
     for name, spec in zip(names, wanted.models, strict=True):
         told(f"model {name}")
         net = spec.build(data, wanted.device)
         check_weights(net)
         about = _about(wanted, spec, net, data)
+        model_hash = net.fingerprint()
+        surrogates.append((name, model_hash, spec))
         for defense in dict.fromkeys(wanted.defenses):
             each = _seconds_per_pass(net, defense, data, wanted)
-            model_hash = net.fingerprint()
             bare = Cell(name, model_hash, data_hash, defense=defense, code=code)
-            task = Task("", bare, (0, 0), spec, wanted.data, None, wanted.precision, wanted.batch_size, wanted.device,
-                        keep_pictures=wanted.keep_pictures)  # fmt: skip
+            task = Task(
+                store="",
+                cell=bare,
+                span=(0, 0),
+                model=spec,
+                data=wanted.data,
+                precision=wanted.precision,
+                batch_size=wanted.batch_size,
+                device=wanted.device,
+                keep_pictures=wanted.keep_pictures,
+            )
             found.append(Planned(Record(bare, about), task, samples, samples * each / 3))
             for attack, label, at in zip(attacks, labels, stages, strict=True):
                 for cell, passes in _cells(bare, label, at, radii, wanted, samples):
                     record = Record(cell, {**about, "attack": attack.name, "attack settings": dict(attack.settings)})
                     filled = replace(task, cell=cell, attack=attack)
                     found.append(Planned(record, filled, passes, passes / 2 * each))
+    if wanted.transfer:
+        found += list(_transferred(tuple(found), surrogates))
     found.sort(key=lambda planned: bool(planned.cell.stages))  # stable: without attack first
     return Plan(wanted, tuple(found), samples, wanted.shard or max(_SHARD, _batch(wanted, data)))
 
@@ -333,6 +349,34 @@ def _cells(
             rounds = 1 + len(group).bit_length() if nested[s] else len(group)
             passes += samples * rounds * (branches * max(1, at[group[-1]][s][1].steps) * 2 + 1)
         yield cell, passes
+
+
+def _transferred(found: Sequence[Planned], surrogates: Sequence[tuple[str, str, ModelSpec]]) -> Iterator[Planned]:
+    """Each attack made on each other model, at every radius afresh, and shown to the model behind its defense."""
+    if len(surrogates) < 2:
+        raise InputError("a transfer attack is made on one model and shown to another; give at least two models.")
+    for planned in found:
+        cell = planned.cell
+        for name, model_hash, spec in surrogates:
+            if model_hash == cell.model_hash:
+                continue
+            for r, radius in enumerate(cell.radii):
+                stages = tuple(Stage(f"{s.name} via {name}", (s.attacks[r],)) for s in cell.stages)
+                moved = replace(
+                    cell,
+                    attack=f"{cell.attack} via {name}",
+                    stages=stages,
+                    radii=(radius,),
+                    surrogate=name,
+                    surrogate_hash=model_hash,
+                )
+                passes = planned.passes // len(cell.radii)
+                yield Planned(
+                    Record(moved, {**planned.record.about, "surrogate": name}),
+                    replace(planned.task, cell=moved, surrogate=spec),
+                    passes,
+                    planned.seconds * passes / max(1, planned.passes),
+                )
 
 
 def _seconds_per_pass(net: Classifier, defense: str, data: Data, wanted: Sweep) -> float:

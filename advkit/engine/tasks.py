@@ -54,6 +54,7 @@ class Task:
     model: ModelSpec
     data: DataSpec
     attack: AttackSpec | None = None  # None: without attack
+    surrogate: ModelSpec | None = None  # on which the attack is made, where that is another model
     precision: PrecisionName = "auto"
     batch_size: int | None = None
     device: str = "cpu"
@@ -109,13 +110,14 @@ class _Bench:
     """What stays loaded between two tasks of one process."""
 
     key: object
+    spec: DataSpec
     data: Data
     net: Classifier
     model: torch.nn.Module
     steering: Precision
 
 
-_benches: list[_Bench] = []  # the last one only: a process that goes from model to model must not collect them
+_benches: list[_Bench] = []  # the last two, a model and its surrogate: a process must not collect all models of a sweep
 
 
 def perform(task: Task, watch: Watch = _nobody) -> Report:
@@ -142,8 +144,9 @@ def _perform(task: Task, watch: Watch) -> None:
             f"the worker on {platform.node()} does not see the sweep's store {task.store}; give a folder that all machines "
             "share (--out)."
         )
-    bench = _bench(task)
-    with borrowed(bench.model):
+    bench = _bench(task, task.model, task.cell.model_hash, task.cell.defense)
+    other = _bench(task, task.surrogate, task.cell.surrogate_hash, "none") if task.surrogate else None
+    with borrowed(bench.model), borrowed(other.model) if other else nullcontext():
         size = task.batch_size or automatic_batch(bench.data.pictures([task.span[0]])[0].numel(), _device(task))
         least = min(size, _ROWS_PER_THREAD * torch.get_num_threads())
         part = _part(task, bench, store, Passes(bench.model, Precision.own(bench.model), size, least=least), watch)
@@ -157,6 +160,7 @@ def _perform(task: Task, watch: Watch) -> None:
             seed=task.cell.seed,
             keep_pictures=task.keep_pictures,
             watch=lambda stage: watch(task, stage),
+            surrogate=Passes(other.model, other.steering, size, least=least) if other else None,
         )
     store.write(task.cell, task.span, facts, pictures)
 
@@ -174,22 +178,24 @@ def stages_of(attack: AttackSpec, cell: Cell) -> Stages:
     return [(stage.name, [stages[s][1] for stages in at], stage.nested) for s, stage in enumerate(cell.stages)]
 
 
-def _bench(task: Task) -> _Bench:
-    key = (task.data, task.model, id(task.model.made), task.cell.defense, task.device, task.precision)
-    if _benches and _benches[-1].key == key:
-        return _benches[-1]
+def _bench(task: Task, spec: ModelSpec, model_hash: str, defense: str) -> _Bench:
+    """The data and a model behind a defense, loaded, and checked to be what was planned."""
+    key = (task.data, spec, id(spec.made), defense, task.device, task.precision)
+    for bench in _benches:
+        if bench.key == key:
+            return bench
     keep_freed_memory()
-    data = _benches[-1].data if _benches and _benches[-1].key[0] == task.data else task.data.build()  # type: ignore[index]
-    net = task.model.build(data, task.device)
-    if net.fingerprint() != task.cell.model_hash or data.fingerprint() != task.cell.data_hash:
+    data = next((bench.data for bench in _benches if bench.spec == task.data), None) or task.data.build()
+    net = spec.build(data, task.device)
+    if net.fingerprint() != model_hash or data.fingerprint() != task.cell.data_hash:
         raise InputError(
-            f"{task.cell.model} or {data.name} is not here what it was when the sweep was planned (the hashes of weights or "
-            "pictures differ); give every worker the same files, and do not change them during a sweep."
+            f"{spec.name or spec.model} or {data.name} is not here what it was when the sweep was planned (the hashes of "
+            "weights or pictures differ); give every worker the same files, and do not change them during a sweep."
         )
-    model = defend(net, build_defense(task.cell.defense))
+    model = defend(net, build_defense(defense))
     with borrowed(model):
         steering = choose_precision(task.precision, model, data.pictures(range(min(len(data), 8))).to(_device(task)))
-    _benches[:] = [_Bench(key, data, net, model, steering)]
+    _benches[:] = [*_benches[-1:], _Bench(key, task.data, data, net, model, steering)]
     return _benches[-1]
 
 

@@ -45,6 +45,8 @@ class Cell:
     goal: str = "untargeted"
     seed: int = 0
     precision: str = "auto"
+    surrogate: str = ""  # the model on which the adversarial pictures were made, where that is another
+    surrogate_hash: str = ""
     code: str = ""  # what of advkit's own code decides the numbers
 
     @cached_property
