@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from advkit.registry import Entry, Registry
     from advkit.results.table import Table
 
-_KINDS = ("attacks", "backbones", "datasets", "defenses", "directions", "losses")
+_KINDS = ("attacks", "backbones", "datasets", "defenses", "directions", "executors", "losses", "trackers")
 
 
 @click.command(name="list")
-@click.argument("kind", required=False, metavar="[attacks|backbones|datasets|defenses|directions|losses]")
+@click.argument("kind", required=False, metavar="[KIND]")
 @click.option(
     "--size", type=click.IntRange(1), default=32, show_default=True, help="Side of the pictures, for backbones."
 )
@@ -31,8 +31,11 @@ _KINDS = ("attacks", "backbones", "datasets", "defenses", "directions", "losses"
 @click.option("--only", metavar="TEXT", default="", help="Names that hold this text.")
 @click.option("--format", "form", default="table", show_default=True, help="table, markdown, csv, json, latex or html.")
 def command(kind: str | None, size: int, channels: int, classes: int, settings: bool, only: str, form: str) -> None:
-    """List what there is, by name. "advkit list backbones" also shows parameters, multiply-adds, activation memory and
-    receptive field for the size of picture given."""
+    """List what there is, by name: attacks, backbones, datasets, defenses, directions, executors, losses or trackers.
+
+    "advkit list backbones" also shows parameters, multiply-adds, activation memory and receptive field for the size of
+    picture given.
+    """
     from advkit.results.table import FORMATS, show
 
     if kind is not None and kind not in _KINDS:
@@ -64,11 +67,23 @@ def _entries(kind: str, only: str, settings: bool) -> Table:
     if kind == "attacks":
         columns["knows"] = [getattr(entry.factory, "tells", "gradient") for entry in entries]
         columns["norms"] = [" ".join(ball.__name__ for ball in balls_of(entry)) for entry in entries]
+    if kind == "defenses":
+        columns["kind"] = [_kind(entry) for entry in entries]
+        columns["backward"] = [getattr(entry.factory, "backward", "") for entry in entries]
     columns["what it does"] = [entry.summary for entry in entries]
     if settings:
         columns["settings"] = [_settings(entry) for entry in entries]
     columns["paper"] = [entry.facts.get("paper", "") for entry in entries]
     return Table(tuple(columns), tuple(zip(*columns.values(), strict=True)), align="l" * len(columns))
+
+
+def _kind(entry: Entry[object]) -> str:
+    """Whether a defense is trained with, or stands in front of a model."""
+    from advkit.core.defense import Objective, Wrapper
+
+    kinds = {"objective": Objective, "wrapper": Wrapper}
+    made = entry.factory if isinstance(entry.factory, type) else object
+    return next((name for name, base in kinds.items() if issubclass(made, base)), "")
 
 
 def _settings(entry: Entry[object]) -> str:

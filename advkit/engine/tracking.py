@@ -6,7 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["Tracker"]
+from advkit.catalog import TRACKERS
+
+__all__ = ["Tracker", "build_tracker", "curve", "settings_told"]
 
 
 class Tracker(ABC):
@@ -14,7 +16,7 @@ class Tracker(ABC):
 
     @abstractmethod
     def start(self, study: Mapping[str, Any]) -> None:
-        """The sweep begins: its command, and all of its settings."""
+        """The sweep begins: its ``command``, the text of its ``study`` where it has one, and what else is noted of it."""
 
     @abstractmethod
     def line(self, line: Mapping[str, Any]) -> None:
@@ -23,3 +25,21 @@ class Tracker(ABC):
     @abstractmethod
     def close(self) -> None:
         """The sweep is over, or was interrupted."""
+
+
+def build_tracker(text: str) -> Tracker:
+    """A tracker by name, with settings by place or name: ``tensorboard:DIR``, ``mlflow:URI``, ``wandb:PROJECT``.
+
+    Raises InputError for a name that is none, and MissingExtra where the service's package is not installed.
+    """
+    return TRACKERS.build(text)
+
+
+def curve(line: Mapping[str, Any]) -> str:
+    """The curve over radii that a line is a point of: ``model/defense/attack``."""
+    return "/".join(str(line[part]).replace("/", "-") for part in ("model", "defense", "attack"))
+
+
+def settings_told(study: Mapping[str, Any]) -> dict[str, str]:
+    """What is told of a sweep as short texts; a study's text, which is long, is none of them."""
+    return {key: str(value) for key, value in study.items() if key != "study" and value not in (None, "")}

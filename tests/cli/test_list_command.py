@@ -10,7 +10,7 @@ from command_line import Run
 
 from advkit import catalog
 
-KINDS = ["attacks", "backbones", "datasets", "defenses", "directions", "losses"]
+KINDS = ["attacks", "backbones", "datasets", "defenses", "directions", "executors", "losses", "trackers"]
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "backbones"])
@@ -55,6 +55,17 @@ def test_a_backbone_that_cannot_take_the_size_says_so_in_its_row(run: Run) -> No
     (row,) = run("list", "backbones", "--only", "alexnet", "--size", "3", "--format", "json").json["backbones"]
     assert row["parameters"] == "-"
     assert "3 x 3" in row["what it is"]
+
+
+def test_a_defense_says_its_kind_and_how_gradients_pass_it(run: Run) -> None:
+    rows = {
+        row["defense"]: (row["kind"], row["backward"])
+        for row in run("list", "defenses", "--format", "json").json["defenses"]
+    }
+    assert rows["jpeg"] == ("wrapper", "straight-through")
+    assert rows["pgd-at"] == ("objective", "")
+    assert all(kind in ("objective", "wrapper") for kind, _ in rows.values())
+    assert all((kind == "wrapper") == bool(backward) for kind, backward in rows.values())
 
 
 def test_settings_are_shown_with_their_defaults(run: Run) -> None:
