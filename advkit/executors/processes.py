@@ -103,6 +103,9 @@ class _Crew:
     def _bury(self, worker: _Worker, waiting: deque[Task], most: int) -> Report | None:
         """Remove a worker that died; its task waits for another one, or is reported as lost."""
         self.workers.remove(worker)
+        worker.process.join(
+            _END
+        )  # its pipe is closed, so it is about to end by itself, and how it does is worth telling
         how = ending(worker.stop())
         if not worker.ready:
             self.failed_starts += 1
