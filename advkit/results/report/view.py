@@ -177,6 +177,9 @@ def _best(grid: Grid) -> set[int]:
 def row_columns(found: Sequence[Row]) -> list[tuple[str, str]]:
     """The columns of the big table, name and title: what is the same everywhere is left out."""
     differ = [name for name in _WHERE_THEY_DIFFER if len({row.texts[name] for row in found if row.kind != "clean"}) > 1]
+    models = {row.texts["model"] for row in found}
+    if len({(row.texts["model"], row.texts["weights"]) for row in found}) == len(models) and "weights" in differ:
+        differ.remove("weights")  # models that differ in name tell their weights apart
     names = ["model", *differ, *_ALWAYS[1:], "accuracy", "success", "distance", "passes", "seconds", "n"]
     return [(name, _TITLES[name]) for name in names]
 
