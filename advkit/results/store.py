@@ -103,7 +103,8 @@ class Store:
         """Make the folder a store, or check that it is one."""
         if (self.folder / "store.json").exists():
             return self.check()
-        if self.folder.exists() and any(path.name != ".lock" for path in self.folder.iterdir()):
+        ours = {".lock", *(path.name for path in self.folder.glob(".store.json.*.part"))}  # of one killed in its first line
+        if self.folder.exists() and any(path.name not in ours for path in self.folder.iterdir()):
             raise InputError(f"{self.folder} is not empty and holds no results of a sweep; give another folder.")
         _write_json(self.folder / "store.json", {"advkit store": _FORMAT})
         return self
@@ -131,8 +132,9 @@ class Store:
 
     def tidy(self) -> None:
         """Remove what killed writers left half written. Only for who holds the lock."""
-        for left in self.folder.glob("cells/*/.*.part"):
-            left.unlink(missing_ok=True)
+        for place in (".*.part", "cells/*/.*.part"):
+            for left in self.folder.glob(place):
+                left.unlink(missing_ok=True)
 
     # ------------------------------------------------------------------ cells
 
