@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import socket
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -69,6 +70,7 @@ class Ray(Executor):
         else:
             room = {"num_cpus": math.ceil(self.at_once() * self.cpus)}
         try:
+            _knock(address)
             with sharing(self.threads):
                 ray.init(address=address, ignore_reinit_error=True, **quiet, **room)
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
@@ -142,6 +144,13 @@ def _library() -> ModuleType:
         raise MissingExtra("ray", "ray", "A sweep on Ray") from None
     module: ModuleType = ray
     return module
+
+
+def _knock(address: str) -> None:
+    """Raise OSError where nobody answers at HOST:PORT: Ray itself tries for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 def _reason(error: Exception) -> str:

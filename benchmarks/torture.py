@@ -1,0 +1,244 @@
+"""Kill sweeps with SIGKILL at random moments and go on, until the results are complete: nothing lost, nothing twice.
+
+    python benchmarks/torture.py --kills 100
+
+Each attempt is a fresh process that runs one small sweep into one store. It is killed as a whole after a random time, in the
+middle of writing a file, just before or just after a rename, or it loses a worker, or it has workers and is killed itself.
+After every kill the store must be readable, and the shards that were finished must be the same files to the end. A store that
+is complete must say, byte for byte, what a sweep says that nobody disturbed; then the next store begins.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import signal
+import sys
+import tempfile
+import time
+import traceback
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import psutil
+
+from advkit.engine.specs import AttackSpec, ModelSpec
+from advkit.engine.sweep import Sweep, make_plan, run_plan
+from advkit.engine.tasks import Executor, InProcess
+from advkit.executors.processes import Processes
+from advkit.results import store as stores
+from advkit.results.grid import load_grid
+from advkit.results.pivot import pivoted
+from advkit.results.pivot_table import number_table, pivot_table
+from advkit.results.store import read_facts
+from advkit.results.table import comma_separated, markdown
+
+WANTED = Sweep(
+    models=(ModelSpec("lenet"),),
+    attacks=(AttackSpec("fgsm"), AttackSpec("pgd", (("steps", 5),)), AttackSpec("worst-case", (("steps", 4),))),
+    radii=("1/255", "4/255", "8/255"),
+    defenses=("none", "bits:4"),
+    samples=48,
+    shard=8,
+    batch_size=16,
+    keep_pictures=4,
+)
+KINDS = ("driver", "driver", "rename", "save", "worker", "driver with workers")
+Shards = dict[Path, tuple[int, int]]
+
+
+def begin(out: Path, executor: Executor, fault: Callable[[], None] = lambda: None) -> int:
+    """A sweep in a process of its own. Forked, because loading torch takes longer than the sweep."""
+    pid = os.fork()
+    if pid:
+        return pid
+    os.setsid()
+    warnings.simplefilter("ignore")  # that a worker was lost
+    code = 1
+    try:
+        fault()
+        result = run_plan(make_plan(WANTED), out, executor=executor)
+        code = int(bool(result.failed))
+        for report in result.failed:
+            print(f"{report.task.title}: {report.error}", file=sys.stderr)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def end_of(pid: int) -> int:
+    """Wait for a process: its exit code, negative where it was killed."""
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def die() -> None:
+    """kill -9 oneself."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def dying_at_rename(chance: random.Random) -> Callable[[], None]:
+    """A fault: die just before or just after some rename."""
+    number, after = chance.randrange(1, 20), chance.random() < 0.5
+
+    def fault() -> None:
+        true, count = os.replace, iter(range(1, 1_000_000))
+
+        def replace(source: str, target: str) -> None:
+            now = next(count) == number
+            if now and not after:
+                die()
+            true(source, target)
+            if now:
+                die()
+
+        os.replace = replace  # type: ignore[assignment]
+
+    return fault
+
+
+def dying_at_save(chance: random.Random) -> Callable[[], None]:
+    """A fault: die with a part of some file written."""
+    number, share = chance.randrange(1, 20), chance.random()
+
+    def fault() -> None:
+        true, count = stores.write_bytes, iter(range(1, 1_000_000))
+
+        def write_bytes(content: bytes, path: Path) -> None:
+            if next(count) == number:
+                path.write_bytes(content[: int(share * len(content))])
+                die()
+            true(content, path)
+
+        stores.write_bytes = write_bytes
+
+    return fault
+
+
+def attempt(out: Path, kind: str, chance: random.Random, usual: dict[str, float]) -> tuple[int, bool]:
+    """One sweep, disturbed: how many processes were killed, and whether it came to its end."""
+    if kind in ("rename", "save"):
+        code = end_of(begin(out, InProcess(), (dying_at_rename if kind == "rename" else dying_at_save)(chance)))
+        assert code in (0, -signal.SIGKILL), f"the sweep ended with {code}"
+        return int(code != 0), code == 0
+    crowd = kind != "driver"
+    pid = begin(out, Processes(2) if crowd else InProcess())
+    killed, family = 0, set[psutil.Process]()
+    until = time.monotonic() + chance.uniform(0, usual["workers" if crowd else "alone"])
+    while time.monotonic() < until or kind == "worker":
+        if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            break
+        children = workers_of(pid)
+        family.update(children)
+        if kind == "worker" and time.monotonic() >= until:
+            if children and killed < 2:  # a task may lose no more
+                chance.choice(children).kill()
+                killed += 1
+            until = time.monotonic() + chance.uniform(0, 3)
+        time.sleep(0.01)
+    if kind != "worker":
+        os.kill(pid, signal.SIGKILL)
+        killed += 1
+    code = end_of(pid)
+    assert code in ((0,) if kind == "worker" else (0, -signal.SIGKILL)), f"the sweep ended with {code}"
+    _, alive = psutil.wait_procs(family, timeout=10)
+    assert not alive, f"{alive} outlived their driver"
+    return killed if code or kind == "worker" else 0, code == 0
+
+
+def workers_of(pid: int) -> list[psutil.Process]:
+    """The worker processes of a driver that are alive."""
+    found = []
+    for child in psutil.Process(pid).children():
+        with suppress(psutil.Error):  # it has just ended
+            if "spawn_main" in " ".join(child.cmdline()):
+                found.append(child)
+    return found
+
+
+def shards(out: Path) -> Shards:
+    """Every shard there is, with what tells a file from one written anew. Each must be whole."""
+    found = {}
+    for path in out.glob("cells/*/*.safetensors"):
+        if not path.name.startswith("pictures"):
+            assert read_facts(path) is not None, f"{path} is there and not whole"
+            found[path] = (path.stat().st_ino, path.stat().st_mtime_ns)
+    return found
+
+
+def said(out: Path) -> bytes:
+    """All that a store says but how long it took: JSON, CSV and Markdown."""
+    grid = load_grid(out)
+    told = grid.to_json()
+    for lines in told.values():
+        for line in lines:
+            del line["seconds"]
+    pivot = pivoted(grid)
+    tables = [comma_separated(number_table(pivot)), markdown(pivot_table(pivot, grid, stacked=False, bold=True))]
+    return "\n".join([json.dumps(told), *tables]).encode()
+
+
+def torture(kills: int, seed: int, folder: Path) -> Counter[str]:
+    """Kill so many times; what was done, counted."""
+    chance = random.Random(seed)
+    usual = {}
+    for name, executor in (("alone", InProcess()), ("workers", Processes(2))):
+        began = time.monotonic()
+        assert end_of(begin(folder / name, executor)) == 0
+        usual[name] = time.monotonic() - began
+    expected = said(folder / "alone")
+    assert said(folder / "workers") == expected
+    count: Counter[str] = Counter()
+    out, finished = folder / "0", Shards()
+    while count["kills"] < kills or finished:
+        kind = chance.choice(KINDS) if count["kills"] < kills else "none"
+        if kind == "none":
+            killed, complete = 0, end_of(begin(out, InProcess())) == 0
+            assert complete
+        else:
+            killed, complete = attempt(out, kind, chance, usual)
+        count["kills"] += killed
+        count[f"kills: {kind}"] += killed
+        count["attempts"] += 1
+        now = shards(out)
+        assert now.items() >= finished.items(), f"finished shards were computed again: {finished.keys() - now.keys()}"
+        if (out / "store.json").exists():
+            load_grid(out)
+        finished = now
+        if complete:
+            assert said(out) == expected, f"{out} says something else than a sweep that nobody disturbed"
+            assert not list(out.glob("cells/*/.*.part")), "something half written was left"
+            count["stores completed"] += 1
+            count["shards"] += len(finished)
+            out, finished = folder / str(count["stores completed"]), Shards()
+        if sys.stderr.isatty():
+            print(f"\r{count['kills']} kills", end="", file=sys.stderr)
+    return count
+
+
+def main() -> None:
+    """Parse, run, print."""
+    parser = argparse.ArgumentParser(description="Kill sweeps at random moments; see the top of the file.")
+    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        count = torture(given.kills, given.seed, Path(folder))
+    for name, value in sorted(count.items()):
+        print(f"{name:28} {value}")
+    print(
+        f"seed {given.seed}, {time.monotonic() - began:.0f} s: every store complete, byte for byte the same, nothing twice"
+    )
+
+
+if __name__ == "__main__":
+    main()
