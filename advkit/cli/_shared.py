@@ -24,6 +24,7 @@ __all__ = [
     "DataChoice",
     "ModelChoice",
     "bar",
+    "checked_device",
     "console",
     "model_and_data",
     "models_and_data",
@@ -59,7 +60,8 @@ def _choices(command: Callable[..., None], many: bool) -> Callable[..., None]:
         **others: object,
     ) -> None:
         def choice(name: str) -> ModelChoice:
-            spec, at, own = name.partition("@") if many else (name, "", "")
+            # In hf:USER/REPO:FILE@BACKBONE the sign has a meaning of its own.
+            spec, at, own = name.rpartition("@") if many and "@" in name and not name.startswith("hf:") else (name, "", "")
             return ModelChoice(spec, own if at else weights, normalize, model_settings, device, seed, name)
 
         command(

@@ -14,7 +14,7 @@ from click.core import ParameterSource
 
 from advkit.cli._attacks import attack_specs
 from advkit.cli._results import drawn, form_of, put, put_fitting
-from advkit.cli._shared import DataChoice, ModelChoice, console, models_and_data, pairs
+from advkit.cli._shared import DataChoice, ModelChoice, checked_device, console, models_and_data, pairs
 from advkit.errors import InputError
 
 if TYPE_CHECKING:
@@ -94,6 +94,7 @@ def command(
     advkit table runs/first; advkit report runs/first
     """
     from advkit.engine.memory import keep_freed_memory
+    from advkit.engine.study import write_study
     from advkit.engine.sweep import Spectator, make_plan, run_plan
 
     # Parse
@@ -101,7 +102,8 @@ def command(
     executor = _executor(given)
     wanted = _from_file(context, study) if study else _from_flags(models, pictures_of, given)
     out = given["out"] or Path(study.stem if study else "sweep")
-    wanted = replace(wanted, command=shlex.join(["advkit", *context.find_root().obj]))
+    command_line = shlex.join(["advkit", *context.find_root().obj])
+    wanted = replace(wanted, command=command_line, about={**wanted.about, "study": write_study(wanted)})
     trackers = _trackers(given["track"])
     screen = console(given["quiet"])
     keep_freed_memory()
@@ -125,8 +127,7 @@ def command(
             spectator = Spectator(watch=view.watch, begun=view.begun, report=view.report, lines=view.lines)
             result = run_plan(plan, out, executor=executor, spectator=spectator, trackers=trackers)
     except KeyboardInterrupt:
-        again = shlex.join(["advkit", *context.find_root().obj])
-        click.echo(f"Interrupted. What was finished is in {out}; go on with: {again}", err=True)
+        click.echo(f"Interrupted. What was finished is in {out}; go on with: {command_line}", err=True)
         sys.exit(130)
 
     # Render
@@ -148,8 +149,7 @@ def _from_file(context: click.Context, study: Path) -> Sweep:
                 f"{flag} says what to evaluate, and so does {study}; write it there, or leave the file out."
             )
     wanted = read_study(study)
-    device = context.params.get("device")
-    return replace(wanted, device=device) if device else wanted
+    return replace(wanted, device=checked_device(context.params["device"] or wanted.device))
 
 
 def _from_flags(models: tuple[ModelChoice, ...], pictures_of: DataChoice, given: dict[str, Any]) -> Sweep:
