@@ -218,22 +218,20 @@ def _work(pipe: Connection) -> None:
     """Do tasks until the driver is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_driver, daemon=True).start()
-    pipe.send(("ready",))
     held: Things = ()
-    while True:
-        try:
+    with suppress(EOFError, OSError):  # the driver is gone
+        pipe.send(("ready",))
+        while True:
             content = pipe.recv_bytes()
-        except (EOFError, OSError):
-            return
-        try:
-            task, things = pickle.loads(content)  # noqa: S301 - from the driver, through a pipe that nobody else holds
-        except Exception as error:
-            said = f"a task cannot be read in another process ({error}); define its classes in a module of their own."
-            pipe.send(("over", 0.0, said, True, False))
-            continue
-        held = things or held
-        report = perform(joined(task, held), _Teller(pipe))
-        pipe.send(("over", report.seconds, report.error, report.expected, report.fatal))
+            try:
+                task, things = pickle.loads(content)  # noqa: S301 - from the driver, through a pipe that nobody else holds
+            except Exception as error:
+                said = f"a task cannot be read in another process ({error}); define its classes in a module of their own."
+                pipe.send(("over", 0.0, said, True, False))
+                continue
+            held = things or held
+            report = perform(joined(task, held), _Teller(pipe))
+            pipe.send(("over", report.seconds, report.error, report.expected, report.fatal))
 
 
 class _Teller:
