@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from advkit.core import L0, L1, L2, Eps, Linf, Targeted, Untargeted
     from advkit.data import Data, TensorData, load_data
     from advkit.engine.evaluate import evaluate
+    from advkit.engine.sweep import sweep
     from advkit.errors import AdvkitError, InputError, PassError, ThreatViolation
     from advkit.results.outcome import Evaluation
 
@@ -37,6 +38,7 @@ __all__ = [
     "evaluate",
     "load_data",
     "load_model",
+    "sweep",
 ]
 
 _NAMES = {
@@ -44,6 +46,7 @@ _NAMES = {
     "advkit.core": ("L0", "L1", "L2", "Eps", "Linf", "Targeted", "Untargeted"),
     "advkit.data": ("Data", "TensorData", "load_data"),
     "advkit.engine.evaluate": ("evaluate",),
+    "advkit.engine.sweep": ("sweep",),
     "advkit.errors": ("AdvkitError", "InputError", "PassError", "ThreatViolation"),
     "advkit.results.outcome": ("Evaluation",),
 }

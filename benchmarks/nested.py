@@ -128,8 +128,9 @@ hits. They are run at every radius. An attack says which kind it is (`nested`). 
 
 ## Measured
 
-Made by `python benchmarks/nested.py --samples {samples}`; do not edit. Accuracy % on the first {samples} pictures; torch {torch},
-{machine}. Passes count forward and backward passes of one example each: over those of the attack at 8/255 alone, and over those
+Made by `python benchmarks/nested.py --samples {samples}`; do not edit. Accuracy % on the first {samples} pictures; torch
+{torch}, {machine}.
+Passes count forward and backward passes of one example each: over those of the attack at 8/255 alone, and over those
 of eight attacks. (!) marks an accuracy outside the 95 % Wilson interval of the independent one.
 
 {table}

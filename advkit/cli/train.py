@@ -67,7 +67,9 @@ def command(
         values["threat"] = Linf(eps)
     objective = entry.create(**values)
     if not isinstance(objective, Objective):
-        raise InputError(f"{defense} stands in front of a model that is trained already; train with one of another kind.")
+        raise InputError(
+            f"{defense} stands in front of a model that is trained already; train with one of another kind."
+        )
     recipe = Recipe(epochs, batch_size, learning_rate, shift=shift, seed=choice.seed)
     if out.suffix != ".safetensors":
         raise InputError(f"--out is {out}; weights are written as .safetensors, so give a name that ends so.")

@@ -81,7 +81,7 @@ class Pivot:
             of["attack"] = "clean"
         first, *others = of.values()
         if not any(others):
-            return "", first
+            return "", first or "clean"  # no radius: the column without attack
         if of.get("attack") == "clean" and self.columns[0] == "attack":
             return "", " ".join(("clean", *filter(None, others)))
         return first, " ".join(filter(None, others))
