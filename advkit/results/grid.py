@@ -245,7 +245,7 @@ def _lines(record: Record, shared: _Shared, facts: Facts, wanted: int, outdated:
                 stands=correct,
                 wanted=wanted,
                 prediction=facts.clean.copy(),
-                forwards=int(facts.forwards.sum()),
+                forwards=len(index),
                 seconds=float(facts.seconds.sum()),
                 outdated=outdated,
             )

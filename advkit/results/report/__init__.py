@@ -180,7 +180,11 @@ def _script_data(
 def _same(rows: Sequence[view.Row], names: Sequence[str]) -> list[tuple[str, str]]:
     """What is the same on every line, and so has no column."""
     shown = [row for row in rows if row.kind != "clean"] or rows
-    return [(name, shown[0].texts[name]) for name in ("data", "norm", "goal", "seed", "weights") if name not in names]
+    return [
+        (name, shown[0].texts[name])
+        for name in ("data", "norm", "goal", "seed", "weights")
+        if name not in names and len({row.texts[name] for row in shown}) == 1
+    ]
 
 
 def _counts(rows: Sequence[view.Row]) -> dict[str, int]:
