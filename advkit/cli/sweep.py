@@ -325,5 +325,6 @@ def _mourn(result: Result) -> None:
     said = dict.fromkeys(f"{report.task.title}: {report.error}" for report in result.failed)
     for text in said:
         click.echo(f"Error: {text}", err=True)
-    click.echo(f"{len(result.failed)} tasks failed; the same command tries them again.", err=True)
+    count = len(result.failed)
+    click.echo(f"{count} {'task' if count == 1 else 'tasks'} failed; the same command tries again.", err=True)
     sys.exit(2 if all(report.expected for report in result.failed) else 1)
