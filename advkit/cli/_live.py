@@ -31,7 +31,9 @@ class LiveView:
         self.screen = screen
         self.rows: deque[Line] = deque(maxlen=_ROWS)
         self.finished = 0
-        bars = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[said]}"), TimeElapsedColumn())
+        # Names hold brackets at times, which are no markup.
+        title, said = (TextColumn(text, markup=False) for text in ("{task.description}", "{task.fields[said]}"))
+        bars = (title, BarColumn(), said, TimeElapsedColumn())
         self.overall = Progress(*bars, TimeRemainingColumn(elapsed_when_finished=True), console=screen)
         self.stages = Progress(*bars, console=screen)
         self._whole: TaskID | None = None

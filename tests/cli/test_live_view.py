@@ -1,0 +1,147 @@
+"""The live view of a sweep: bars and rows on a terminal, lines of text elsewhere."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from helpers import trained
+from rich.console import Console
+
+from advkit.cli._live import LiveView
+from advkit.data import TensorData
+from advkit.engine.specs import AttackSpec, DataSpec, ModelSpec
+from advkit.engine.sweep import Plan, Spectator, Sweep, make_plan, run_plan
+from advkit.engine.tasks import Report, Task
+
+
+@pytest.fixture
+def plan() -> Plan:
+    import copy
+
+    model, x, y = trained()
+    return make_plan(
+        Sweep(
+            models=(ModelSpec("net[a]", made=copy.deepcopy(model).float()),),
+            attacks=(AttackSpec("fgsm"), AttackSpec("pgd", (("steps", 2),))),
+            radii=("0.01", "0.03"),
+            data=DataSpec("patterns", made=TensorData(x.float(), y, name="patterns")),
+            defenses=("none", "bits:3"),
+            samples=12,
+            shard=4,
+            batch_size=4,
+        )
+    )
+
+
+def screen(*, terminal: bool, quiet: bool = False) -> tuple[Console, io.StringIO]:
+    written = io.StringIO()
+    return Console(file=written, force_terminal=terminal, width=120, height=60, quiet=quiet, highlight=False), written
+
+
+def look(view: LiveView) -> str:
+    """What stands on the screen now."""
+    on, written = screen(terminal=False)
+    on.print(view._drawn())
+    return written.getvalue()
+
+
+def watched(view: LiveView, plan: Plan, out: Path, seen: list[str]) -> None:
+    def report(report: Report) -> None:
+        view.report(report)
+        seen.append(look(view))
+
+    with view:
+        run_plan(plan, out, spectator=Spectator(view.watch, view.begun, report, view.lines))
+
+
+def test_on_a_terminal_there_are_bars_and_rows_that_fill_in(plan: Plan, tmp_path: Path) -> None:
+    on, written = screen(terminal=True)
+    view, seen = LiveView(on), []
+    watched(view, plan, tmp_path, seen)
+    tasks = 3 * 2 * (1 + 2 + 1)
+    assert len(seen) == tasks
+    assert all("sweep" in at and f"{tasks} tasks" in at for at in seen)
+    assert "net[a]" in seen[-1], "a name is no markup"
+    counts = [at.count("\nnet[a]") for at in seen]
+    assert counts == sorted(counts)
+    assert counts[0] == 0
+    assert counts[-1] > 3
+    assert view.finished == 2 * (1 + 2 + 2)
+    (overall,) = view.overall.tasks
+    assert overall.finished
+    assert overall.completed == pytest.approx(overall.total)
+    assert "\x1b[" in written.getvalue()
+
+
+def test_a_cell_that_is_half_done_has_a_bar_and_says_where_it_is(plan: Plan) -> None:
+    view = LiveView(screen(terminal=True)[0])
+    left = [task for task in left_of(plan) if (task.cell.attack, task.cell.defense) == ("pgd", "none")]
+    view.begun(plan, left)
+    assert "pgd on net[a]" not in look(view)
+    with view.watch(left[0], "pgd") as told:
+        told(1, 4)
+        assert "pgd on net[a]" in look(view)
+        assert "pgd, examples 0-4: 25 %" in look(view)
+    (overall,) = view.overall.tasks
+    for done in (1, 2):
+        view.report(Report(left[done - 1]))
+        assert overall.completed == pytest.approx(overall.total * done / 3)
+        assert "pgd on net[a]" in look(view)
+    view.report(Report(left[2]))
+    assert overall.finished
+    assert "pgd on net[a]" not in look(view), "what is done makes room"
+
+
+def left_of(plan: Plan) -> list[Task]:
+    from dataclasses import replace
+
+    return [replace(cell.task, span=(at, at + 4)) for cell in plan.cells for at in (0, 4, 8)]
+
+
+def test_more_rows_than_there_is_room_for_are_counted(plan: Plan, tmp_path: Path) -> None:
+    on, _ = screen(terminal=True)
+    view = LiveView(on)
+    with view:
+        run_plan(
+            plan, tmp_path, spectator=Spectator(lines=lambda lines: [view.lines(lines) for _ in range(3)] and None)
+        )
+    assert view.finished == 30
+    assert "... 14 rows above" in look(view)
+    assert look(view).count("\nnet[a]") == 16
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_elsewhere_each_row_is_a_line_of_text_and_quiet_is_nothing(plan: Plan, tmp_path: Path, quiet: bool) -> None:
+    on, written = screen(terminal=False, quiet=quiet)
+    seen: list[str] = []
+    watched(LiveView(on), plan, tmp_path, seen)
+    lines = written.getvalue().splitlines()
+    assert "\x1b" not in written.getvalue()
+    assert len(lines) == (0 if quiet else 10)
+    assert quiet or lines[0].startswith("net[a] none none - ")
+    assert quiet or any(line.startswith("net[a] bits:3 pgd 0.03 ") for line in lines)
+
+
+def test_quiet_on_a_terminal_is_nothing_too(plan: Plan, tmp_path: Path) -> None:
+    on, written = screen(terminal=True, quiet=True)
+    watched(LiveView(on), plan, tmp_path, [])
+    assert written.getvalue() == ""
+
+
+def test_a_task_that_failed_is_said_by_its_last_line(plan: Plan) -> None:
+    on, written = screen(terminal=False)
+    view = LiveView(on)
+    left: Sequence[Task] = left_of(plan)
+    view.begun(plan, left)
+    view.report(Report(left[0], error="Traceback ...\n  File x\nTypeError: a [slip]\n"))
+    assert written.getvalue() == "failed: none on net[a]: TypeError: a [slip]\n"
+
+
+def test_a_sweep_with_nothing_left_is_done(plan: Plan) -> None:
+    view = LiveView(screen(terminal=True)[0])
+    view.begun(plan, [])
+    assert view.overall.finished
+    assert "0 tasks" in look(view)
