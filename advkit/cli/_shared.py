@@ -61,7 +61,9 @@ def _choices(command: Callable[..., None], many: bool) -> Callable[..., None]:
     ) -> None:
         def choice(name: str) -> ModelChoice:
             # In hf:USER/REPO:FILE@BACKBONE the sign has a meaning of its own.
-            spec, at, own = name.rpartition("@") if many and "@" in name and not name.startswith("hf:") else (name, "", "")
+            spec, at, own = (
+                name.rpartition("@") if many and "@" in name and not name.startswith("hf:") else (name, "", "")
+            )
             return ModelChoice(spec, own if at else weights, normalize, model_settings, device, seed, name)
 
         command(
@@ -219,7 +221,7 @@ def bar(on: Console, title: str) -> Iterator[Callable[[int, int], None]]:
     )
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),

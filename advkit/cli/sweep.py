@@ -93,6 +93,8 @@ def command(
     advkit sweep --model resnet@standard --model resnet@adversarial --defense none --defense jpeg:75 --dry-run
     advkit table runs/first; advkit report runs/first
     """
+    from rich.text import Text
+
     from advkit.engine.memory import keep_freed_memory
     from advkit.engine.study import write_study
     from advkit.engine.sweep import Spectator, make_plan, run_plan
@@ -110,7 +112,8 @@ def command(
 
     # Build
     with screen.status("looking at the models") as status:
-        plan = make_plan(wanted, lambda text: status.update(f"looking at {text}"))
+        # A text and no string: brackets in a path are no markup.
+        plan = make_plan(wanted, lambda text: status.update(Text(f"looking at {text}")))
     if given["dry_run"]:
         _show_plan(plan, out, executor, kind)
         return

@@ -437,6 +437,16 @@ def test_a_model_that_fails_among_good_ones_is_named_and_the_table_of_the_others
     assert len(again.json["cells"]) == 4
 
 
+def test_brackets_in_the_path_of_a_model_are_no_markup(run: Run, out: Path, tmp_path: Path) -> None:
+    (tmp_path / "a[").mkdir()
+    file = tmp_path / "a[" / "b].py"
+    file.write_text(FAULTY.format(fault="pass"))
+    answer = run("sweep", "--model", f"{file}:make", "--attack", "fgsm", "--samples", 2, "--out", out)
+    assert answer.code == 0
+    assert f"{file}:make none fgsm 8/255" in answer.err
+    assert f"{file}:make" in answer.out
+
+
 def test_a_bug_in_one_task_shows_its_place_and_the_others_are_done(
     run: Run, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
