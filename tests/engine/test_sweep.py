@@ -17,7 +17,6 @@ from advkit.attacks import FGSM, PGD
 from advkit.core import Linf
 from advkit.core.attack import Ensemble
 from advkit.data import TensorData
-from advkit.engine import sweep as sweeps
 from advkit.engine.evaluate import evaluate
 from advkit.engine.specs import AttackSpec, DataSpec, ModelSpec
 from advkit.engine.sweep import Plan, Spectator, Sweep, make_plan, run_plan, sweep
@@ -229,7 +228,7 @@ def test_shards_of_other_code_are_kept_and_not_used(
 ) -> None:
     run_plan(make_plan(wanted), tmp_path)
     before = files(tmp_path)
-    monkeypatch.setattr(sweeps, "code_version", lambda others: "another")
+    monkeypatch.setattr("advkit.engine.plan.code_version", lambda others: "another")
     result = run_plan(make_plan(wanted), tmp_path)
     assert len(files(tmp_path)) == 2 * len(before)
     assert {line.cell.code for line in result.grid.lines} == {"another"}
