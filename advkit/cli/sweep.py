@@ -98,6 +98,7 @@ def command(
     from advkit.engine.memory import keep_freed_memory
     from advkit.engine.study import write_study
     from advkit.engine.sweep import Spectator, make_plan, run_plan
+    from advkit.results.store import Store
 
     # Parse
     kind = form_of(given["form"], None)
@@ -107,6 +108,7 @@ def command(
     command_line = shlex.join(["advkit", *context.find_root().obj])
     wanted = replace(wanted, command=command_line, about={**wanted.about, "study": write_study(wanted)})
     trackers = _trackers(given["track"])
+    Store(out).admit()
     screen = console(given["quiet"])
     keep_freed_memory()
 

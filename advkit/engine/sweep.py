@@ -107,6 +107,7 @@ def run_plan(
     executor, spectator = executor or InProcess(), spectator or Spectator()
     store = Store(out)
     failed: list[Report] = []
+    store.admit()  # a folder of somebody else's must not even get a lock file
     with store.lock():
         store.create()
         store.tidy()

@@ -101,13 +101,19 @@ class Store:
 
     def create(self) -> Store:
         """Make the folder a store, or check that it is one."""
+        self.admit()
+        if not (self.folder / "store.json").exists():
+            _write_json(self.folder / "store.json", {"advkit store": _FORMAT})
+        return self
+
+    def admit(self) -> None:
+        """Raise InputError where the folder is not empty and no store. Writes nothing."""
         if (self.folder / "store.json").exists():
-            return self.check()
+            self.check()
+            return
         ours = {".lock", *(path.name for path in self.folder.glob(".store.json.*.part"))}  # of one killed in its first line
         if self.folder.exists() and any(path.name not in ours for path in self.folder.iterdir()):
             raise InputError(f"{self.folder} is not empty and holds no results of a sweep; give another folder.")
-        _write_json(self.folder / "store.json", {"advkit store": _FORMAT})
-        return self
 
     @contextmanager
     def lock(self) -> Iterator[None]:
