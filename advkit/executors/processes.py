@@ -226,7 +226,9 @@ def _work(pipe: Connection) -> None:
             try:
                 task, things = pickle.loads(content)  # noqa: S301 - from the driver, through a pipe that nobody else holds
             except Exception as error:
-                said = f"a task cannot be read in another process ({error}); define its classes in a module of their own."
+                said = (
+                    f"a task cannot be read in another process ({error}); define its classes in a module of their own."
+                )
                 pipe.send(("over", 0.0, said, True, False))
                 continue
             held = things or held

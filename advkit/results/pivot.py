@@ -227,7 +227,9 @@ def _shown(
 
     def differs(key: str) -> bool:
         if key == "weights" and "model" in (*rows, *columns):  # models that differ in name tell their weights apart
-            return len({(names["model"], names["weights"]) for names in named}) > len({names["model"] for names in named})
+            return len({(names["model"], names["weights"]) for names in named}) > len(
+                {names["model"] for names in named}
+            )
         return len({names[key] for names in named if key not in _OF_ATTACK or names["attack"] != NONE}) > 1
 
     def beside(key: str, mate: str) -> None:

@@ -111,7 +111,10 @@ class Store:
         if (self.folder / "store.json").exists():
             self.check()
             return
-        ours = {".lock", *(path.name for path in self.folder.glob(".store.json.*.part"))}  # of one killed in its first line
+        ours = {
+            ".lock",
+            *(path.name for path in self.folder.glob(".store.json.*.part")),
+        }  # of one killed in its first line
         if self.folder.exists() and any(path.name not in ours for path in self.folder.iterdir()):
             raise InputError(f"{self.folder} is not empty and holds no results of a sweep; give another folder.")
 

@@ -11,8 +11,8 @@ from helpers import Spy, conv_net, pictures
 
 from advkit.attacks.pgd import PGD
 from advkit.catalog import DEFENSES
-from advkit.core.defense import Objective
 from advkit.core import L2, Linf
+from advkit.core.defense import Objective
 from advkit.defenses.pgd_at import PGDTraining
 from advkit.defenses.standard import Standard
 
