@@ -251,12 +251,12 @@ def _show_plan(plan: Plan, out: Path, executor: Executor, kind: str) -> None:
                 "eps": list(planned.cell.radii),
                 "done": plan.samples - left[planned.cell.key],
                 "n": plan.samples,
-                "passes_at_most": round(planned.passes * part),
-                "seconds_at_most": round(planned.seconds * part, 1),
+                "passes": round(planned.passes * part),
+                "seconds": round(planned.seconds * part, 1),
             }
             for planned, part in costs
         ]
-        put(json.dumps({"plan": found, "workers": share, "seconds_at_most": round(seconds, 1)}), None)
+        put(json.dumps({"plan": found, "workers": share, "seconds": round(seconds, 1)}), None)
         return
     rows = [
         (
@@ -272,9 +272,9 @@ def _show_plan(plan: Plan, out: Path, executor: Executor, kind: str) -> None:
     ]
     total = f"{round(sum(planned.passes * part for planned, part in costs)):,}"
     rows.append(("in all", "", "", "", "", total, _time(seconds)))
-    heads = ("model", "defense", "attack", "eps", "done", "passes at most", "time at most")
+    heads = ("model", "defense", "attack", "eps", "done", "passes, about", "time, about")
     caption = (
-        "passes: forward and backward of one example each, if none is beaten early; time: by a pass measured now, "
+        "passes: forward and backward of one example each, if none is beaten early where it ends; time: by a pass timed now, "
         f"{'one worker' if share == 1 else f'{share} workers'}. Nothing was computed."
     )
     table = Table(heads, tuple(rows), "llllrrr", strong=(len(rows) - 1,), caption=caption)

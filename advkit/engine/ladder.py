@@ -1,8 +1,10 @@
 """One search over many radii: an attack at each of them, and where on it an example stands.
 
 An example beaten at one radius is beaten at every larger one, so its curve is one number, the smallest radius at which it is
-beaten. It is found by bisection: the largest radius first, then the middle of those that are still open. Examples at
-different radii share the lanes and the passes.
+beaten. The largest radius comes first; then the next smaller one that is still open, until the example stands. What was found
+is pulled back from radius to radius as far as it goes, by forward passes alone, before a search is paid for. That takes fewer
+passes than bisection: a search that succeeds ends after a few steps, one that fails takes all of them, and here only the last
+one fails. Examples at different radii share the lanes and the passes.
 """
 
 from __future__ import annotations
@@ -39,12 +41,12 @@ class Reach(NamedTuple):
         return self.high - self.low > 1
 
     def after(self, beaten: Tensor, point: Tensor) -> Reach:
-        """What is known after a verdict at the rung being searched; the next one is in the middle of the open ones."""
+        """What is known after a verdict at the rung being searched; the next one is the highest that is open."""
         low, high = torch.where(beaten, self.low, self.rung), torch.where(beaten, self.rung, self.high)
         found = self.found
         if found is not None:
             found = torch.where(beaten.reshape(beaten.shape + (1,) * (point.ndim - 1)), point, found)
-        return Reach((low + high).div(2, rounding_mode="floor").clamp_min(0), low, high, self.won | beaten, found)
+        return Reach((high - 1).clamp_min(0), low, high, self.won | beaten, found)
 
 
 class Ladder:
@@ -70,10 +72,6 @@ class Ladder:
     def steps(self, rung: Tensor) -> Tensor:
         """(B,) steps of the attack at each example's rung."""
         return torch.tensor([max(0, attack.steps) for attack in self.attacks], device=rung.device)[rung]
-
-    def rounds(self, top: Tensor) -> Tensor:
-        """(B,) the most searches that an example can need."""
-        return 1 + torch.ceil(torch.log2(top.double() + 1)).long()
 
     def apart(self, rung: Tensor, make: Callable[[Attack, Index], Tree]) -> Tree:
         """Let the attack at each rung make its rows, ``make(attack, index)``; they come back in their order."""

@@ -63,7 +63,7 @@ class Planned:
 
     record: Record
     task: Task
-    passes: int  # forward and backward passes of one example each, at most
+    passes: int  # forward and backward passes of one example each, about
     seconds: float  # the same in the time of this machine, one worker
 
     @property
@@ -180,7 +180,7 @@ def _cells(
         passes = 0
         for s, (_, attack) in enumerate(first):
             branches = max(1, attack.restarts) * max(1, attack.targets) * max(1, attack.probes)
-            rounds = 1 + len(group).bit_length() if nested[s] else len(group)
+            rounds = 2 if nested[s] else len(group)  # one search that fails, and short ones that do not
             passes += samples * rounds * (branches * max(1, at[group[-1]][s][1].steps) * 2 + 1)
         yield cell, passes
 

@@ -449,12 +449,12 @@ class _Work:
         self._tell()
 
     def skip(self, example: Tensor) -> None:
-        self.done += int((self._most(self.run.top[example]) - self.run.taken[example]).sum())
+        self.done += int((self._most(self.run.top[example]) - self.run.taken[example]).clamp_min(0).sum())
         self._tell()
 
     def _most(self, top: Tensor) -> Tensor:
-        """(B,) the most steps that examples can take."""
-        return max(1, self.run.attack.steps) * self.run.branches * self.run.ladder.rounds(top)
+        """(B,) the steps that examples may take: a search that fails, and as much again for those that do not."""
+        return max(1, self.run.attack.steps) * self.run.branches * (1 + (top > 0))
 
     def _tell(self) -> None:
         if self.progress is not None:
