@@ -112,8 +112,8 @@ attack that searches its ball, the curve of accuracy over eps needs one number p
 falls. `advkit sweep` begins at the largest radius. For an example that falls there, the adversarial picture is pulled back into
 the next smaller ball and tried by a forward pass alone, and so on down; where it no longer fools the model, a search at that
 radius starts from it. An example that stands is done. A search that succeeds ends after a few steps, one that fails takes all
-of them, and here only the last one fails; so this takes fewer passes than bisection (by 7 to 26 % on the robust models below, when
-both were tried on 60 pictures). Examples at different radii share the passes.
+of them, and here only the last one fails; so this takes fewer passes than bisection (by 7 to 26 % on the robust models below,
+when both were tried on 60 pictures). Examples at different radii share the passes.
 
 What this does to the numbers:
 
