@@ -25,7 +25,9 @@ $ advkit table cifar10 --rows model,attack --columns eps --format markdown
 Published weights (three standard ResNets, three adversarially trained networks, two provably trained ones), the first {n} test
 pictures, every Linf attack of the registry with its default settings; radii are searched nested where the attack searches
 ([nested.md](nested.md)). {passes:.1f} million passes. At 2/255 the official AutoAttack leaves 53.4 % of these pictures to
-ResNet-2b. torch {torch}, {machine}. This page is written by `python benchmarks/cifar10_page.py`.
+ResNet-2b. torch {torch}, {machine}.
+Run at commit 3df65d4, which bisected the radii; since then they are searched downwards, with fewer passes. This page is written
+by `python benchmarks/cifar10_page.py`.
 
 {table}
 """
