@@ -120,10 +120,10 @@ What this does to the numbers:
 - **Accuracy never rises with eps.** With attacks that start afresh at every radius it can, by chance.
 - **An example that stands at a radius is counted as standing at every smaller one**, without being attacked there. An attack
   that failed at 4/255 might still have succeeded at 2/255 by luck; such luck is not given a second chance.
-- **The start is another one**: what was found at a larger radius, and no random point. Below, accuracies of the nested search are
-  mostly the same or lower by an example or two, and a few are higher by one or two; all lie within the interval.
-- **What it saves depends on the model.** One that withstands much at the largest radius costs little more than that radius alone;
-  where nearly all examples fall there at once, that radius alone is almost free, and the search below it is the cost.
+- **The start is another one**: what was found at a larger radius, and no random point. Below, accuracies of the nested search
+  are mostly the same or lower by an example or two, and a few are higher by one or two; all lie within the interval.
+- **What it saves depends on the model.** One that withstands much at the largest radius costs little more than that radius
+  alone; where nearly all examples fall there at once, that radius alone is almost free, and the search below it is the cost.
 - Facts of an example at a radius at which it was not attacked follow from those of the nearest smaller radius at which it fell;
   passes and time are counted at the radius at which they were spent.
 
