@@ -29,24 +29,14 @@ Index = Tensor | slice
 class Reach(NamedTuple):
     """Where each example stands on the ladder, (B,) each; rungs count from the smallest radius."""
 
-    rung: Tensor  # being searched
-    low: Tensor  # the highest rung at which it is known to stand; -1 for none
-    high: Tensor  # the lowest rung at which it is known to be beaten; one above its first for none
-    won: Tensor  # bool: ``found`` is an adversarial picture at ``high``
+    rung: Tensor  # being searched; at every higher one that was open, the example is beaten
+    won: Tensor  # bool: ``found`` is an adversarial picture at the next higher rung
     found: Tensor | None  # (B, ...); None on a ladder of one rung, which needs no memory
 
-    @property
-    def open(self) -> Tensor:
-        """(B,) bool: some rung is undecided."""
-        return self.high - self.low > 1
-
-    def after(self, beaten: Tensor, point: Tensor) -> Reach:
-        """What is known after a verdict at the rung being searched; the next one is the highest that is open."""
-        low, high = torch.where(beaten, self.low, self.rung), torch.where(beaten, self.rung, self.high)
-        found = self.found
-        if found is not None:
-            found = torch.where(beaten.reshape(beaten.shape + (1,) * (point.ndim - 1)), point, found)
-        return Reach((high - 1).clamp_min(0), low, high, self.won | beaten, found)
+    def after(self, beaten: Tensor, point: Tensor) -> tuple[Reach, Tensor]:
+        """One rung down with ``point``, and for whom that holds, (B,) bool: who was ``beaten`` and has a rung left."""
+        found = None if self.found is None else point
+        return Reach((self.rung - 1).clamp_min(0), beaten, found), beaten & (self.rung > 0)
 
 
 class Ladder:
@@ -67,7 +57,7 @@ class Ladder:
 
     def start(self, top: Tensor, x: Tensor) -> Reach:
         """Examples (B,) whose highest open rung is ``top``, before the first search, which is there."""
-        return Reach(top, torch.full_like(top, -1), top + 1, top < 0, x if len(self) > 1 else None)
+        return Reach(top, torch.zeros_like(top, dtype=torch.bool), x if len(self) > 1 else None)
 
     def steps(self, rung: Tensor) -> Tensor:
         """(B,) steps of the attack at each example's rung."""

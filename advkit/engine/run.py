@@ -366,7 +366,7 @@ class Run:
 
     def _climb(self, lanes: _Lanes, point: Tensor, beaten: Tensor, work: _Work) -> None:
         """Examples that are decided at their radius go to the next one that is open, or are over."""
-        reach = lanes.reach.after(beaten, point)
+        reach, still_open = lanes.reach.after(beaten, point)
         lanes = lanes._replace(
             reach=reach,
             branch=torch.zeros_like(lanes.branch),
@@ -375,13 +375,12 @@ class Run:
             best_loss=torch.full_like(lanes.best_loss, -torch.inf),
             best_hit=torch.zeros_like(lanes.best_hit),
         )
-        over = ~reach.open
-        if bool(over.any()):
-            work.skip(lanes.example[over])
-        found = None if reach.found is None else reach.found[~over]
+        if not bool(still_open.all()):
+            work.skip(lanes.example[~still_open])
+        found = None if reach.found is None else reach.found[still_open]
         if found is None or not len(found):
             return
-        lanes = self._begin(rows(lanes, ~over))
+        lanes = self._begin(rows(lanes, still_open))
         # Who is still open has been beaten: that picture, pulled back, is tried before a search is paid for.
         pulled = self.ladder.apart(
             lanes.reach.rung, lambda attack, index: attack.threat.project(found[index], lanes.x[index])
