@@ -9,7 +9,7 @@ from pathlib import Path
 
 from advkit.errors import WriteError
 
-__all__ = ["write_whole"]
+__all__ = ["put_whole", "write_whole"]
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
@@ -24,3 +24,15 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     finally:
         with suppress(OSError):  # there is none where the folder is none
             beside.unlink(missing_ok=True)
+
+
+def put_whole(path: Path, content: bytes) -> None:
+    """Write a file and wait until it is on the disk, then rename it. Raises WriteError where the disk refuses."""
+
+    def write(beside: Path) -> None:
+        with beside.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+
+    write_whole(path, write)

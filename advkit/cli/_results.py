@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import textwrap
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from advkit.errors import InputError, UnknownName
 
 if TYPE_CHECKING:
+    from advkit.results.baseline import Versus
     from advkit.results.grid import Grid
+    from advkit.results.pivot import Pivot
     from advkit.results.table import Table
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "put",
     "put_fitting",
     "put_lines",
+    "put_pivot",
     "put_table",
 ]
 
@@ -119,9 +120,9 @@ def put(text: str, out: Path | None) -> None:
     if out is None:
         sys.stdout.write(text)
         return
-    from advkit.atomic import write_whole
+    from advkit.atomic import put_whole
 
-    write_whole(out, partial(_write, text))
+    put_whole(out, text.encode())
 
 
 def put_fitting(draw: Callable[[bool, bool], Table], fixed: int, out: Path | None) -> None:
@@ -147,6 +148,30 @@ def put_table(table: Table, form: str, fixed: int, out: Path | None) -> None:
         put(drawn(table, form), out)
 
 
+def put_pivot(
+    pivot: Pivot,
+    grid: Grid,
+    form: str,
+    out: Path | None,
+    *,
+    intervals: bool = True,
+    versus: Mapping[int, Versus] | None = None,
+    base: str = "",
+) -> None:
+    """Write or print a pivot: with a number in each cell as CSV, else as is good to read."""
+    from advkit.results.pivot_table import number_table, pivot_table
+
+    def draw(stacked: bool, bold: bool) -> Table:
+        return pivot_table(pivot, grid, intervals=intervals, stacked=stacked, bold=bold, versus=versus, base=base)
+
+    if form == "csv":
+        put(drawn(number_table(pivot, intervals=intervals, versus=versus), form), out)
+    elif form == "table":
+        put_fitting(draw, len(pivot.rows), out)
+    else:
+        put(drawn(draw(False, True), form), out)
+
+
 def put_lines(table: Table, form: str, out: Path | None) -> None:
     """Write or print a table of lines: with every digit as CSV, else as is good to read."""
     from advkit.results.pivot_table import readable
@@ -167,10 +192,3 @@ def _joined(parts: list[Table], width: int | None, bold: bool = False) -> str:
     title, caption = parts[0].title, parts[0].caption
     said = [textwrap.fill(caption, width or _WIDE, break_on_hyphens=False)] if caption else []
     return "\n\n".join([*([title] if title else []), *(plain(part, bold) for part in parts), *said])
-
-
-def _write(text: str, path: Path) -> Any:
-    with path.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())

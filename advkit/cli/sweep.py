@@ -13,7 +13,7 @@ import click
 from click.core import ParameterSource
 
 from advkit.cli._attacks import attack_specs
-from advkit.cli._results import drawn, form_of, put, put_fitting
+from advkit.cli._results import form_of, put, put_pivot, put_table
 from advkit.cli._shared import DataChoice, ModelChoice, checked_device, console, models_and_data, pairs
 from advkit.errors import InputError
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from advkit.engine.sweep import Plan, Result, Sweep
     from advkit.engine.tasks import Executor
     from advkit.results.grid import Grid
-    from advkit.results.table import Table
 
 _SAMPLES = 200
 _RUN = ("study", "out", "on", "workers", "on_settings", "ray_address", "track", "dry_run", "resume", "form", "quiet")
@@ -278,10 +277,7 @@ def _show_plan(plan: Plan, out: Path, executor: Executor, kind: str) -> None:
         f"{'one worker' if share == 1 else f'{share} workers'}. Nothing was computed."
     )
     table = Table(heads, tuple(rows), "llllrrr", strong=(len(rows) - 1,), caption=caption)
-    if kind == "table":
-        put_fitting(lambda stacked, bold: table, 4, None)
-    else:
-        put(drawn(table, kind), None)
+    put_table(table, kind, 4, None)
 
 
 def _time(seconds: float) -> str:
@@ -305,24 +301,11 @@ def _forget(plan: Plan, out: Path) -> None:
 
 def _print(grid: Grid, kind: str) -> None:
     from advkit.results.pivot import pivoted
-    from advkit.results.pivot_table import number_table, pivot_table
 
     if kind == "json":
         put(json.dumps(grid.to_json()), None)
-        return
-    if not grid.lines and not grid.clean:
-        return
-    pivot = pivoted(grid)
-
-    def draw(stacked: bool, bold: bool) -> Table:
-        return pivot_table(pivot, grid, stacked=stacked, bold=bold)
-
-    if kind == "table":
-        put_fitting(draw, len(pivot.rows), None)
-    elif kind == "csv":
-        put(drawn(number_table(pivot), kind), None)
-    else:
-        put(drawn(draw(False, True), kind), None)
+    elif grid.lines or grid.clean:
+        put_pivot(pivoted(grid), grid, kind, None)
 
 
 def _mourn(result: Result) -> None:

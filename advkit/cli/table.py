@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from advkit.cli._results import drawn, form_of, grid_options, opened, put, put_fitting, put_lines
+from advkit.cli._results import form_of, grid_options, opened, put, put_lines, put_pivot
 from advkit.errors import InputError
 
 if TYPE_CHECKING:
     from advkit.results.baseline import Versus
     from advkit.results.grid import Grid, Line
-    from advkit.results.table import Table
 
 _HELP = "model, weights, defense, data, norm, goal, seed, attack, eps, with commas."
 
@@ -56,7 +55,7 @@ def command(
     """
     from advkit.results.filters import checked_keys
     from advkit.results.pivot import in_order, pivoted
-    from advkit.results.pivot_table import differences, line_table, number_table, pivot_table
+    from advkit.results.pivot_table import differences, line_table
 
     # Parse
     if reverse and not sort:
@@ -81,25 +80,8 @@ def command(
         put(json.dumps(grid.to_json() | ({"differences": differences(lines, versus)} if versus else {})), out)
     elif as_lines:
         put_lines(line_table(lines, versus), kind, out)
-    elif kind == "csv":
-        put(drawn(number_table(pivot, intervals=intervals, versus=versus), kind), out)
     else:
-
-        def draw(stacked: bool, bold: bool) -> Table:
-            return pivot_table(
-                pivot,
-                grid,
-                intervals=intervals,
-                stacked=stacked,
-                bold=bold,
-                versus=versus,
-                base=" ".join(baseline),
-            )
-
-        if kind == "table":
-            put_fitting(draw, len(pivot.rows), out)
-        else:
-            put(drawn(draw(False, True), kind), out)
+        put_pivot(pivot, grid, kind, out, intervals=intervals, versus=versus, base=" ".join(baseline))
 
 
 def _versus(

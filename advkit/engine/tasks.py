@@ -223,8 +223,5 @@ def _part(task: Task, bench: _Bench, store: Store, passes: Passes, watch: Watch)
 def _known(store: Store, task: Task) -> Facts | None:
     """What the store says of the task's examples without attack; None where it does not have all of them."""
     begin, end = task.span
-    facts = store.facts(task.cell.clean)
-    if facts is None:
-        return None
-    facts = facts.take(((facts.index >= begin) & (facts.index < end)).nonzero()[0])
-    return facts if len(facts) == end - begin else None
+    facts = store.facts(task.cell.clean, end, begin=begin)
+    return facts if facts is not None and len(facts) == end - begin else None

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from advkit.atomic import write_whole
+from advkit.atomic import put_whole
 from advkit.errors import InputError, StoreError
 from advkit.results.cell import Cell, Facts
 from advkit.results.cells import Damage
-from advkit.results.store import Store, Study, read_facts, write_bytes
+from advkit.results.store import Store, Study, read_facts
 
 __all__ = ["Merged", "merge"]
 
@@ -89,7 +88,7 @@ def _copy(into: Store, cell: Cell, path: Path) -> None:
     """The pictures first, for the shard's own file says that all is there."""
     for each in (path.with_name(f"pictures-{path.name}"), path):
         if each.exists():
-            write_whole(into.folder / "cells" / cell.key / each.name, partial(write_bytes, each.read_bytes()))
+            put_whole(into.folder / "cells" / cell.key / each.name, each.read_bytes())
 
 
 def _study(studies: Sequence[Study | None]) -> Study | None:

@@ -17,20 +17,20 @@ import json
 import os
 import re
 import shutil
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from advkit.atomic import write_whole
+from advkit.atomic import put_whole
 from advkit.errors import InputError, StoreError
 from advkit.results.cell import Cell, Facts, Numbers, Picture
 
-__all__ = ["Record", "Span", "Store", "Study", "gaps", "read_facts", "write_bytes"]
+__all__ = ["Record", "Span", "Store", "Study", "gaps", "read_facts"]
 
 _FORMAT = 1
 _SHARD = re.compile(r"(\d+)-(\d+)\.safetensors")
@@ -185,20 +185,22 @@ class Store:
         """Write a shard; its pictures first, for the shard's own file says that all is there."""
         folder = self._of(cell)
         if pictures:
-            write_whole(folder / f"pictures-{_name(span)}", partial(write_bytes, _pack_pictures(pictures)))
-        write_whole(folder / _name(span), partial(write_bytes, _pack_facts(facts)))
+            put_whole(folder / f"pictures-{_name(span)}", _pack_pictures(pictures))
+        put_whole(folder / _name(span), _pack_facts(facts))
 
-    def facts(self, cell: Cell, samples: int | None = None) -> Facts | None:
-        """The facts of all examples that are done, of at most the first ``samples``; None where there are none yet.
+    def facts(self, cell: Cell, samples: int | None = None, *, begin: int = 0) -> Facts | None:
+        """The facts of all examples that are done, from ``begin`` to before ``samples``; None where there are none yet.
 
-        A shard that is not whole is left out, as if it had not been written.
+        A shard that is not whole is left out, as if it had not been written; one that holds none of them is not read.
         """
-        parts = [part for _, path in self.shards(cell) if (part := read_facts(path)) is not None]
+        end = sys.maxsize if samples is None else samples
+        near = [path for (first, last), path in self.shards(cell) if first < end and last > begin]
+        parts = [part for path in near if (part := read_facts(path)) is not None]
         if not parts:
             return None
         facts = Facts.joined(parts)
-        if samples is not None and len(facts) and facts.index[-1] >= samples:
-            facts = facts.take(np.flatnonzero(facts.index < samples))
+        if len(facts) and (facts.index[0] < begin or facts.index[-1] >= end):
+            facts = facts.take(np.flatnonzero((facts.index >= begin) & (facts.index < end)))
         return facts if len(facts) else None
 
     def pictures(self, cell: Cell) -> list[Picture]:
@@ -272,17 +274,8 @@ def _name(span: Span) -> str:
     return f"{span[0]:05d}-{span[1]:05d}.safetensors"
 
 
-def write_bytes(content: bytes, path: Path) -> None:
-    """Write a file and wait until it is on the disk."""
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
 def _write_json(path: Path, found: object) -> None:
-    text = json.dumps(found, indent=1) + "\n"
-    write_whole(path, partial(write_bytes, text.encode()))
+    put_whole(path, (json.dumps(found, indent=1) + "\n").encode())
 
 
 def _pack(arrays: Mapping[str, Numbers], facts: Mapping[str, str]) -> bytes:
