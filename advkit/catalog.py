@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from advkit.core.attack import Attack, Ensemble
-    from advkit.core.defense import Objective, Wrapper
+    from advkit.core.defense import Certifier, Modifier, Objective, Wrapper
     from advkit.core.directions import Direction
     from advkit.core.losses import Loss
     from advkit.data.base import Data
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 ATTACKS: Registry[Attack | Ensemble] = Registry("attack", "advkit.attacks", makes="Attack", group="advkit.attacks")
 BACKBONES: Registry[nn.Module] = Registry("backbone", "advkit.backbones", group="advkit.backbones")
 DATASETS: Registry[Data] = Registry("data set", "advkit.data", makes="Data", group="advkit.datasets")
-DEFENSES: Registry[Objective | Wrapper] = Registry("defense", "advkit.defenses", group="advkit.defenses")
+DEFENSES: Registry[Objective | Modifier | Wrapper | Certifier] = Registry(
+    "defense", "advkit.defenses", group="advkit.defenses"
+)
 DIRECTIONS: Registry[Direction] = Registry("direction", "advkit.core.directions", makes="Direction", chain="Chain")
 EXECUTORS: Registry[Executor] = Registry("executor", "advkit.executors", group="advkit.executors")
 LOSSES: Registry[Loss] = Registry("loss", "advkit.core.losses", makes="Loss")

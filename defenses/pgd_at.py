@@ -22,7 +22,11 @@ class PGDTraining(Objective):
     steps: int = 7
     step_size: float = 0.25  # fraction of eps
 
-    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, seed: int) -> Tensor:
-        """Mean cross-entropy at the last iterate; the attack sees the model in eval mode."""
+    def examples(self, model: nn.Module, x: Tensor, y: Tensor, seed: int, memory: Tensor | None = None) -> Tensor:
+        """PGD's last iterate; the attack sees the model in eval mode."""
         attack = PGD(self.threat, steps=self.steps, step_size=self.step_size)
-        return F.cross_entropy(model(attack(model, x, y, seed=seed, keep="last", batch_size=len(x))), y)
+        return attack(model, x, y, seed=seed, keep="last", batch_size=len(x))
+
+    def loss(self, model: nn.Module, x: Tensor, shown: Tensor, y: Tensor) -> Tensor:
+        """Mean cross-entropy."""
+        return F.cross_entropy(model(shown), y)

@@ -16,6 +16,6 @@ from advkit.core.defense import Objective
 class Standard(Objective):
     """Cross-entropy on the pictures as they are."""
 
-    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, seed: int) -> Tensor:
+    def loss(self, model: nn.Module, x: Tensor, shown: Tensor, y: Tensor) -> Tensor:
         """Mean cross-entropy of the batch."""
-        return F.cross_entropy(model(x), y)
+        return F.cross_entropy(model(shown), y)

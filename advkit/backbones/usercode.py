@@ -18,11 +18,19 @@ from torch import nn
 from advkit.backbones.sources import Loaded
 from advkit.errors import MissingExtra, ModelError, nearest
 
-__all__ = ["from_code", "from_onnx", "from_torchscript"]
+__all__ = ["from_code", "from_onnx", "from_torchscript", "made_by_code"]
 
 
 def from_code(spec: str, settings: Mapping[str, object]) -> Loaded:
     """What ``file.py:factory[:ARG...]`` or ``package.module:factory[:ARG...]`` returns for the given texts."""
+    made = made_by_code(spec, settings)
+    if not isinstance(made, nn.Module):
+        raise ModelError(f"{spec} returned a {type(made).__name__}; it must return a torch.nn.Module.")
+    return Loaded(made)
+
+
+def made_by_code(spec: str, settings: Mapping[str, object]) -> object:
+    """The same, whatever it is."""
     place, name, arguments = _parts(spec)
     folder = place.parent if isinstance(place, Path) else Path.cwd()
     with _importable(folder.resolve()):
@@ -35,9 +43,7 @@ def from_code(spec: str, settings: Mapping[str, object]) -> Loaded:
         made = getattr(module, name)
         if callable(made) and not isinstance(made, nn.Module):
             made = made(*arguments, **settings)
-    if not isinstance(made, nn.Module):
-        raise ModelError(f"{place}:{name} returned a {type(made).__name__}; it must return a torch.nn.Module.")
-    return Loaded(made)
+    return made
 
 
 def from_torchscript(path: Path) -> Loaded:

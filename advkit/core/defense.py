@@ -1,24 +1,83 @@
-"""What a defense is. Three kinds: an objective to train with, a wrapper in front of a model, a certifier."""
+"""What a defense is. Four kinds: an objective to train with, a modifier of one, a wrapper in front of a model, a certifier.
+
+All are frozen values. Pictures are (B, C, H, W) in [0, 1]; randomness is keyed by the picture, never by the batch.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, Literal
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import ClassVar, Literal, NamedTuple, Self
 
+import torch
 from torch import Tensor, nn
 
-__all__ = ["Backward", "Objective", "Wrapper"]
+from advkit.core.rng import Rng, identify
 
-Backward = Literal["exact", "straight-through"]
-"""How the gradient passes a wrapper: its own, or as if it were not there (BPDA, Athalye et al. 2018)."""
+__all__ = ["Backward", "Certificate", "Certifier", "Modifier", "Objective", "RandomWrapper", "Wrapper", "hard"]
+
+Backward = Literal["exact", "straight-through", "surrogate"]
+"""How the gradient passes a wrapper: its own, as if it were not there (BPDA, Athalye et al. 2018), or that of a smooth
+function that stands for it."""
 
 
 class Objective(ABC):
-    """What training minimises: a frozen value, called on each batch."""
+    """What training minimises: a frozen value with two halves, the pictures to be shown and the loss on them.
+
+    The engine's loop calls ``examples`` first, outside of any gradient, then ``loss`` inside ``disturbed``, and takes the
+    gradient with respect to the weights. Calling the value does both, for those who write their own loop.
+    """
+
+    replays: int = 1
+    """How many times in a row each batch is met, with a step of the optimiser each time (free adversarial training)."""
+
+    wants_gradient: ClassVar[bool] = False
+    """The gradient of the loss with respect to the pictures shown is wanted too, for ``remember``."""
+
+    def examples(self, model: nn.Module, x: Tensor, y: Tensor, seed: int, memory: Tensor | None = None) -> Tensor:
+        """What the loss is taken on besides x: adversarial, noisy or cut pictures, of any shape; here x itself.
+
+        ``y`` (B,) are class numbers; ``seed`` is new in every step; ``memory`` is what ``remember`` gave last, if of B rows.
+        The model may be called, and is left as it was.
+        """
+        return x
 
     @abstractmethod
+    def loss(self, model: nn.Module, x: Tensor, shown: Tensor, y: Tensor) -> Tensor:
+        """The scalar loss, a mean over the batch. ``y`` are class numbers (B,), or probabilities (B, K) where labels are
+        smoothed or mixed; F.cross_entropy takes both, ``hard`` makes numbers of them."""
+
+    def disturbed(self, model: nn.Module, x: Tensor, shown: Tensor, y: Tensor) -> AbstractContextManager[None]:
+        """Holds while the loss and its gradient are taken; weights that it moves are moved back at its end (AWP)."""
+        return nullcontext()
+
+    def remember(self, x: Tensor, shown: Tensor, grad: Tensor) -> Tensor | None:
+        """What the next batch's ``examples`` is given as memory; ``grad`` is like ``shown``. Asked if ``wants_gradient``."""
+        return None
+
+    def at(self, done: float) -> Self:
+        """The objective as it is when this share of the training is done, from 0 to 1: ramps and warm-ups."""
+        return self
+
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, seed: int) -> Tensor:
         """The scalar loss of a batch x (B, C, H, W), y (B,); ``seed`` is new in every step of the training."""
+        shown = self.examples(model, x, y, seed)
+        with self.disturbed(model, x, shown, y):
+            return self.loss(model, x, shown, y)
+
+
+def hard(y: Tensor) -> Tensor:
+    """Class numbers (B,) of labels that may be probabilities (B, K)."""
+    return y.argmax(1) if y.ndim == 2 else y
+
+
+class Modifier(ABC):
+    """What changes another objective: a frozen value (``trades+awp`` is the modifier awp on the objective trades)."""
+
+    @abstractmethod
+    def __call__(self, objective: Objective) -> Objective:
+        """The objective, changed."""
 
 
 class Wrapper(ABC):
@@ -29,3 +88,58 @@ class Wrapper(ABC):
     @abstractmethod
     def __call__(self, x: Tensor) -> Tensor:
         """Pictures (B, C, H, W) in [0, 1] as the model is to see them; each by itself, whatever else is in the batch."""
+
+    def surrogate(self, x: Tensor) -> Tensor:
+        """The smooth function whose gradient stands for this one's where ``backward`` is "surrogate"."""
+        raise NotImplementedError(f"{type(self).__name__} declares a surrogate and has none")
+
+
+@dataclass(frozen=True)
+class RandomWrapper(Wrapper):
+    """A wrapper that draws. The model behind it answers with the mean of its probabilities over several draws.
+
+    ``draws`` are averaged for an answer, and ``eot`` for the gradient that an attack is told (0: as many): expectation over
+    transformation (Athalye et al. 2018). The draws of an attack and those of a verdict are different ones.
+    """
+
+    draws: int = 8
+    eot: int = 0
+
+    @abstractmethod
+    def drawn(self, x: Tensor, rng: Rng) -> Tensor:
+        """One draw for each picture, from ``rng``'s streams (B,); pictures as from ``__call__``."""
+
+    def drawn_surrogate(self, x: Tensor, rng: Rng) -> Tensor:
+        """As ``surrogate``, under the same draw."""
+        raise NotImplementedError(f"{type(self).__name__} declares a surrogate and has none")
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """One draw, keyed by the picture."""
+        return self.drawn(x, Rng.of(0, identify(x)))
+
+
+class Certificate(NamedTuple):
+    """What is known for certain of B examples."""
+
+    prediction: Tensor  # (B,) int64; -1 where it abstains
+    radius: Tensor  # (B,) float64: no change smaller than this changes the prediction; 0 where nothing is known
+    forwards: Tensor  # (B,) int64: passes that it took
+
+
+class Certifier(ABC):
+    """What proves of a prediction that nothing within a radius changes it: a frozen value."""
+
+    norm: ClassVar[str] = "l2"
+    """In what the radius is measured: l2, l1, linf, or ``patch`` (side in pixels of a square anywhere in the picture)."""
+
+    @abstractmethod
+    def certify(self, model: nn.Module, x: Tensor, rng: Rng, batch_size: int) -> Certificate:
+        """Certificates for x (B, C, H, W). ``model`` is borrowed, in eval mode; at most ``batch_size`` rows are asked at once.
+
+        ``rng`` has a stream for each example: the same certificate alone and in any batch.
+        """
+
+    def predict(self, model: nn.Module, x: Tensor, rng: Rng, batch_size: int) -> Tensor:
+        """(B,) what the defended model answers, -1 where it abstains; the certificate is about this answer."""
+        with torch.no_grad():
+            return self.certify(model, x, rng, batch_size).prediction

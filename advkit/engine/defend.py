@@ -2,31 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from advkit.catalog import DEFENSES
-from advkit.core.defense import Wrapper
+from advkit.core.defense import Certifier, Modifier, Objective, RandomWrapper, Wrapper
+from advkit.core.rng import Rng, identify
+from advkit.engine.own import own_wrapper
 from advkit.errors import InputError
 
-__all__ = ["Defended", "build_defense", "defend"]
+__all__ = ["Defended", "Defense", "build_certifier", "build_defense", "build_objective", "defend", "read_defense"]
 
 
 class Defended(nn.Module):
-    """``model`` on what the wrappers, one after the other, make of the pictures."""
+    """``model`` on what the wrappers, one after the other, make of the pictures.
 
-    def __init__(self, model: nn.Module, wrappers: Sequence[Wrapper]) -> None:
+    Where a wrapper draws, the answer is the logarithm of the mean probabilities over its draws. ``searching`` gives the form
+    that an attack asks: other draws, and as many as the wrapper's ``eot`` says.
+    """
+
+    def __init__(self, model: nn.Module, wrappers: Sequence[Wrapper], purpose: str = "verdict") -> None:
         super().__init__()
-        self.model, self.wrappers = model, tuple(wrappers)
+        self.model, self.wrappers, self.purpose = model, tuple(wrappers), purpose
+        drawing = [wrapper for wrapper in self.wrappers if isinstance(wrapper, RandomWrapper)]
+        asked = [(w.eot or w.draws) if purpose == "search" else w.draws for w in drawing]
+        self.draws = max(asked, default=0)
+
+    def searching(self, model: Callable[[Tensor], Tensor] | None = None) -> Callable[[Tensor], Tensor]:
+        """What an attack asks; ``model`` is another form of the same network, if there is one."""
+        form = Defended(self.model, self.wrappers, "search")
+        asked: Callable[[Tensor], Tensor] = self.model if model is None else model
+        return lambda x: form.answer(asked, x)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, K)."""
-        for wrapper in self.wrappers:
-            x = _through(wrapper, x)
-        logits: Tensor = self.model(x)
-        return logits
+        return self.answer(self.model, x)
+
+    def answer(self, model: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        """Logits (B, K) of a form of the network behind the wrappers."""
+        if not self.draws:
+            return model(self.cleaned(x))
+        rng = Rng.of(0, identify(x)).fold(self.purpose)
+        each = [model(self.cleaned(x, rng.fold(draw))).log_softmax(1) for draw in range(self.draws)]
+        return each[0] if len(each) == 1 else torch.stack(each).logsumexp(0) - torch.tensor(len(each)).log()
+
+    def cleaned(self, x: Tensor, rng: Rng | None = None) -> Tensor:
+        """What the network sees, under one draw."""
+        for place, wrapper in enumerate(self.wrappers):
+            x = _through(wrapper, x, rng.fold(place) if rng is not None else Rng.of(0, identify(x)))
+        return x
 
 
 def defend(model: nn.Module, wrappers: Sequence[Wrapper]) -> nn.Module:
@@ -34,35 +61,105 @@ def defend(model: nn.Module, wrappers: Sequence[Wrapper]) -> nn.Module:
     return Defended(model, wrappers) if wrappers else model
 
 
-def build_defense(text: str) -> tuple[Wrapper, ...]:
-    """Wrappers by name: ``none``, ``jpeg``, ``jpeg:75``, ``jpeg:quality=75+bits:4``; a chain runs from left to right.
+@dataclass(frozen=True)
+class Defense:
+    """A defense as it is written: how the weights were trained, by name (empty: as given), and what stands in front."""
 
-    Raises InputError for a name that is none, or that belongs to a training objective.
+    trained: str
+    wrappers: tuple[Wrapper, ...]
+
+
+def read_defense(text: str) -> Defense:
+    """``none``, ``jpeg:75``, ``bits:4+median:3``, ``pgd-at``, ``trades+jpeg``, ``file.py:Name``; from left to right.
+
+    Raises InputError for a name that is none, or a certifier's.
     """
-    return tuple(_wrapper(part) for part in text.split("+") if part != "none")
+    trained: list[str] = []
+    wrappers: list[Wrapper] = []
+    for part in text.split("+"):
+        if part == "none":
+            continue
+        own = own_wrapper(part)
+        made = DEFENSES.build(part) if own is None else own
+        name = part.partition(":")[0]
+        if isinstance(made, Wrapper):
+            wrappers.append(made)
+        elif isinstance(made, Certifier):
+            raise InputError(f"{name} certifies a model and does not change what it sees: advkit certify --by {name}.")
+        elif part != name:
+            raise InputError(
+                f"{part} is a way to train, and its settings belong to the training: advkit train --defense {name}; "
+                f"then --defense {name} takes the weights that ship with advkit, and --weights any others."
+            )
+        else:
+            trained.append(name)
+    return Defense("+".join(trained), tuple(wrappers))
 
 
-def _wrapper(text: str) -> Wrapper:
-    made = DEFENSES.build(text)
-    if not isinstance(made, Wrapper):
-        name = text.partition(":")[0]
+def build_defense(text: str) -> tuple[Wrapper, ...]:
+    """The wrappers of a defense that has nothing else. Raises InputError for one that is a way to train."""
+    defense = read_defense(text)
+    if defense.trained:
+        name = defense.trained
         raise InputError(
             f"{name} is a way to train, not one to defend a trained model: train with it (advkit train --defense {name}) "
             "and give the weights."
         )
+    return defense.wrappers
+
+
+def build_objective(text: str, **settings: object) -> Objective:
+    """An objective by name, with settings, and its modifiers: ``trades:beta=6+awp:gamma=0.005``.
+
+    ``settings`` join those of the objective itself. Raises InputError for anything that is not a way to train.
+    """
+    first, *others = text.split("+")
+    if settings:
+        name, _, given = first.partition(":")
+        more = ",".join(f"{key}={value}" for key, value in settings.items())
+        first = f"{name}:{given},{more}" if given else f"{name}:{more}"
+    objective = DEFENSES.build(first)
+    if isinstance(objective, Modifier):
+        name = first.partition(":")[0]
+        raise InputError(f"{name} changes another way to train; name that first: pgd-at+{name}.")
+    if not isinstance(objective, Objective):
+        name = first.partition(":")[0]
+        raise InputError(f"{name} stands in front of a model that is trained already; train with one of another kind.")
+    for other in others:
+        modifier = DEFENSES.build(other)
+        if not isinstance(modifier, Modifier):
+            raise InputError(
+                f"{other} does not change another way to train; after a + comes one that does, such as awp."
+            )
+        objective = modifier(objective)
+    return objective
+
+
+def build_certifier(text: str) -> Certifier:
+    """A certifier by name and settings: ``smoothing:sigma=0.25``. Raises InputError for anything else."""
+    made = DEFENSES.build(text)
+    if not isinstance(made, Certifier):
+        name = text.partition(":")[0]
+        raise InputError(f"{name} proves nothing; advkit list defenses shows the certifiers, such as smoothing.")
     return made
 
 
-def _through(wrapper: Wrapper, x: Tensor) -> Tensor:
+def _through(wrapper: Wrapper, x: Tensor, rng: Rng) -> Tensor:
+    drawing = wrapper if isinstance(wrapper, RandomWrapper) else None
     if wrapper.backward == "exact":
-        return wrapper(x)
+        return wrapper(x) if drawing is None else drawing.drawn(x, rng)
     with torch.no_grad():
-        cleaned = wrapper(x)
-    # The value is the wrapper's to the bit; the gradient passes as if it were not there.
-    return _StraightThrough.apply(x, cleaned)  # type: ignore[no-any-return]
+        cleaned = wrapper(x) if drawing is None else drawing.drawn(x, rng)
+    if wrapper.backward == "straight-through" or not (torch.is_grad_enabled() and x.requires_grad):
+        # The value is the wrapper's to the bit; the gradient passes as if it were not there.
+        return _Instead.apply(x, cleaned)  # type: ignore[no-any-return]
+    smooth = wrapper.surrogate(x) if drawing is None else drawing.drawn_surrogate(x, rng)
+    return _Instead.apply(smooth, cleaned)  # type: ignore[no-any-return]
 
 
-class _StraightThrough(torch.autograd.Function):
+class _Instead(torch.autograd.Function):
+    """The second argument's value with the first one's gradient."""
+
     @staticmethod
     def forward(ctx: object, x: Tensor, cleaned: Tensor) -> Tensor:
         return cleaned.clone()

@@ -21,6 +21,7 @@ from typing import Literal, cast, get_args
 import torch
 from torch import Tensor, fx, nn
 
+from advkit.engine.defend import Defended
 from advkit.errors import UnknownName
 
 __all__ = ["Precision", "PrecisionName", "checked_precision", "choose_precision"]
@@ -43,7 +44,7 @@ class Precision:
     @classmethod
     def own(cls, model: nn.Module) -> Precision:
         """The caller's model as it is."""
-        return cls("float32", model)
+        return cls("float32", model.searching() if isinstance(model, Defended) else model)
 
     def is_early(self, taken: Tensor, steps: Tensor) -> Tensor | None:
         """(B,) bool where the early form steers after ``taken`` of ``steps``; None where it never does."""
@@ -60,6 +61,12 @@ def checked_precision(name: str) -> PrecisionName:
 
 def choose_precision(name: PrecisionName, model: nn.Module, x: Tensor) -> Precision:
     """The form of a borrowed model that steers; ``x`` (B, ...) are pictures to try it on."""
+    if isinstance(model, Defended):
+        # The network has another form, its defense has not; and what draws is asked with draws of its own.
+        with torch.no_grad():
+            inner = choose_precision(name, model.model, model.cleaned(x))
+        early = None if inner.early is None else model.searching(inner.early)
+        return Precision(inner.name, model.searching(inner.working), early)
     own = Precision.own(model)
     if name == "float32" or next((p.dtype for p in model.parameters()), None) != torch.float32:
         return own

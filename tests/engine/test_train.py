@@ -76,7 +76,7 @@ def test_only_what_asks_for_a_gradient_is_trained(data: TensorData) -> None:
 
 
 class Broken(Objective):
-    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, seed: int) -> Tensor:
+    def loss(self, model: nn.Module, x: Tensor, shown: Tensor, y: Tensor) -> Tensor:
         return model(x).sum() * torch.nan
 
 
