@@ -132,6 +132,9 @@ class Certifier(ABC):
     norm: ClassVar[str] = "l2"
     """In what the radius is measured: l2, l1, linf, or ``patch`` (side in pixels of a square anywhere in the picture)."""
 
+    radii: tuple[float, ...] = ()
+    """Where not empty, only whether the radius reaches each of these is asked, and work may end once that is sure."""
+
     @abstractmethod
     def certify(self, model: nn.Module, x: Tensor, rng: Rng, batch_size: int) -> Certificate:
         """Certificates for x (B, C, H, W). ``model`` is borrowed, in eval mode; at most ``batch_size`` rows are asked at once.
@@ -143,3 +146,14 @@ class Certifier(ABC):
         """(B,) what the defended model answers, -1 where it abstains; the certificate is about this answer."""
         with torch.no_grad():
             return self.certify(model, x, rng, batch_size).prediction
+
+    def searched(self, model: nn.Module) -> nn.Module:
+        """What an attack on the defended model asks: pictures to logits, with a gradient. Here the model itself."""
+        return model
+
+    def sharpened(self, alpha: float, effort: int) -> Self:
+        """The same, but its ``predict`` errs with a probability of ``alpha`` at most and draws ``effort`` times as often.
+
+        One that proves and does not test is never wrong, and stays as it is.
+        """
+        return self
