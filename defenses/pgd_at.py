@@ -11,6 +11,7 @@ from advkit.attacks.pgd import PGD
 from advkit.catalog import DEFENSES
 from advkit.core.defense import Objective
 from advkit.core.threat import Ball, Linf
+from advkit.defenses._settings import above, at_least, gradient_ball
 
 
 @DEFENSES.register("pgd-at", paper="arXiv:1706.06083")
@@ -21,6 +22,11 @@ class PGDTraining(Objective):
     threat: Ball = Linf(8 / 255)
     steps: int = 7
     step_size: float = 0.25  # fraction of eps
+
+    def __post_init__(self) -> None:
+        gradient_ball("pgd-at", self.threat)
+        at_least("pgd-at", 1, steps=self.steps)
+        above("pgd-at", step_size=self.step_size)
 
     def examples(self, model: nn.Module, x: Tensor, y: Tensor, seed: int, memory: Tensor | None = None) -> Tensor:
         """PGD's last iterate; the attack sees the model in eval mode."""
