@@ -72,7 +72,7 @@ def _chosen(name: str, wish: Wish) -> Checkpoint:
         fitting = [
             checkpoint
             for checkpoint in shipped
-            if checkpoint.metadata.get("variant", "standard") == variant
+            if variant in (checkpoint.metadata.get("variant", "standard"), checkpoint.metadata.get("defense"))
             and _made_for(checkpoint, wish)
             and all(str(checkpoint.settings.get(key)) == str(value) for key, value in wish.settings.items())
         ]

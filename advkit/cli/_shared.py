@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -163,6 +163,10 @@ class ModelChoice:
 
         settings = settings_of(pairs(self.settings, "--model-set"))
         return ModelSpec(self.model, self.weights, self.normalize, settings, self.seed, self.name)
+
+    def trained_by(self, objective: str) -> ModelChoice:
+        """The same model with the shipped weights of a way to train; itself where none is named."""
+        return replace(self, weights=self.spec().trained_by(objective).weights)
 
     def build(self, data: Data | None) -> Classifier:
         """The classifier."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from advkit.backbones import Classifier
     from advkit.core import Attack, Ensemble
     from advkit.data import Data
+    from advkit.engine.defend import Against
     from advkit.engine.run import Finished
     from advkit.results.outcome import Evaluation
 
@@ -30,6 +31,11 @@ _SAMPLES = 200
 @model_and_data
 @click.option("--attack", "attacks", multiple=True, metavar="NAME", help="An attack (advkit list attacks); repeatable. "
               "[default: worst-case, which is PGD on cross-entropy, on the margin and towards likely rivals]")  # fmt: skip
+@click.option("--defense", default="none", show_default=True, metavar="NAME", help="What defends the model: jpeg:75, a chain "
+              "jpeg:75+bits:4, FILE.py:NAME, or how shipped weights were trained (pgd-at). It is attacked twice: with what was "
+              "made on the model without it (oblivious), and knowing it (adaptive).")  # fmt: skip
+@click.option("--oblivious", "against", flag_value="oblivious", help="Of the two, only the oblivious attack.")
+@click.option("--adaptive", "against", flag_value="adaptive", help="Of the two, only the adaptive attack.")
 @click.option("--norm", metavar="NAME", help="linf, l2, l1 or l0. [default: linf where the attacks work in it]")
 @click.option("--eps", multiple=True, metavar="RADIUS", help="8/255, 8px, 0.031, or several with commas; repeatable. "
               "[default: 8/255 in linf, 0.5 in l2, 12 in l1, 10 pixels in l0]")  # fmt: skip
@@ -65,6 +71,8 @@ def command(
     choice: ModelChoice,
     pictures: DataChoice,
     attacks: tuple[str, ...],
+    defense: str,
+    against: Against | None,
     norm: str | None,
     eps: tuple[str, ...],
     steps: int | None,
@@ -92,10 +100,12 @@ def command(
     \b
     advkit attack --model resnet --eps 8/255
     advkit attack --weights adversarial --attack fgsm --attack pgd --eps 4px,8px
+    advkit attack --defense jpeg:75 --attack pgd
     advkit attack --model my.py:net --data test.npz --format json > table.json
     advkit attack --image panda.jpg --attack fgsm --eps 0.007 --figure panda.png
     """
     from advkit.engine.checks import check_classes
+    from advkit.engine.defend import read_defense
     from advkit.engine.evaluate import Observer, evaluate
     from advkit.engine.precision import checked_precision
     from advkit.results.figure import check_suffix
@@ -113,15 +123,20 @@ def command(
         check_suffix(figure)
     writable_folder(save)
     writable_folder(figure.parent if figure else None)
+    guard = read_defense(defense)
+    own = choice.trained_by(guard.trained)
+    if against is not None and defense == "none":
+        raise InputError(f"--{against} says how a defense is attacked, and there is none; name one with --defense.")
     flags = {"steps": steps, "step_size": step_size, "restarts": restarts, "loss": loss}
     chosen = build_attacks(attacks or ("worst-case",), norm, eps, flags, settings)
 
     # Build
     if image:
-        net, source = picture_and_model(image, label, pictures.size, choice)
+        net, source = picture_and_model(image, label, pictures.size, own)
     else:
         source = pictures.build()
-        net = choice.build(source)
+        net = own.build(source)
+    bare = choice.build(source) if guard.trained else None
     source = narrowed(source, exclude)
     whole, source = len(source), source.head(_SAMPLES if samples is None and not image else samples)
     check_target(aim, net, source)
@@ -143,7 +158,7 @@ def command(
         finished=finished,
         row=lambda result: last.__setitem__(slice(None), [result]),
     )
-    _header(screen, net, source, whole, chosen, aim, choice)
+    _header(screen, net, source, whole, chosen, aim, choice, defense)
     interrupted = False
     try:
         result = evaluate(
@@ -156,6 +171,9 @@ def command(
             survivors=survivors,
             keep="best" if figure or image else "first",
             precision=steering,
+            defense=guard,
+            bare=bare,
+            against=against or "both",
             observer=observer,
         )
     except KeyboardInterrupt:
@@ -196,12 +214,15 @@ def _header(
     chosen: list[Attack | Ensemble],
     aim: str | None,
     choice: ModelChoice,
+    defense: str,
 ) -> None:
     """What the numbers below are of."""
     radii = dict.fromkeys(attack.threat.label for attack in chosen)
     count = f"{len(source):,} example{'s' if len(source) > 1 else ''}"
     part = f", the first {count} of {whole:,}" if len(source) < whole else f", {count}"
     screen.print(f"model  {net.name}, weights {net.weights}", markup=False)
+    if defense != "none":
+        screen.print(f"behind {defense}", markup=False)
     screen.print(f"data   {source.name}{part}", markup=False)
     screen.print(f"threat {', '.join(radii)}{f', targeted: {aim}' if aim else ''}", markup=False)
     screen.print(f"device {choice.device_name}, seed {choice.seed}", markup=False)

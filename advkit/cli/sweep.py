@@ -47,6 +47,9 @@ _RUN = ("study", "out", "on", "workers", "on_settings", "ray_address", "track", 
     "--independent", is_flag=True, help="Attack at every radius afresh, instead of one search for the smallest."
 )
 @click.option("--transfer", is_flag=True, help="Also show each model the adversarial pictures made on each other one.")
+@click.option("--oblivious", "against", flag_value="oblivious", help="Of each defense show only what was made on the model "
+              "without it and is replayed. [default: that and attacks on the defended model]")  # fmt: skip
+@click.option("--adaptive", "against", flag_value="adaptive", help="Show only attacks on the defended model.")
 @click.option("--samples", type=int, help="Evaluate the first so many examples. [default: 200]")
 @click.option("--exclude", multiple=True, metavar="CLASS", help="Leave out the examples of a class; repeatable.")
 @click.option("--batch-size", type=int, help="Examples per pass; halved where memory runs out. [default: by size]")
@@ -157,7 +160,7 @@ def _from_file(context: click.Context, study: Path) -> Sweep:
 
 
 def _from_flags(models: tuple[ModelChoice, ...], pictures_of: DataChoice, given: dict[str, Any]) -> Sweep:
-    from advkit.engine.defend import build_defense
+    from advkit.engine.defend import read_defense
     from advkit.engine.precision import checked_precision
     from advkit.engine.sweep import Sweep
 
@@ -166,7 +169,7 @@ def _from_flags(models: tuple[ModelChoice, ...], pictures_of: DataChoice, given:
     norm, radii, specs = attack_specs(attacks, given["norm"], given["eps"], flags, given["settings"])
     defenses = given["defenses"] or ("none",)
     for text in defenses:
-        build_defense(text)
+        read_defense(text)
     if given["batch_size"] is not None and given["batch_size"] < 1:
         raise InputError(f"--batch-size is {given['batch_size']}; give 1 or more, or leave it out to have it chosen.")
     first = models[0] if models else ModelChoice("resnet", "auto", None, (), None, 0, "resnet")
@@ -182,6 +185,7 @@ def _from_flags(models: tuple[ModelChoice, ...], pictures_of: DataChoice, given:
         seed=first.seed,
         independent=given["independent"],
         transfer=given["transfer"],
+        against=given["against"] or "both",
         precision=checked_precision(given["precision"]),
         shard=given["shard"],
         batch_size=given["batch_size"],

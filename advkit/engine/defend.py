@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,20 @@ from advkit.core.rng import Rng, identify
 from advkit.engine.own import own_wrapper
 from advkit.errors import InputError
 
-__all__ = ["Defended", "Defense", "build_certifier", "build_defense", "build_objective", "defend", "read_defense"]
+__all__ = [
+    "Against",
+    "Defended",
+    "Defense",
+    "build_certifier",
+    "build_defense",
+    "build_objective",
+    "defend",
+    "read_defense",
+]
+
+
+Against = Literal["both", "adaptive", "oblivious"]
+"""Attacks on the defended model itself, what was made on the model without its defense and is replayed, or both."""
 
 
 class Defended(nn.Module):
@@ -65,6 +79,7 @@ def defend(model: nn.Module, wrappers: Sequence[Wrapper]) -> nn.Module:
 class Defense:
     """A defense as it is written: how the weights were trained, by name (empty: as given), and what stands in front."""
 
+    text: str
     trained: str
     wrappers: tuple[Wrapper, ...]
 
@@ -93,7 +108,7 @@ def read_defense(text: str) -> Defense:
             )
         else:
             trained.append(name)
-    return Defense("+".join(trained), tuple(wrappers))
+    return Defense(text, "+".join(trained), tuple(wrappers))
 
 
 def build_defense(text: str) -> tuple[Wrapper, ...]:

@@ -16,17 +16,21 @@ from torch import Tensor, nn
 from advkit.backbones import Classifier, load_model
 from advkit.catalog import ATTACKS
 from advkit.core.attack import Attack, Ensemble
+from advkit.core.defense import Wrapper
 from advkit.core.goal import Goal, Targeted, Untargeted
 from advkit.core.modes import borrowed
 from advkit.core.rng import Rng, identify
 from advkit.core.threat import Ball
 from advkit.data import Data, load_data
 from advkit.engine.checks import check_channels, check_classes, check_weights
+from advkit.engine.defend import Against, Defense, build_defense, defend, read_defense
 from advkit.engine.passes import Passes, automatic_batch, device_of
 from advkit.engine.precision import Precision, PrecisionName, choose_precision
 from advkit.engine.run import Finished, Progress, Run, Source
 from advkit.engine.targets import choose_targets
+from advkit.engine.transfer import transfer
 from advkit.errors import InputError
+from advkit.results.cell import oblivious
 from advkit.results.outcome import Evaluation, Outcome
 from advkit.results.statistics import Share, share
 
@@ -56,6 +60,7 @@ class _Plan:
     name: str
     attack: Attack
     follows: str = ""
+    oblivious: bool = False
 
 
 def evaluate(
@@ -70,6 +75,9 @@ def evaluate(
     survivors: bool = False,
     keep: Literal["first", "best"] = "first",
     precision: PrecisionName = "auto",
+    defense: str | Defense | Wrapper | Sequence[Wrapper] = "none",
+    bare: nn.Module | None = None,
+    against: Against = "both",
     observer: Observer | None = None,
 ) -> Evaluation:
     """Accuracy without attack and under each attack, with the facts of every example (N,).
@@ -79,6 +87,11 @@ def evaluate(
     mapping that names them. Every attack meets all examples that the model gets right; the stages of an ensemble, and with
     ``survivors`` all attacks, meet what the former left standing. ``target`` makes the goal targeted: ``next``, ``random``,
     ``least-likely`` or a class. A negative label is unknown: the model's own answer takes its place.
+    ``defense`` stands in front of the model: ``jpeg:75``, a chain ``bits:4+median:3``, ``file.py:Name``, or wrappers; or it
+    names how the weights that ship with a named model were trained (``pgd-at``). It is
+    attacked twice, and ``against`` may choose one: oblivious, with what was made on the ``bare`` model (the model without
+    the defense, where none is given) and is replayed; and adaptive, the attack working on the defended model itself.
+
     An example stops at its ``first`` success, or takes all steps for the ``best`` (highest loss), at the price of speed.
 
     Verdicts are the caller's own model's, whatever ``precision`` steers the search. The model comes back as it was. After
@@ -86,20 +99,42 @@ def evaluate(
     """
     observer = observer or Observer()
     source = load_data(data).head(samples)
-    net = load_model(model, data=source) if isinstance(model, str) else model
+    guard = _defense(defense)
+    if isinstance(model, str):
+        net: nn.Module = load_model(model, data=source)
+        if guard.trained:
+            net, bare = load_model(model, weights=guard.trained, data=source), bare or net
+    else:
+        net = model
+        if guard.trained and not isinstance(defense, Defense):
+            build_defense(guard.text)  # says that it is a way to train, and not one to defend this model
+    undefended = (bare or net) if guard.wrappers or bare is not None else None
     plans = _plans(attacks, survivors)
+    if undefended is not None and against != "adaptive":
+        replays = [replace(p, oblivious=True, follows=oblivious(p.follows) if p.follows else "") for p in plans]
+        plans = replays if against == "oblivious" else [*replays, *plans]
     check_weights(net)
+    named, net = net, defend(net, guard.wrappers)
     size = _batch_size(batch_size, net, source)
-    names = _names(net, source)
-    with borrowed(net):
+    names = _names(named, source)
+    with borrowed(net), nullcontext() if bare is None else borrowed(bare):
         own = Passes(net, Precision.own(net), size)
         with observer.stage("clean") as progress:
             labels, clean, goal = without_attack(own, source, names, target, seed, progress)
+            before, surrogate = None, None
+            if undefended is not None:
+                surrogate = Passes(undefended, Precision.own(undefended), size)
+                _, answers, _ = without_attack(surrogate, source, names, None, seed, None)
+                before = share(int((answers == labels).sum()), len(source))
         trial = source.pictures(range(min(len(source), 8))).to(own.device)
         steered = Passes(net, choose_precision(precision, net, trial), size)
+        if surrogate is not None and undefended is not None:
+            surrogate = Passes(undefended, choose_precision(precision, undefended, trial), size)
         result = Evaluation(
-            model=net.name if isinstance(net, Classifier) else type(net).__name__,
-            weights=net.weights if isinstance(net, Classifier) else "caller's",
+            model=named.name if isinstance(named, Classifier) else type(named).__name__,
+            weights=named.weights if isinstance(named, Classifier) else "caller's",
+            defense=guard.text,
+            undefended=before,
             data=source.name,
             norm=plans[0].attack.threat.norm,
             seed=seed,
@@ -115,7 +150,7 @@ def evaluate(
         )
         observer.row(result)
         for plan in plans:
-            outcome = _attack(plan, result, steered, source, goal, keep, observer)
+            outcome = _attack(plan, result, steered, surrogate, source, goal, keep, observer)
             result = replace(result, outcomes=(*result.outcomes, outcome))
             observer.row(result)
     return result
@@ -169,6 +204,7 @@ def _attack(
     plan: _Plan,
     result: Evaluation,
     passes: Passes,
+    surrogate: Passes | None,
     data: Data,
     goal: Goal,
     keep: Literal["first", "best"],
@@ -183,7 +219,8 @@ def _attack(
     success, prediction = torch.zeros(count, dtype=torch.bool), result.clean.clone()
     distance, steps = torch.zeros(count, dtype=torch.float64), torch.zeros(count, dtype=torch.long)
     forwards, backwards = torch.zeros_like(steps), torch.zeros_like(steps)
-    title = f"{plan.name}@{plan.attack.threat.eps.exact}"
+    name = oblivious(plan.name) if plan.oblivious else plan.name
+    title = f"{name}@{plan.attack.threat.eps.exact}"
     began = time.perf_counter()
 
     def collect(finished: Finished) -> None:
@@ -192,14 +229,30 @@ def _attack(
         distance[where], steps[where] = finished.distance.cpu(), finished.steps.cpu()
         observer.finished(title, finished._replace(example=where))
 
-    if len(chosen):
+    if plan.oblivious and surrogate is not None and len(chosen):
+        source = Source(lambda indices: data.pictures(list(indices)), goal)
+        with observer.stage(title) as progress:
+            found = transfer(
+                [plan.attack],
+                surrogate,
+                passes,
+                source,
+                attacked[None],
+                result.clean,
+                seed=result.seed,
+                sink=lambda finished: observer.finished(title, finished),
+                progress=progress,
+            )
+        success, prediction, distance, steps = found.success[0], found.prediction[0], found.distance[0], found.steps[0]
+        forwards, backwards = found.forwards[0], found.backwards[0]
+    elif len(chosen):
         source = Source(lambda indices: data.pictures(chosen[list(indices)].tolist()), goal.take(chosen))
         run = Run(plan.attack, passes, source, seed=result.seed, keep=keep)
         with observer.stage(title) as progress:
             run.go(collect, progress)
         forwards[chosen], backwards[chosen] = run.forwards.cpu(), run.backwards.cpu()
     return Outcome(
-        name=plan.name,
+        name=name,
         attack=repr(plan.attack),
         threat=plan.attack.threat,
         attacked=attacked,
@@ -243,6 +296,16 @@ def _plans(attacks: Attacks, survivors: bool) -> list[_Plan]:
             "the attacks work in different norms; a table compares attacks in one. Evaluate each norm apart."
         )
     return plans
+
+
+def _defense(given: str | Defense | Wrapper | Sequence[Wrapper]) -> Defense:
+    """A defense in any form; one that is a Defense has been cared for by whoever loaded the weights."""
+    if isinstance(given, Defense):
+        return given
+    if isinstance(given, str):
+        return read_defense(given)
+    wrappers = (given,) if isinstance(given, Wrapper) else tuple(given)
+    return Defense("+".join(repr(wrapper) for wrapper in wrappers) or "none", "", wrappers)
 
 
 def _names(model: nn.Module, data: Data) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from advkit.core.defense import Backward, RandomWrapper, Wrapper
 from advkit.core.rng import Rng
 from advkit.errors import InputError
 
-__all__ = ["OwnRandomWrapper", "OwnWrapper", "own_wrapper"]
+__all__ = ["OwnRandomWrapper", "OwnWrapper", "defined_by", "own_wrapper"]
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def own_wrapper(text: str) -> Wrapper | None:
     return wrapper
 
 
-def defines(wrapper: Wrapper) -> type:
+def defined_by(wrapper: Wrapper) -> type:
     """The class whose file decides what the wrapper does."""
     module = getattr(wrapper, "module", None)
     return type(module) if isinstance(module, nn.Module) and inspect.getsourcefile(type(module)) else type(wrapper)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
+from torch import nn
 
 from advkit.backbones import Classifier, describe
 from advkit.core.attack import Attack
@@ -16,14 +17,15 @@ from advkit.core.modes import borrowed
 from advkit.core.units import Eps
 from advkit.data import Data
 from advkit.engine.checks import check_channels, check_classes, check_weights
-from advkit.engine.defend import build_defense, defend
+from advkit.engine.defend import Against, defend, read_defense
+from advkit.engine.own import defined_by
 from advkit.engine.passes import Passes, automatic_batch
 from advkit.engine.precision import Precision, PrecisionName
 from advkit.engine.provenance import circumstances, code_version
 from advkit.engine.specs import AttackSpec, DataSpec, ModelSpec, numbered, usual_ball
 from advkit.engine.tasks import Task
 from advkit.errors import AdvkitError, InputError
-from advkit.results.cell import Cell, Stage
+from advkit.results.cell import Cell, Stage, oblivious
 from advkit.results.store import Record, Span, Store
 
 __all__ = ["Plan", "Planned", "Sweep", "make_plan"]
@@ -48,6 +50,7 @@ class Sweep:
     seed: int = 0
     independent: bool = False  # attack at every radius afresh
     transfer: bool = False  # also show each model what was made on each other one
+    against: Against = "both"  # what a defense is attacked by
     precision: PrecisionName = "auto"
     shard: int | None = None  # examples of a task
     batch_size: int | None = None
@@ -116,39 +119,66 @@ def make_plan(wanted: Sweep, told: Callable[[str], None] = lambda text: None) ->
         for spec, label in zip(wanted.attacks, labels, strict=True)
     ]
     stages = [[spec.stages(ball(radius)) for radius in radii] for spec in attacks]
-    code = code_version(type(stage) for at in stages for each in at for _, stage in each)
+    asked = list(dict.fromkeys(wanted.defenses))
+    # What a defense costs without attack shows only beside the model without it.
+    defenses = {text: read_defense(text) for text in (asked if "none" in asked else ["none", *asked])}
+    own = [defined_by(wrapper) for defense in defenses.values() for wrapper in defense.wrappers]
+    code = code_version([*(type(stage) for at in stages for each in at for _, stage in each), *own])
     surrogates: list[tuple[str, str, ModelSpec]] = []
     for name, spec in zip(names, wanted.models, strict=True):
-        told(f"model {name}")
-        net = spec.build(data, wanted.device)
-        check_weights(net)
-        about = _about(wanted, spec, net, data)
-        model_hash = net.fingerprint()
-        surrogates.append((name, model_hash, spec))
-        for defense in dict.fromkeys(wanted.defenses):
-            each = _seconds_per_pass(net, defense, data, wanted)
-            bare = Cell(name, model_hash, data_hash, defense=defense, code=code)
+        bare = _Candidate.of(name, spec, "", told, wanted, data)
+        surrogates.append((name, bare.hash, spec))
+        for text, defense in defenses.items():
+            model = _Candidate.of(name, spec, defense.trained, told, wanted, data) if defense.trained else bare
+            each = _seconds_per_pass(defend(model.net, defense.wrappers), data, wanted)
+            clean = Cell(name, model.hash, data_hash, defense=text, code=code)
             task = Task(
                 store="",
-                cell=bare,
+                cell=clean,
                 span=(0, 0),
-                model=spec,
+                model=model.spec,
                 data=wanted.data,
                 precision=wanted.precision,
                 batch_size=wanted.batch_size,
                 device=wanted.device,
                 keep_pictures=wanted.keep_pictures,
             )
-            found.append(Planned(Record(bare, about), task, samples, samples * each / 3))
-            for attack, label, at in zip(attacks, labels, stages, strict=True):
-                for cell, passes in _cells(bare, label, at, radii, wanted, samples):
-                    record = Record(cell, {**about, "attack": attack.name, "attack settings": dict(attack.settings)})
-                    filled = replace(task, cell=cell, attack=attack)
-                    found.append(Planned(record, filled, passes, passes / 2 * each))
+            found.append(Planned(Record(clean, model.about), task, samples, samples * each / 3))
+            for attack, label, at in zip(attacks, labels, stages, strict=True) if text in asked else ():
+                facts = {**model.about, "attack": attack.name, "attack settings": dict(attack.settings)}
+                adaptive = [
+                    Planned(Record(cell, facts), replace(task, cell=cell, attack=attack), passes, passes / 2 * each)
+                    for cell, passes in _cells(clean, label, at, radii, wanted, samples)
+                ]
+                if text == "none" or wanted.against != "oblivious":
+                    found += adaptive
+                if text != "none" and wanted.against != "adaptive":
+                    found += [each for planned in adaptive for each in _oblivious(planned, name, bare)]
     if wanted.transfer:
         found += list(_transferred(tuple(found), surrogates))
     found.sort(key=lambda planned: bool(planned.cell.stages))  # stable: without attack first
     return Plan(wanted, tuple(found), samples, wanted.shard or max(_SHARD, _batch(wanted, data)))
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A model, loaded and looked at."""
+
+    spec: ModelSpec
+    net: Classifier
+    hash: str
+    about: dict[str, Any]
+
+    @classmethod
+    def of(
+        cls, name: str, spec: ModelSpec, trained: str, told: Callable[[str], None], wanted: Sweep, data: Data
+    ) -> _Candidate:
+        """The model with the weights of a way to train, or with its own."""
+        told(f"model {name}{f', {trained}' if trained else ''}")
+        spec = spec.trained_by(trained)
+        net = spec.build(data, wanted.device)
+        check_weights(net)
+        return cls(spec, net, net.fingerprint(), _about(wanted, spec, net, data))
 
 
 def _cells(
@@ -185,6 +215,32 @@ def _cells(
         yield cell, passes
 
 
+def _oblivious(planned: Planned, name: str, bare: _Candidate) -> Iterator[Planned]:
+    """An attack on the model without its defense, at every radius afresh, replayed on the model with it."""
+    for cell, passes, seconds in _moved(planned, oblivious("{}"), name, bare.hash):
+        task = replace(planned.task, cell=cell, surrogate=bare.spec)
+        yield Planned(Record(cell, {**planned.record.about, "oblivious": True}), task, passes, seconds)
+
+
+def _moved(planned: Planned, title: str, surrogate: str, surrogate_hash: str) -> Iterator[tuple[Cell, int, float]]:
+    """A cell's attack made on another model, one cell for each radius, with its passes and seconds.
+
+    ``title`` makes its name of the attack's: "{} via vgg".
+    """
+    cell = planned.cell
+    for r, radius in enumerate(cell.radii):
+        moved = replace(
+            cell,
+            attack=title.format(cell.attack),
+            stages=tuple(Stage(title.format(stage.name), (stage.attacks[r],)) for stage in cell.stages),
+            radii=(radius,),
+            surrogate=surrogate,
+            surrogate_hash=surrogate_hash,
+        )
+        passes = planned.passes // len(cell.radii)
+        yield moved, passes, planned.seconds * passes / max(1, planned.passes)
+
+
 def _transferred(found: Sequence[Planned], surrogates: Sequence[tuple[str, str, ModelSpec]]) -> Iterator[Planned]:
     """Each attack made on each other model, at every radius afresh, and shown to the model behind its defense."""
     if len(surrogates) < 2:
@@ -192,30 +248,15 @@ def _transferred(found: Sequence[Planned], surrogates: Sequence[tuple[str, str, 
     for planned in found:
         cell = planned.cell
         for name, model_hash, spec in surrogates:
-            if model_hash == cell.model_hash:
+            if model_hash == cell.model_hash or cell.surrogate:
                 continue
-            for r, radius in enumerate(cell.radii):
-                stages = tuple(Stage(f"{s.name} via {name}", (s.attacks[r],)) for s in cell.stages)
-                moved = replace(
-                    cell,
-                    attack=f"{cell.attack} via {name}",
-                    stages=stages,
-                    radii=(radius,),
-                    surrogate=name,
-                    surrogate_hash=model_hash,
-                )
-                passes = planned.passes // len(cell.radii)
-                yield Planned(
-                    Record(moved, {**planned.record.about, "surrogate": name}),
-                    replace(planned.task, cell=moved, surrogate=spec),
-                    passes,
-                    planned.seconds * passes / max(1, planned.passes),
-                )
+            for moved, passes, seconds in _moved(planned, f"{{}} via {name}", name, model_hash):
+                record = Record(moved, {**planned.record.about, "surrogate": name})
+                yield Planned(record, replace(planned.task, cell=moved, surrogate=spec), passes, seconds)
 
 
-def _seconds_per_pass(net: Classifier, defense: str, data: Data, wanted: Sweep) -> float:
+def _seconds_per_pass(model: nn.Module, data: Data, wanted: Sweep) -> float:
     """A forward and a backward pass of one example, timed; a model that does not fit the data is an error here."""
-    model = defend(net, build_defense(defense))
     x = data.pictures(range(min(_TRIAL, len(data)))).to(wanted.device)
     with borrowed(model):
         passes = Passes(model, Precision.own(model), len(x))

@@ -84,6 +84,17 @@ class ModelSpec:
                 **settings,
             )
 
+    def trained_by(self, objective: str) -> ModelSpec:
+        """The same model with the shipped weights of a way to train; itself where none is named."""
+        if not objective:
+            return self
+        if self.weights != "auto" or self.made is not None:
+            given = "the model itself" if self.made is not None else f"weights {self.weights}"
+            raise InputError(
+                f"the defense {objective} stands for weights that ship with advkit, and {given} is given too; leave one out."
+            )
+        return replace(self, weights=objective)
+
 
 @dataclass(frozen=True)
 class AttackSpec:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
@@ -22,7 +22,7 @@ from advkit.backbones.wish import MODEL_FILES
 from advkit.catalog import ATTACKS, BACKBONES, DATASETS
 from advkit.core.units import Eps
 from advkit.data import load_data
-from advkit.engine.defend import build_defense
+from advkit.engine.defend import Against, read_defense
 from advkit.engine.precision import checked_precision
 from advkit.engine.specs import AttackSpec, DataSpec, ModelSpec, settings_of, usual_ball
 from advkit.engine.sweep import Sweep
@@ -79,6 +79,7 @@ _STUDY: dict[str, _Key] = {
     "seed": _SEED,
     "independent": _TRUTH,
     "transfer": _TRUTH,
+    "against": _Key("both, adaptive or oblivious", lambda value: value in get_args(Against)),
     "precision": _TEXT,
     "shard": _COUNT,
     "batch_size": _COUNT,
@@ -143,7 +144,7 @@ def parse_study(text: str, folder: Path = Path()) -> Sweep:
         norm, radii = _threat(study)
         defenses = tuple(_listed(study.get("defenses", "none")))
         for defense in defenses:
-            build_defense(defense)
+            read_defense(defense)
         precision = checked_precision(study.get("precision", "auto"))
     samples = study.get("samples", Sweep.samples)
     return Sweep(
@@ -158,6 +159,7 @@ def parse_study(text: str, folder: Path = Path()) -> Sweep:
         seed=seed,
         independent=study.get("independent", Sweep.independent),
         transfer=study.get("transfer", Sweep.transfer),
+        against=study.get("against", Sweep.against),
         precision=precision,
         shard=study.get("shard"),
         batch_size=study.get("batch_size"),
@@ -190,6 +192,7 @@ def write_study(sweep: Sweep) -> str:
         "seed": sweep.seed,
         "independent": sweep.independent,
         "transfer": sweep.transfer,
+        "against": sweep.against,
         "precision": sweep.precision,
         "shard": sweep.shard,
         "batch_size": sweep.batch_size,

@@ -14,6 +14,7 @@ from advkit.catalog import ATTACKS
 from advkit.core.attack import Attack, Ensemble
 from advkit.core.units import Eps
 from advkit.data import Data
+from advkit.engine.defend import Against
 from advkit.engine.plan import Plan, Planned, Sweep, make_plan
 from advkit.engine.precision import PrecisionName
 from advkit.engine.specs import AttackSpec, DataSpec, ModelSpec
@@ -62,6 +63,7 @@ def sweep(
     seed: int = 0,
     independent: bool = False,
     transfer: bool = False,
+    against: Against = "both",
     precision: PrecisionName = "auto",
     batch_size: int | None = None,
     device: str = "cpu",
@@ -85,6 +87,7 @@ def sweep(
         seed=seed,
         independent=independent,
         transfer=transfer,
+        against=against,
         precision=precision,
         batch_size=batch_size,
         device=device,

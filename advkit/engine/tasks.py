@@ -20,7 +20,7 @@ from advkit.backbones import Classifier
 from advkit.core.goal import Untargeted
 from advkit.core.modes import borrowed
 from advkit.data import Data, Subset
-from advkit.engine.defend import build_defense, defend
+from advkit.engine.defend import defend, read_defense
 from advkit.engine.evaluate import without_attack
 from advkit.engine.memory import keep_freed_memory
 from advkit.engine.passes import Passes, automatic_batch
@@ -192,7 +192,7 @@ def _bench(task: Task, spec: ModelSpec, model_hash: str, defense: str) -> _Bench
             f"{spec.name or spec.model} or {data.name} is not here what it was when the sweep was planned (the hashes of "
             "weights or pictures differ); give every worker the same files, and do not change them during a sweep."
         )
-    model = defend(net, build_defense(defense))
+    model = defend(net, read_defense(defense).wrappers)
     with borrowed(model):
         steering = choose_precision(task.precision, model, data.pictures(range(min(len(data), 8))).to(_device(task)))
     _benches[:] = [*_benches[-1:], _Bench(key, task.data, data, net, model, steering)]

@@ -66,6 +66,7 @@ defenses = {defenses}           # in front of each model: "none", "jpeg:75", or 
 seed = 0                      # of everything random
 # independent = false         # true: attack at every radius afresh, instead of one search for the smallest
 # transfer = false            # true: also show each model what was made on each other model
+# against = "both"            # of a defense: adaptive (attacks on it), oblivious (replays of attacks on the bare model), both
 # precision = "auto"          # what steers the search: auto, float32, folded, mixed; verdicts are always the model's own
 # shard = 128                 # examples of a task: what is computed again where a worker is lost
 # batch_size = 64             # examples of a pass; by default, what fits

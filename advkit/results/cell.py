@@ -12,10 +12,23 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Bools", "Cell", "Facts", "Numbers", "Picture", "Stage"]
+__all__ = ["Bools", "Cell", "Facts", "Numbers", "Picture", "Stage", "not_oblivious", "oblivious"]
 
 Bools = npt.NDArray[np.bool_]
 Numbers = npt.NDArray[Any]
+
+
+_OBLIVIOUS = " (oblivious)"
+
+
+def oblivious(attack: str) -> str:
+    """The name of an attack made on a model without its defense and replayed on the model with it."""
+    return attack + _OBLIVIOUS
+
+
+def not_oblivious(attack: str) -> str:
+    """The name of the attack itself."""
+    return attack.removesuffix(_OBLIVIOUS)
 
 
 @dataclass(frozen=True)

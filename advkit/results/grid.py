@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from advkit.results.cell import Bools, Cell, Facts, Numbers
+from advkit.results.cell import Bools, Cell, Facts, Numbers, not_oblivious
 from advkit.results.statistics import Share, share
 from advkit.results.store import Record, Store, Study
 
@@ -297,5 +297,5 @@ def _worst(lines: Sequence[Line]) -> Line:
         forwards=sum(line.forwards for line in lines),
         backwards=sum(line.backwards for line in lines),
         seconds=sum(line.seconds for line in lines),
-        over=tuple(sorted({line.cell.attack for line in lines})),
+        over=tuple(sorted({not_oblivious(line.cell.attack) for line in lines})),
     )

@@ -11,7 +11,12 @@ from torch import Tensor
 from advkit.core.threat import Ball
 from advkit.results.statistics import Share, share
 
-__all__ = ["Evaluation", "Outcome", "Row"]
+__all__ = ["Evaluation", "Outcome", "Row", "behind"]
+
+
+def behind(defense: str) -> str:
+    """A defense as it follows a model's name; nothing where there is none."""
+    return "" if defense == "none" else f" behind {defense}"
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,10 @@ class Row:
         }
 
 
+def _shown(accuracy: Share) -> dict[str, float]:
+    return {"accuracy": accuracy.value, "low": accuracy.low, "high": accuracy.high}
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """A model on a data set, without attack and under each attack."""
@@ -87,13 +96,16 @@ class Evaluation:
     goal: str = "untargeted"
     targets: Tensor | None = None  # (N,) where the goal is targeted
     facts: dict[str, str] = field(default_factory=dict)  # versions, hashes
+    defense: str = "none"
+    undefended: Share | None = None  # accuracy without attack and without the defense
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __str__(self) -> str:
+        of = f"{self.model} (weights {self.weights}){behind(self.defense)} on {self.data}"
         lines = [
-            f"{self.model} (weights {self.weights}) on {self.data}, n = {len(self)}, {self.norm}, seed {self.seed}",
+            f"{of}, n = {len(self)}, {self.norm}, seed {self.seed}",
             f"none (clean): {self.clean_accuracy.percent} %",
             *(f"{'+ ' if r.follows else ''}{r.attack} at {r.eps}: {r.accuracy.percent} %" for r in self.rows()),
             *(f"worst case at {eps}: {accuracy.percent} %" for eps, accuracy in self.worst()),
@@ -174,7 +186,7 @@ class Evaluation:
 
     def to_json(self) -> dict[str, object]:
         """The stable form: accuracies are fractions, radii exact texts."""
-        clean = self.clean_accuracy
+        clean, before = self.clean_accuracy, self.undefended
         return {
             "model": self.model,
             "weights": self.weights,
@@ -183,9 +195,10 @@ class Evaluation:
             "norm": self.norm,
             "eps": list(self.radii),
             "seed": self.seed,
-            "clean": {"accuracy": clean.value, "low": clean.low, "high": clean.high},
+            **({} if before is None else {"defense": self.defense, "undefended": _shown(before)}),
+            "clean": _shown(clean),
             "rows": [row.to_json() for row in self.rows()],
-            "worst": [{"eps": e, "accuracy": s.value, "low": s.low, "high": s.high} for e, s in self.worst()],
+            "worst": [{"eps": eps, **_shown(accuracy)} for eps, accuracy in self.worst()],
         }
 
     def _row(self, outcome: Outcome) -> Row:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from advkit.results.outcome import Evaluation, Row
+from advkit.results.cell import not_oblivious
+from advkit.results.outcome import Evaluation, Row, behind
 from advkit.results.table import Table
 
 __all__ = ["long_table", "per_class_table", "robustness_table"]
@@ -16,6 +17,8 @@ def robustness_table(result: Evaluation) -> Table:
     """Clean accuracy, a row per attack, and the worst case over all of them at each radius."""
     clean = result.clean_accuracy
     rows: list[tuple[str, ...]] = [("none (clean)", "-", clean.percent, "-", "-", "-", "-")]
+    if result.undefended is not None:
+        rows.insert(0, ("none, without the defense", "-", result.undefended.percent, "-", "-", "-", "-"))
     rows += [_cells(row) for row in result.rows()]
     worst = [("worst case", eps, accuracy.percent, "-", "-", "-", "-") for eps, accuracy in result.worst()]
     staged = any(row.follows for row in result.rows())
@@ -25,6 +28,8 @@ def robustness_table(result: Evaluation) -> Table:
     )
     if staged:
         caption += " '+' rows met only what the rows above left standing."
+    if any(outcome.name != not_oblivious(outcome.name) for outcome in result.outcomes):
+        caption += " Oblivious: made on the model without its defense, and replayed."
     return Table(
         ("attack", "eps", "accuracy %", "success %", "median distance", "passes f+b", "seconds"),
         (*rows, *worst),
@@ -47,14 +52,25 @@ def per_class_table(result: Evaluation) -> Table:
 
 def long_table(result: Evaluation, per_class: bool = False) -> Table:
     """One number per cell and what it is of in every row: for programs, and to be put below those of other runs."""
-    heads = ("model", "weights", "data", "n", "norm", "goal", "seed", "class", "attack", "eps", *_NUMBERS)
-    of = (result.model, result.weights, result.data, str(len(result)), result.norm, result.goal, str(result.seed))
+    heads = ("model", "weights", "defense", "data", "n", "norm", "goal", "seed", "class", "attack", "eps", *_NUMBERS)
+    of = (
+        result.model,
+        result.weights,
+        result.defense,
+        result.data,
+        str(len(result)),
+        result.norm,
+        result.goal,
+        str(result.seed),
+    )
     none = ("",) * (len(_NUMBERS) - 3)
 
     def shares(name: str, attack: str, eps: str, values: Sequence[object]) -> tuple[str, ...]:
         return (*of, name, attack, eps, *map(str, values), *none)
 
     rows = [shares("", "none", "", result.clean_accuracy)]
+    if result.undefended is not None:
+        rows.insert(0, shares("", "none, without the defense", "", result.undefended))
     for row in result.rows():
         found = row.to_json()
         cells = ("" if found[key] is None else str(found[key]) for key in ("attack", "eps", *_NUMBERS))
@@ -65,13 +81,13 @@ def long_table(result: Evaluation, per_class: bool = False) -> Table:
         rows += [
             shares(name, "worst case", eps, (kept / n, "", "")) for eps, kept in zip(result.radii, left, strict=True)
         ]
-    return Table(heads, tuple(rows), align="l" * 10 + "r" * len(_NUMBERS))
+    return Table(heads, tuple(rows), align="l" * 11 + "r" * len(_NUMBERS))
 
 
 def _title(result: Evaluation) -> str:
     aim = "" if result.goal == "untargeted" else f", targeted: {result.goal}"
     return (
-        f"{result.model} (weights {result.weights}) on {result.data}, n = {len(result)}, "
+        f"{result.model} (weights {result.weights}){behind(result.defense)} on {result.data}, n = {len(result)}, "
         f"{result.norm}{aim}, seed {result.seed}"
     )
 

@@ -136,8 +136,12 @@ def test_weights_may_stand_beside_each_model(run: Run, out: Path) -> None:
 def test_each_defense_is_a_row(run: Run, out: Path) -> None:
     defenses = ("--defense", "none", "--defense", "jpeg:20", "--defense", "jpeg:75+bits:3")
     answer = run(*SMALL, *defenses, "--out", out, "--format", "json")
-    assert [(row["defense"], row["eps"]) for row in answer.json["cells"]] == [
-        (defense, eps) for defense in defenses[1::2] for eps in ("4/255", "8/255")
+    found = [(row["defense"], row["attack"], row["eps"]) for row in answer.json["cells"]]
+    assert found == [
+        (defense, attack, eps)
+        for defense in defenses[1::2]
+        for attack in (("fgsm",) if defense == "none" else ("fgsm", "fgsm (oblivious)"))
+        for eps in ("4/255", "8/255")
     ]
     assert "jpeg:20" in run(*SMALL, *defenses, "--out", out).out
 
@@ -246,7 +250,7 @@ def study(tmp_path: Path) -> Path:
 def test_a_study_file_says_it_all(run: Run, study: Path, out: Path) -> None:
     cells = run("sweep", study, "--out", out, "--format", "json").json["cells"]
     assert [(row["model"], row["defense"], row["eps"], row["n"]) for row in cells] == [
-        ("small", defense, eps, 4) for defense in ("none", "bits:4") for eps in ("4/255", "8/255")
+        ("small", defense, eps, 4) for defense in ("none", "bits:4", "bits:4") for eps in ("4/255", "8/255")
     ]
     # What the study asks for is in the store, and is the same as by flags but for the name.
     flags = run(*SMALL, "--defense", "none", "--defense", "bits:4", "--out", out.with_name("flags"), "--format", "json")
@@ -294,7 +298,7 @@ def test_flags_that_say_how_it_is_run_go_with_a_study_file(run: Run, study: Path
         (("--model", "lenett"), ("'lenett'", "Did you mean 'lenet'?")),
         (("--defense", "jpge:75"), ("'jpge'", "Did you mean 'jpeg'?")),
         (("--defense", "jpeg:0"), ("quality is 0",)),
-        (("--defense", "pgd-at"), ("pgd-at is a way to train",)),
+        (("--defense", "pgd-at:steps=3"), ("pgd-at:steps=3 is a way to train",)),
         (("--on", "proceses"), ("'proceses'", "Did you mean 'processes'?")),
         (("--track", "tensorbord:x"), ("'tensorbord'", "Did you mean 'tensorboard'?")),
         (("--on", "processes", "--on-set", "wrkers=2"), ("wrkers", "workers")),

@@ -36,6 +36,7 @@ seed = 3
 target = "next"
 independent = true
 transfer = true
+against = "oblivious"
 precision = "mixed"
 shard = 32
 batch-size = 64
@@ -81,6 +82,7 @@ FULL = Sweep(
     seed=3,
     independent=True,
     transfer=True,
+    against="oblivious",
     precision="mixed",
     shard=32,
     batch_size=64,
@@ -250,7 +252,7 @@ def wrong(key: str) -> str:
         (wrong("defenses = []"), '[study]: defenses is []; give a text such as "jpeg:75"'),
         (wrong('defenses = "jepg"'), "[study]: 'jepg' is not the name of a defense. Did you mean 'jpeg'?"),
         (wrong('defenses = "jpeg:101"'), "[study]: jpeg: quality is 101;"),
-        (wrong('defenses = "pgd-at"'), "[study]: pgd-at is a way to train"),
+        (wrong('defenses = "pgd-at:steps=3"'), "[study]: pgd-at:steps=3 is a way to train"),
         (wrong('norm = "l3"'), "[study]: 'l3' is not the name of a norm."),
         (wrong('precision = "double"'), "[study]: 'double' is not the name of a precision."),
         (wrong('data = "sings"'), "'sings' is neither the name of a data set nor an existing file"),
