@@ -63,7 +63,9 @@ class ByNoise(Certifier):
             if getattr(self, what) < least:
                 raise InputError(f"smoothing: {what} is {getattr(self, what)}; give {least} or more.")
         if not 0 < self.alpha < 1:
-            raise InputError(f"smoothing: alpha is {self.alpha}; give a probability above 0 and below 1, such as 0.001.")
+            raise InputError(
+                f"smoothing: alpha is {self.alpha}; give a probability above 0 and below 1, such as 0.001."
+            )
         if isinstance(self.radii, str) or not all(math.isfinite(radius) and radius >= 0 for radius in self.radii):
             raise InputError(
                 f"smoothing: radii are {self.radii!r}; give numbers of 0 or more (advkit certify --radius 0.5)."
@@ -84,7 +86,7 @@ class ByNoise(Certifier):
             return (self.n,)
         early = [self.n // _GROWTH**step for step in range(_LOOKS - 1, 0, -1)]
         whole = [-(-count // _BLOCK) * _BLOCK for count in early]
-        return (*sorted({count for count in whole if count < self.n}), self.n)
+        return (*sorted({count for count in whole if 0 < count < self.n}), self.n)
 
     @property
     def largest(self) -> float:
