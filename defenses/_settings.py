@@ -6,7 +6,7 @@ from advkit.attacks.pgd import PGD
 from advkit.core.threat import Ball
 from advkit.errors import InputError
 
-__all__ = ["above", "at_least", "gradient_ball", "share"]
+__all__ = ["above", "at_least", "gradient_ball", "share", "side_in_pixels"]
 
 
 def above(name: str, **numbers: float) -> None:
@@ -35,3 +35,8 @@ def gradient_ball(name: str, threat: Ball) -> None:
     if not isinstance(threat, PGD.balls):
         names = ", ".join(ball.__name__ for ball in PGD.balls)
         raise InputError(f"{name} works in {names}, not in {type(threat).__name__}.")
+
+
+def side_in_pixels(side: float, extent: int) -> int:
+    """A side given in pixels or, below 1, as a share of the picture's extent; at least a pixel, at most the extent."""
+    return min(extent, max(1, round(side * extent if side < 1 else side)))

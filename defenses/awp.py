@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Self
@@ -118,7 +118,7 @@ class Perturbed(Objective):
                 loss = self.objective.loss(model, x, shown, y)
                 # Autocast's copies of the weights must not outlive the graph that they are part of.
                 torch.clear_autocast_cache()
-                grads = torch.autograd.grad(loss, weights, allow_unused=True)
+                grads: Sequence[Tensor | None] = torch.autograd.grad(loss, weights, allow_unused=True)
             finally:
                 with torch.no_grad():
                     for buffer, content in kept:
@@ -138,7 +138,7 @@ def _in_place_of(model: nn.Module, moved: Mapping[nn.Parameter, Tensor]) -> Iter
         (module._parameters, name, parameter)
         for module in model.modules()
         for name, parameter in module._parameters.items()
-        if parameter in moved
+        if parameter is not None and parameter in moved
     ]
     try:
         for parameters, name, parameter in places:
