@@ -2,44 +2,51 @@
 
 from __future__ import annotations
 
-import io
+import importlib
+import importlib.util
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
-import numpy as np
-import numpy.typing as npt
 import torch
-from PIL import Image
 from torch import Tensor
 
 from advkit.catalog import DEFENSES
 from advkit.core.defense import Backward, Wrapper
-from advkit.errors import InputError
+from advkit.defenses._codec import coded
+from advkit.defenses._pixels import declare
+from advkit.errors import InputError, MissingExtra
 
 
 @DEFENSES.register("jpeg", paper="arXiv:1608.00853")
 @dataclass(frozen=True)
 class Jpeg(Wrapper):
-    """JPEG of a quality from 1 to 100 (Dziugaite et al. 2016)."""
+    """JPEG of a quality from 1 to 100 (Dziugaite et al. 2016).
+
+    ``gradient`` is that of the identity or, with ``surrogate``, of the encoder with smooth rounding (Shin & Song 2017, as
+    in kornia; extra ``denoise``). Guo et al. 2018 claimed 60 to 70 % on ImageNet (L2 0.05, normalised): 0 % under BPDA
+    (Athalye et al. 2018).
+    """
 
     quality: int = 75
+    gradient: Literal["straight-through", "surrogate"] = "straight-through"
 
     backward: ClassVar[Backward] = "straight-through"
 
     def __post_init__(self) -> None:
         if not 1 <= self.quality <= 100:
             raise InputError(f"jpeg: quality is {self.quality}; give a number from 1 to 100.")
+        if self.gradient == "surrogate" and importlib.util.find_spec("kornia") is None:
+            raise MissingExtra("kornia", "denoise", "jpeg:gradient=surrogate")
+        declare(self, self.gradient)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Every picture through the encoder and back."""
-        levels = (x.detach() * 255).round().clamp(0, 255).to(torch.uint8).cpu().permute(0, 2, 3, 1).numpy()
-        if levels.shape[3] not in (1, 3):
-            raise InputError(f"jpeg: pictures have {levels.shape[3]} channels; JPEG knows 1 or 3.")
-        coded = np.stack([self._through(picture) for picture in levels])
-        return torch.from_numpy(coded).reshape(levels.shape).permute(0, 3, 1, 2).to(x) / 255
+        """Every picture through Pillow's encoder, 4:2:0, and back."""
+        return coded("jpeg", x, "JPEG", self.quality)
 
-    def _through(self, picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        """A picture (H, W, C), encoded and decoded by Pillow."""
-        file = io.BytesIO()
-        Image.fromarray(picture[:, :, 0] if picture.shape[2] == 1 else picture).save(file, "JPEG", quality=self.quality)
-        return np.asarray(Image.open(file))
+    def surrogate(self, x: Tensor) -> Tensor:
+        """JPEG with rounding by a cubic; a grey picture is one of three equal channels."""
+        codec = importlib.import_module("kornia.enhance").jpeg_codec_differentiable
+        grey = x.shape[1] == 1
+        quality = torch.full((len(x),), float(self.quality), dtype=x.dtype, device=x.device)
+        smooth: Tensor = codec(x.expand(-1, 3, -1, -1) if grey else x, quality)
+        return smooth.mean(1, keepdim=True) if grey else smooth
