@@ -18,7 +18,7 @@ from advkit.data import Data
 from advkit.engine.passes import Passes
 from advkit.engine.run import Finished, Progress, Source
 from advkit.engine.search import Found, search
-from advkit.engine.transfer import transfer
+from advkit.engine.transfer import Made, transfer
 from advkit.results.cell import Facts, Numbers, Picture
 from advkit.results.files import to_8_bits
 
@@ -58,10 +58,12 @@ def attack_span(
     keep_pictures: int,
     watch: Watch,
     surrogate: Passes | None = None,
+    made: Made | None = None,
 ) -> tuple[Facts, list[Picture]]:
     """Every stage on what the ones before it left standing, at each radius.
 
-    With a ``surrogate``, the attack is made on that model, and ``passes`` only judge what it ends with.
+    With a ``surrogate``, the attack is made on that model, and ``passes`` only judge what it ends with; ``made`` holds what
+    was made on it before.
     Of the data's first ``keep_pictures`` examples, each that is beaten is kept at the smallest radius at which it was.
     """
     found: list[Found] = []
@@ -76,7 +78,17 @@ def attack_span(
             sink = partial(gallery.add, name)
             if surrogate is not None:
                 result = transfer(
-                    attacks, surrogate, passes, source, standing, part.clean, seed=seed, sink=sink, progress=progress
+                    attacks,
+                    surrogate,
+                    passes,
+                    source,
+                    standing,
+                    part.clean,
+                    seed=seed,
+                    sink=sink,
+                    progress=progress,
+                    made=made,
+                    index=part.index,
                 )
             else:
                 result = search(

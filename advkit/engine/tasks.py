@@ -11,7 +11,7 @@ import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -28,6 +28,7 @@ from advkit.engine.precision import Precision, PrecisionName, choose_precision
 from advkit.engine.run import Progress
 from advkit.engine.span import Part, Stages, attack_span, clean_span
 from advkit.engine.specs import AttackSpec, DataSpec, ModelSpec, usual_ball
+from advkit.engine.transfer import Made
 from advkit.errors import AdvkitError, InputError, ThreatViolation, WriteError
 from advkit.results.cell import Cell, Facts
 from advkit.results.store import Span, Store
@@ -115,6 +116,7 @@ class _Bench:
     net: Classifier
     model: torch.nn.Module
     steering: Precision
+    made: Made = field(default_factory=Made)  # on it, for other models
 
 
 _benches: list[_Bench] = []  # the last two, a model and its surrogate: a process must not collect all models of a sweep
@@ -161,6 +163,7 @@ def _perform(task: Task, watch: Watch) -> None:
             keep_pictures=task.keep_pictures,
             watch=lambda stage: watch(task, stage),
             surrogate=Passes(other.model, other.steering, size, least=least) if other else None,
+            made=other.made if other else None,
         )
     store.write(task.cell, task.span, facts, pictures)
 
@@ -183,6 +186,7 @@ def _bench(task: Task, spec: ModelSpec, model_hash: str, defense: str) -> _Bench
     key = (task.data, spec, id(spec.made), defense, task.device, task.precision)
     for bench in _benches:
         if bench.key == key:
+            _benches.sort(key=lambda each: each is bench)  # the one used last gives way last
             return bench
     keep_freed_memory()
     data = next((bench.data for bench in _benches if bench.spec == task.data), None) or task.data.build()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,7 +13,41 @@ from advkit.engine.passes import Passes
 from advkit.engine.run import Finished, Progress, Run, Source
 from advkit.engine.search import Found
 
-__all__ = ["transfer"]
+__all__ = ["Made", "transfer"]
+
+
+class _Example(NamedTuple):
+    """What an attack made of one example on the surrogate, and what it took."""
+
+    x_adv: Tensor
+    distance: float
+    steps: int
+    forwards: int
+    backwards: int
+
+
+class Made:
+    """Adversarial pictures made on one surrogate, kept to be shown to several models; the oldest give way.
+
+    An example's picture does not depend on its company, so the one that is kept is the one that would be made again.
+    """
+
+    def __init__(self, most: int = 256 << 20) -> None:
+        self.room = most  # bytes
+        self._kept: dict[tuple[object, ...], _Example] = {}
+
+    def __contains__(self, key: tuple[object, ...]) -> bool:
+        return key in self._kept
+
+    def __getitem__(self, key: tuple[object, ...]) -> _Example:
+        return self._kept[key]
+
+    def keep(self, key: tuple[object, ...], example: _Example) -> None:
+        """Keep one example, at the cost of the oldest ones where there is no room."""
+        self._kept[key] = example
+        self.room -= example.x_adv.nbytes
+        while self.room < 0:
+            self.room += self._kept.pop(next(iter(self._kept))).x_adv.nbytes
 
 
 def transfer(
@@ -26,36 +61,91 @@ def transfer(
     seed: int = 0,
     sink: Callable[[Finished], None] = lambda finished: None,
     progress: Progress | None = None,
+    made: Made | None = None,
+    index: Tensor | None = None,
 ) -> Found:
     """An attack at each radius on a surrogate, with all of its steps; what it ends with is judged by the model itself.
 
     The examples ``attacked`` (R, N) are those to be attacked at each radius; the others stay as they are. The best iterate
-    on the surrogate is shown, and no other: a transfer attack has one try.
+    on the surrogate is shown, and no other: a transfer attack has one try. What ``made`` holds of this surrogate already,
+    under the examples' places in the data ``index`` (N,), is not made again; its passes are counted as if it were.
     """
     found = Found.nothing(len(attacks), clean)
+
+    def show(radius: int, where: Tensor, finished: Finished) -> None:
+        seen = passes.judge(finished.x_adv.to(passes.device))
+        shown = finished._replace(
+            example=where,
+            success=source.goal.take(where).to(passes.device).reached(seen),
+            prediction=seen.argmax(1),
+            rung=torch.full_like(where, radius),
+        )
+        found.put(radius, where, shown)
+        found.forwards[radius, where] += 1
+        sink(shown)
+
     for radius, attack in enumerate(attacks):
         chosen = attacked[radius].nonzero().squeeze(1)
+        keys = {
+            place: (repr(attack), seed, type(source.goal), *(() if index is None else (int(index[place]),)), goal)
+            for place, goal in zip(chosen.tolist(), source.goal.classes[chosen].tolist(), strict=True)
+        }
+        known = [place for place in keys if made is not None and keys[place] in made]
+        if made is not None and known:
+            for part in torch.split(torch.tensor(known), passes.batch_size):
+                kept = [made[keys[place]] for place in part.tolist()]
+                show(radius, part, _finished(kept, clean[part]))
+                found.forwards[radius, part] += torch.tensor([each.forwards for each in kept])
+                found.backwards[radius, part] += torch.tensor([each.backwards for each in kept])
+            chosen = torch.tensor([place for place in keys if keys[place] not in made], dtype=torch.long)
         if not len(chosen):
             continue
+        new: list[Finished] = []
 
-        def collect(finished: Finished, chosen: Tensor = chosen, radius: int = radius) -> None:
-            seen = passes.judge(finished.x_adv.to(passes.device))
-            shown = finished._replace(
-                example=chosen[finished.example.cpu()],
-                success=source.goal.take(chosen[finished.example.cpu()]).to(passes.device).reached(seen),
-                prediction=seen.argmax(1),
-                rung=torch.full_like(finished.rung.cpu(), radius),
-            )
-            found.put(radius, shown.example, shown)
-            found.forwards[radius, shown.example] += 1
-            sink(shown)
+        def collect(
+            finished: Finished, chosen: Tensor = chosen, radius: int = radius, new: list[Finished] = new
+        ) -> None:
+            show(radius, chosen[finished.example.cpu()], finished)
+            if made is not None:
+                new.append(finished)
 
-        part = Source(
-            fetch=lambda indices, chosen=chosen: source.fetch(chosen[list(indices)].tolist()),  # type: ignore[misc]
-            goal=source.goal.take(chosen),
-        )
-        run = Run(attack, surrogate, part, seed=seed, keep="best")
+        run = Run(attack, surrogate, _part(source, chosen), seed=seed, keep="best")
         run.go(collect, progress)
-        found.forwards[radius, chosen] += run.forwards.cpu()
-        found.backwards[radius, chosen] += run.backwards.cpu()
+        forwards, backwards = run.forwards.cpu(), run.backwards.cpu()
+        found.forwards[radius, chosen] += forwards
+        found.backwards[radius, chosen] += backwards
+        if made is not None:
+            _keep(made, [keys[place] for place in chosen.tolist()], new, forwards, backwards)
     return found
+
+
+def _keep(
+    made: Made, keys: Sequence[tuple[object, ...]], new: Sequence[Finished], forwards: Tensor, backwards: Tensor
+) -> None:
+    for finished in new:
+        for row, place in enumerate(finished.example.tolist()):
+            picture = finished.x_adv[row].detach().cpu().clone()
+            distance, steps = float(finished.distance[row]), int(finished.steps[row])
+            made.keep(keys[place], _Example(picture, distance, steps, int(forwards[place]), int(backwards[place])))
+
+
+def _part(source: Source, chosen: Tensor) -> Source:
+    """Some of the examples of a source."""
+    return Source(
+        fetch=lambda indices: source.fetch(chosen[list(indices)].tolist()),
+        goal=source.goal.take(chosen),
+    )
+
+
+def _finished(kept: Sequence[_Example], clean: Tensor) -> Finished:
+    """What was kept, as a run gives it; what a model says of it is not known yet."""
+    unknown = torch.zeros(len(kept), dtype=torch.bool)
+    return Finished(
+        example=torch.arange(len(kept)),
+        x_adv=torch.stack([each.x_adv for each in kept]),
+        success=unknown,
+        prediction=clean,
+        distance=torch.tensor([each.distance for each in kept], dtype=torch.float64),
+        steps=torch.tensor([each.steps for each in kept]),
+        rung=torch.zeros(len(kept), dtype=torch.long),
+    )
