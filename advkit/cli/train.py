@@ -83,7 +83,7 @@ def command(
     plan = f"{net.name} on {pictures.name} ({len(pictures):,} examples), {defense}, {epochs} epochs, seed {choice.seed}"
     screen.print(plan, markup=False)
     with bar(screen, "training") as progress:
-        train(net, pictures, objective, recipe, lambda done, loss: progress(done, epochs))
+        train(net, pictures, objective, recipe, lambda epoch: progress(epoch.number, epochs))
 
     reached = accuracy(net, test)
     facts = {

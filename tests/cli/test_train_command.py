@@ -101,7 +101,7 @@ def test_ctrl_c_ends_training_and_writes_nothing(
     def pressed(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Standard, "__call__", pressed)
+    monkeypatch.setattr(Standard, "loss", pressed)
     answer = run(*flags(easy, tmp_path / "a.safetensors", "--quiet"))
     assert answer.code == 130
     assert answer.err.strip() == "Interrupted."

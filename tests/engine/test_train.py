@@ -35,7 +35,7 @@ def fresh() -> nn.Module:
 def test_a_small_net_learns(data: TensorData) -> None:
     net = fresh()
     losses: list[float] = []
-    train(net, data, Standard(), Recipe(15, 8, 0.05, shift=0), lambda done, loss: losses.append(loss))
+    train(net, data, Standard(), Recipe(15, 8, 0.05, shift=0), lambda epoch: losses.append(epoch.loss))
     assert len(losses) == 15
     assert losses[-1] < losses[0] / 2
     assert accuracy(net, data).value > 0.9
@@ -114,7 +114,7 @@ def test_data_that_cannot_be_learned_is_refused(data: TensorData) -> None:
 
 def test_a_last_batch_of_one_is_left_out(data: TensorData) -> None:
     net, losses = fresh(), []
-    train(net, data.head(17), Standard(), Recipe(1, 16, 0.05, bfloat16=False), lambda done, loss: losses.append(loss))
+    train(net, data.head(17), Standard(), Recipe(1, 16, 0.05, bfloat16=False), lambda epoch: losses.append(epoch.loss))
     assert len(losses) == 1
     assert all(bool(parameter.isfinite().all()) for parameter in net.parameters())
 
