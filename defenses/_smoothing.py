@@ -66,7 +66,8 @@ class ByNoise(Certifier):
             raise InputError(
                 f"smoothing: alpha is {self.alpha}; give a probability above 0 and below 1, such as 0.001."
             )
-        if isinstance(self.radii, str) or not all(math.isfinite(radius) and radius >= 0 for radius in self.radii):
+        given: object = self.radii  # of a command line, a text
+        if not isinstance(given, tuple) or not all(math.isfinite(radius) and radius >= 0 for radius in self.radii):
             raise InputError(
                 f"smoothing: radii are {self.radii!r}; give numbers of 0 or more (advkit certify --radius 0.5)."
             )
@@ -135,9 +136,9 @@ class ByNoise(Certifier):
         """The mean of the probabilities over draws, other ones at each point (Salman et al. 2019)."""
         return _Smoothed(model, self)
 
-    def sharpened(self, alpha: float, effort: int) -> Self:
-        """More draws, and a smaller alpha."""
-        return replace(self, n=self.n * effort, alpha=alpha, radii=())
+    def sharpened(self, alpha: float, draws: int) -> Self:
+        """Another n and alpha."""
+        return replace(self, n=draws, alpha=alpha, radii=())
 
     def noise(self, x: Tensor, seed: int, first: int, last: int) -> Tensor:
         """(last - first, ...) noise: these draws of the stream ``seed``, like one picture ``x`` (...).
@@ -158,7 +159,7 @@ class ByNoise(Certifier):
             return np.zeros(len(low), bool)
         reach, limit = self.radius_at(np.maximum(low, 0.5)), self.radius_at(high)
         decided = [((low >= 0.5) & (reach >= radius)) | (limit < radius) for radius in self.radii]
-        return np.logical_and.reduce(decided)
+        return np.asarray(np.logical_and.reduce(decided), np.bool_)
 
     def _counts(self, model: nn.Module, x: Tensor, rng: Rng, span: tuple[int, int], batch_size: int) -> Tensor:
         """(B, K) how often each class is the answer under the draws ``span`` of each example's stream."""

@@ -40,4 +40,4 @@ class SmoothingL1(ByNoise):
         if self.noise_kind == "uniform":
             return 2 * 3**0.5 * self.sigma * (p - 0.5)
         with np.errstate(divide="ignore"):  # infinite where p is 1
-            return -(self.sigma / 2**0.5) * np.log(2 * (1 - p))
+            return np.asarray(-(self.sigma / 2**0.5) * np.log(2 * (1 - p)), np.float64)

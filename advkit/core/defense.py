@@ -151,8 +151,8 @@ class Certifier(ABC):
         """What an attack on the defended model asks: pictures to logits, with a gradient. Here the model itself."""
         return model
 
-    def sharpened(self, alpha: float, effort: int) -> Self:
-        """The same, but its ``predict`` errs with a probability of ``alpha`` at most and draws ``effort`` times as often.
+    def sharpened(self, alpha: float, draws: int) -> Self:
+        """The same, but its ``predict`` errs with a probability of ``alpha`` at most, and draws so often.
 
         One that proves and does not test is never wrong, and stays as it is.
         """
