@@ -15,6 +15,7 @@ from math import nan
 
 import numpy as np
 
+from advkit.results.cell import not_oblivious
 from advkit.results.grid import Grid, Line
 
 __all__ = ["FAIL", "PASS", "WARN", "Verdict", "size_of", "verdicts"]
@@ -98,6 +99,23 @@ def _iterative_is_stronger(grid: Grid) -> Verdict | None:
         rises,
         passed=f"in {_times(len(rises), 'comparison')} of {' or '.join(sorted(ITERATIVE))} with fgsm at the same radius",
         because="more examples stand than under one step, which points to hidden gradients or a bad step size",
+    )
+
+
+def _adaptive_is_stronger(grid: Grid) -> Verdict | None:
+    replayed = {(_threat(line), not_oblivious(line.attack)): line for line in grid.lines if _is_replayed(line)}
+    rises = [
+        _rise(bound, line)
+        for line in grid.lines
+        if not line.cell.surrogate and (bound := replayed.get((_threat(line), line.attack))) is not None
+    ]
+    if not rises:
+        return None
+    return _compared(
+        "Attacks that know a defense beat those that do not",
+        rises,
+        passed=f"in {_times(len(rises), 'comparison')} with what was made on the model without its defense and replayed",
+        because="what was made without knowing the defense is stronger, so the defense hides its gradients: BPDA or more draws",
     )
 
 
@@ -196,6 +214,7 @@ _CHECKS: tuple[Callable[[Grid], Verdict | None], ...] = (
     _never_rises,
     _worst_is_worst,
     _iterative_is_stronger,
+    _adaptive_is_stronger,
     _attacks_work,
     _reaches_chance,
     _above_chance,
@@ -219,10 +238,12 @@ def _compared(name: str, rises: Sequence[tuple[int, Line, int]], *, passed: str,
 
 
 def _curves(grid: Grid) -> list[list[Line]]:
-    """For each attack on each setting its lines from the smallest radius to the largest."""
+    """For each attack on each setting its lines from the smallest radius to the largest; what is replayed may rise."""
     found: dict[object, list[Line]] = defaultdict(list)
     copies: dict[object, int] = defaultdict(int)  # the same name with other settings is another curve
     for line in grid.lines:
+        if line.cell.surrogate:
+            continue
         kind = (*_threat(line)[:-1], line.cell.attack, line.attack, line.follows)
         found[kind, copies[kind, line.eps]].append(line)
         copies[kind, line.eps] += 1
@@ -241,6 +262,10 @@ def _rise(bound: Line, line: Line) -> tuple[int, Line, int]:
 def _threat(line: Line) -> tuple[object, ...]:
     """Lines are compared where this is the same."""
     return (line.cell.setting, line.cell.threat, line.cell.precision, line.eps)
+
+
+def _is_replayed(line: Line) -> bool:
+    return not_oblivious(line.attack) != line.attack
 
 
 def _plain(line: Line) -> str:
