@@ -15,6 +15,7 @@ __all__ = ["main"]
 
 _COMMANDS = {
     "attack": "Attack a model and print its robustness table.",
+    "check": "Tell whether a model or a defense masks its gradients.",
     "figure": "Draw curves, trade-offs, classes, distances or transfer from the results of a sweep.",
     "init": "Write a commented study file for advkit sweep.",
     "list": "List attacks, backbones, data sets, defenses and more.",
@@ -24,6 +25,7 @@ _COMMANDS = {
     "sweep": "Evaluate models x defenses x attacks x radii, resumably, and print one table.",
     "table": "Print the results of a sweep as a table.",
     "train": "Train a backbone and write its weights.",
+    "train-denoiser": "Train a denoiser to stand in front of a model and write its weights.",
 }
 
 
@@ -36,7 +38,7 @@ class _Lazy(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in _COMMANDS:
             return None
-        command: click.Command = importlib.import_module(f"advkit.cli.{name}").command
+        command: click.Command = importlib.import_module(f"advkit.cli.{name.replace('-', '_')}").command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
