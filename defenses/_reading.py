@@ -175,20 +175,8 @@ class _Reader:
             given, named = args[1:], {key: value for key, value in kwargs.items() if key != "inplace"}
             rising = getattr(torch, word) if isinstance(target, str) else target
             return self.step(Activation(lambda t: rising(t, *given, **named)), x)
-        if target in (F.max_pool2d, torch.max_pool2d) and not kwargs.get("return_indices"):
-            given = dict(
-                zip(("kernel_size", "stride", "padding", "dilation", "ceil_mode"), args[1:], strict=False)
-            ) | dict(kwargs)
-            return self.step(
-                _max_pool(
-                    given["kernel_size"],
-                    given.get("stride"),
-                    given.get("padding", 0),
-                    given.get("dilation", 1),
-                    given.get("ceil_mode", False),
-                ),
-                x,
-            )
+        if target in (F.max_pool2d, torch.max_pool2d) and len(args) <= 6 and not kwargs.get("return_indices"):
+            return self.step(_max_pool(*args[1:], **kwargs), x)
         if word in ("dropout", "dropout2d") or word in ("contiguous", "clone"):
             return x
         if word in _RESHAPING:
@@ -311,9 +299,18 @@ def _convolution(layer: nn.Conv2d) -> Affine:
     return Affine(lambda x: convolve(x, weight), lambda x: convolve(x, size), bias, adjoint=exact)
 
 
-def _max_pool(kernel: Any, stride: Any, padding: Any, dilation: Any, ceil: bool) -> MaxPool:
+def _max_pool(
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> MaxPool:
+    """As F.max_pool2d; ``return_indices`` is there to be taken, and false."""
+
     def pool(x: Tensor) -> tuple[Tensor, Tensor]:
-        values, places = F.max_pool2d(x, kernel, stride, padding, dilation, ceil, return_indices=True)
+        values, places = F.max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode, return_indices=True)
         return values, places
 
     return MaxPool(pool)
