@@ -16,6 +16,7 @@ __all__ = ["main"]
 _COMMANDS = {
     "attack": "Attack a model and print its robustness table.",
     "check": "Tell whether a model or a defense masks its gradients.",
+    "certify": "Certify up to which radius nothing changes a model's predictions.",
     "figure": "Draw curves, trade-offs, classes, distances or transfer from the results of a sweep.",
     "init": "Write a commented study file for advkit sweep.",
     "list": "List attacks, backbones, data sets, defenses and more.",
