@@ -131,7 +131,8 @@ def _normalised(self: Any, x: Tensor) -> Tensor:
     scale = scale if self.weight is None else scale * self.weight
     out = centred * scale.view(shape)
     out = out if self.bias is None else out + self.bias.view(shape)
-    return out.to(x.dtype)
+    typed: Tensor = out.to(x.dtype)
+    return typed
 
 
 def _follow(norm: Any, mean: Tensor, var: Tensor) -> None:
