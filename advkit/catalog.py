@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from advkit.core.attack import Attack, Ensemble
     from advkit.core.defense import Certifier, Modifier, Objective, Wrapper
+    from advkit.core.detector import Detector
     from advkit.core.directions import Direction
     from advkit.core.losses import Loss
     from advkit.data.base import Data
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 ATTACKS: Registry[Attack | Ensemble] = Registry("attack", "advkit.attacks", makes="Attack", group="advkit.attacks")
 BACKBONES: Registry[nn.Module] = Registry("backbone", "advkit.backbones", group="advkit.backbones")
 DATASETS: Registry[Data] = Registry("data set", "advkit.data", makes="Data", group="advkit.datasets")
-DEFENSES: Registry[Objective | Modifier | Wrapper | Certifier] = Registry(
+DEFENSES: Registry[Objective | Modifier | Wrapper | Certifier | Detector] = Registry(
     "defense", "advkit.defenses", group="advkit.defenses"
 )
 DIRECTIONS: Registry[Direction] = Registry("direction", "advkit.core.directions", makes="Direction", chain="Chain")

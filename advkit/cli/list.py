@@ -69,7 +69,7 @@ def _entries(kind: str, only: str, settings: bool) -> Table:
         columns["norms"] = [" ".join(ball.__name__ for ball in balls_of(entry)) for entry in entries]
     if kind == "defenses":
         columns["kind"] = [_kind(entry) for entry in entries]
-        columns["backward"] = [getattr(entry.factory, "backward", "") for entry in entries]
+        columns["backward"] = [_backward(entry) for entry in entries]
     columns["what it does"] = [entry.summary for entry in entries]
     if settings:
         columns["settings"] = [_settings(entry) for entry in entries]
@@ -78,12 +78,27 @@ def _entries(kind: str, only: str, settings: bool) -> Table:
 
 
 def _kind(entry: Entry[object]) -> str:
-    """Whether a defense is trained with, or stands in front of a model."""
-    from advkit.core.defense import Objective, Wrapper
+    """What is done with a defense: ``train``, or change another training (``modifier``), stand in front of a model
+    (``wrapper``), prove (``certifier``) or detect (``detector``)."""
+    from advkit.core.defense import Certifier, Modifier, Objective, Wrapper
+    from advkit.core.detector import Detector
 
-    kinds = {"objective": Objective, "wrapper": Wrapper}
+    bases = (Objective, Modifier, Wrapper, Certifier, Detector)
+    kinds = {"train" if base is Objective else base.__name__.lower(): base for base in bases}
     made = entry.factory if isinstance(entry.factory, type) else object
     return next((name for name, base in kinds.items() if issubclass(made, base)), "")
+
+
+def _backward(entry: Entry[object]) -> str:
+    """How the gradient passes a wrapper, by default; ``EOT`` where it is the mean over draws."""
+    from advkit.core.defense import RandomWrapper, Wrapper
+
+    made = entry.factory
+    if not (isinstance(made, type) and issubclass(made, Wrapper)):
+        return ""
+    chosen = entry.settings.get("gradient")
+    backward = str(chosen.default) if chosen is not None else made.backward
+    return f"{backward}, EOT" if issubclass(made, RandomWrapper) else backward
 
 
 def _settings(entry: Entry[object]) -> str:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from advkit.catalog import DEFENSES
 from advkit.core.defense import Certifier, Modifier, Objective, RandomWrapper, Wrapper
+from advkit.core.detector import Detector
 from advkit.core.rng import Rng, identify
 from advkit.engine.own import own_wrapper
 from advkit.errors import InputError
@@ -101,6 +102,8 @@ def read_defense(text: str) -> Defense:
             wrappers.append(made)
         elif isinstance(made, Certifier):
             raise InputError(f"{name} certifies a model and does not change what it sees: advkit certify --by {name}.")
+        elif isinstance(made, Detector):
+            raise InputError(f"{name} detects attacks and does not change what a model sees: advkit detect --by {name}.")
         elif part != name:
             raise InputError(
                 f"{part} is a way to train, and its settings belong to the training: advkit train --defense {name}; "

@@ -63,8 +63,13 @@ def test_a_defense_says_its_kind_and_how_gradients_pass_it(run: Run) -> None:
         for row in run("list", "defenses", "--format", "json").json["defenses"]
     }
     assert rows["jpeg"] == ("wrapper", "straight-through")
-    assert rows["pgd-at"] == ("objective", "")
-    assert all(kind in ("objective", "wrapper") for kind, _ in rows.values())
+    assert rows["mean"] == ("wrapper", "exact")
+    assert rows["resize-pad"] == ("wrapper", "exact, EOT")
+    assert rows["pgd-at"] == ("train", "")
+    assert rows["awp"] == ("modifier", "")
+    assert rows["smoothing"] == ("certifier", "")
+    assert rows["feature-squeezing"] == ("detector", "")
+    assert {kind for kind, _ in rows.values()} == {"train", "modifier", "wrapper", "certifier", "detector"}
     assert all((kind == "wrapper") == bool(backward) for kind, backward in rows.values())
 
 
