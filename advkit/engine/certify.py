@@ -316,6 +316,7 @@ def _ball(norm: str, radius: float) -> Ball:
 def _square(x: Tensor, side: int, rng: Rng) -> Tensor:
     """Which values a square of this side may change, somewhere in the picture."""
     height, width = x.shape[2:]
+    side = min(side, height, width)
     top = int(rng.fold("top").integers(height - side + 1))
     left = int(rng.fold("left").integers(width - side + 1))
     free = torch.zeros_like(x, dtype=torch.bool)
