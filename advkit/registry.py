@@ -127,12 +127,15 @@ class Registry(Generic[T]):
             return chained
         return self[name].create(**settings)
 
-    def build(self, text: str) -> T:
-        """Make the thing that a text describes: ``jpeg``, ``jpeg:75`` (by place) or ``jpeg:quality=75`` (by name)."""
+    def build(self, text: str, **more: object) -> T:
+        """Make the thing that a text describes: ``jpeg``, ``jpeg:75`` (by place) or ``jpeg:quality=75`` (by name).
+
+        ``more`` settings are given beside the text.
+        """
         name, _, arguments = text.partition(":")
         entry = self[name]
         places = list(entry.settings)
-        given: dict[str, object] = {}
+        given: dict[str, object] = dict(more)
         for place, argument in enumerate(filter(None, arguments.split(","))):
             key, equals, value = argument.partition("=")
             if not equals or not key.replace("-", "_").isidentifier():  # by its place; an address may hold an = too

@@ -23,6 +23,8 @@ from torch import nn
 
 from advkit import Data, evaluate, load_data, load_model
 from advkit.backbones import save_model
+from advkit.catalog import ATTACKS
+from advkit.core import Eps, Linf
 from advkit.engine.defend import build_objective
 from advkit.engine.evaluate import accuracy
 from advkit.engine.provenance import circumstances
@@ -70,7 +72,7 @@ def trained(case: Case, method: str, folder: Path, out: Path) -> tuple[nn.Module
     weights, facts = out / "weights.safetensors", out / "training.json"
     if facts.exists():
         return load_model(case.model, weights=weights, data=test), test, json.loads(facts.read_text())
-    objective = build_objective(METHODS[method], **({} if method == "standard" else {"threat": case.eps}))
+    objective = build_objective(METHODS[method], **({} if method == "standard" else {"threat": Linf(case.eps)}))
     net = load_model(case.model, weights="random", data=pictures, seed=0)
     recipe = Recipe(epochs=case.epochs, learning_rate=case.learning_rate, weight_decay=5e-4)
     began = time.process_time()
@@ -94,9 +96,6 @@ def trained(case: Case, method: str, folder: Path, out: Path) -> tuple[nn.Module
 
 def attacked(net: nn.Module, test: Data, case: Case, samples: int) -> float:
     """Robust accuracy in the worst case of the default attack."""
-    from advkit.catalog import ATTACKS
-    from advkit.core import Linf
-
     worst = evaluate(net, test, ATTACKS.create("worst-case", threat=Linf(case.eps)), samples=samples).worst()
     return worst[0][1].value
 
@@ -107,8 +106,6 @@ def by_autoattack(net: nn.Module, test: Data, case: Case, samples: int) -> float
         import torchattacks
     except ImportError:
         return None
-    from advkit.core import Eps
-
     x, y = test.pictures(range(samples)), test.labels[:samples]
     right = net(x).argmax(1) == y
     if not bool(right.any()):

@@ -103,7 +103,9 @@ def read_defense(text: str) -> Defense:
         elif isinstance(made, Certifier):
             raise InputError(f"{name} certifies a model and does not change what it sees: advkit certify --by {name}.")
         elif isinstance(made, Detector):
-            raise InputError(f"{name} detects attacks and does not change what a model sees: advkit detect --by {name}.")
+            raise InputError(
+                f"{name} detects attacks and does not change what a model sees: advkit detect --by {name}."
+            )
         elif part != name:
             raise InputError(
                 f"{part} is a way to train, and its settings belong to the training: advkit train --defense {name}; "
@@ -132,11 +134,7 @@ def build_objective(text: str, **settings: object) -> Objective:
     ``settings`` join those of the objective itself. Raises InputError for anything that is not a way to train.
     """
     first, *others = text.split("+")
-    if settings:
-        name, _, given = first.partition(":")
-        more = ",".join(f"{key}={value}" for key, value in settings.items())
-        first = f"{name}:{given},{more}" if given else f"{name}:{more}"
-    objective = DEFENSES.build(first)
+    objective = DEFENSES.build(first, **settings)
     if isinstance(objective, Modifier):
         name = first.partition(":")[0]
         raise InputError(f"{name} changes another way to train; name that first: pgd-at+{name}.")
