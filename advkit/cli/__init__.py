@@ -17,6 +17,7 @@ _COMMANDS = {
     "attack": "Attack a model and print its robustness table.",
     "check": "Tell whether a model or a defense masks its gradients.",
     "certify": "Certify up to which radius nothing changes a model's predictions.",
+    "detect": "Tell how well a detector finds attacked pictures, and an attack that knows it.",
     "figure": "Draw curves, trade-offs, classes, distances or transfer from the results of a sweep.",
     "init": "Write a commented study file for advkit sweep.",
     "list": "List attacks, backbones, data sets, defenses and more.",
