@@ -25,6 +25,7 @@ __all__ = [
     "Step",
     "Sum",
     "cut_box",
+    "interval_margins",
     "surely_above",
 ]
 
@@ -58,6 +59,7 @@ class Affine:
     shift: Tensor | None = None
     weight: Tensor | None = None  # of a dense layer (K, D): differences of its outputs can be bounded as one output
     adjoint: Callable[[Tensor, tuple[int, ...]], Tensor] | None = None
+    pointwise: bool = False  # each number by itself
 
     def apply(self, x: Tensor) -> Tensor:
         """The map at a point."""
@@ -106,6 +108,7 @@ class MaxPool:
     """The largest of each window; ``pool`` gives it, with the places in the flattened picture as torch counts them."""
 
     pool: Callable[[Tensor], tuple[Tensor, Tensor]]
+    apart: bool = False  # no two windows share a pixel
 
     def apply(self, x: Tensor) -> Tensor:
         """The pooled values."""
@@ -195,6 +198,11 @@ class Network:
         box = last.operation.bound(*inputs)
         found = box.lower.gather(1, picked) - box.upper
         return found.scatter(1, picked, 0.0)
+
+
+def interval_margins(network: Network, box: Box, y: Tensor) -> Tensor:
+    """(B, K) lower bounds of logit y minus logit k over a box of pictures, by boxes at every layer."""
+    return network.margins(network.boxes(box), y)
 
 
 def cut_box(x: Tensor, eps: Tensor | float) -> Box:

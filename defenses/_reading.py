@@ -220,7 +220,7 @@ class _Reader:
         if (x.sample + constant).shape != x.sample.shape:
             raise self.unknown(word)
         if word in ("add", "sub"):
-            return self.step(Affine(_same, _same, constant if word == "add" else -constant), x)
+            return self.step(Affine(_same, _same, constant if word == "add" else -constant, pointwise=True), x)
         return self.step(_scaled(constant if word == "mul" else 1 / constant), x)
 
     def norm(self, layer: nn.BatchNorm1d | nn.BatchNorm2d, x: _Value) -> Affine:
@@ -276,7 +276,7 @@ def _same(x: Tensor) -> Tensor:
 
 def _scaled(scale: Tensor, shift: Tensor | None = None) -> Affine:
     size = scale.abs()
-    return Affine(lambda x: x * scale, lambda x: x * size, shift, adjoint=lambda a, shape: a * scale)
+    return Affine(lambda x: x * scale, lambda x: x * size, shift, adjoint=lambda a, shape: a * scale, pointwise=True)
 
 
 def _dense(weight: Tensor, bias: Tensor | None) -> Affine:
@@ -313,7 +313,7 @@ def _max_pool(
         values, places = F.max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode, return_indices=True)
         return values, places
 
-    return MaxPool(pool)
+    return MaxPool(pool, apart=dilation in (1, (1, 1)) and stride in (None, kernel_size))
 
 
 def _out_of_place(layer: nn.Module) -> Map:
