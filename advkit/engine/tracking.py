@@ -1,4 +1,4 @@
-"""Telling a service about a sweep while it runs: one interface for all of them."""
+"""Telling a service about a sweep or a training while it runs: one interface for all of them."""
 
 from __future__ import annotations
 
@@ -21,6 +21,9 @@ class Tracker(ABC):
     @abstractmethod
     def line(self, line: Mapping[str, Any]) -> None:
         """A line of the table is complete: the fields of ``Line.to_json``."""
+
+    def epoch(self, number: int, values: Mapping[str, float]) -> None:  # noqa: B027  (a service may know sweeps only)
+        """An epoch of a training is over, after ``start``: its loss, learning rate and scores by name."""
 
     @abstractmethod
     def close(self) -> None:

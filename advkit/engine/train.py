@@ -1,12 +1,23 @@
-"""Train a network on a data set: one loop, the objective is the defense. (The parts are in ``advkit.engine.training``.)"""
+"""Train a network on a data set: one loop, the objective is the defense. (Its parts are in ``advkit.engine.training``.)"""
 
 from __future__ import annotations
 
-from advkit.engine.training.augment import shifted
-from advkit.engine.training.loop import CHECKPOINT, Training, train
-from advkit.engine.training.ranks import ALONE, Ranks, joined
-from advkit.engine.training.recipe import Recipe, learning_rate
-from advkit.engine.training.watch import Epoch, Scores, Validate, ball_of, robustness
+from advkit.engine.training import (
+    ALONE,
+    CHECKPOINT,
+    Epoch,
+    Ranks,
+    Recipe,
+    Scores,
+    Training,
+    Validate,
+    ball_of,
+    joined,
+    learning_rate,
+    robustness,
+    shifted,
+    train,
+)
 
 __all__ = [
     "ALONE",

@@ -54,6 +54,11 @@ class MLflow(Tracker):
         if line["eps"] is not None:
             self._client.log_metric(self._run, _allowed(f"success/{curve(line)}{at}"), line["success"])
 
+    def epoch(self, number: int, values: Mapping[str, float]) -> None:
+        """Log the numbers of an epoch as metrics with steps."""
+        for name, value in values.items():
+            self._client.log_metric(self._run, _allowed(f"training/{name}"), value, step=number)
+
     def close(self) -> None:
         """Log the table, and end the run."""
         self._client.log_text(self._run, json.dumps(self._lines, indent=1), "lines.json")

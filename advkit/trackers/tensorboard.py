@@ -63,6 +63,12 @@ class TensorBoard(Tracker):
             self._writer.add_scalar(f"success/{name}", line["success"], step)
         self._writer.flush()
 
+    def epoch(self, number: int, values: Mapping[str, float]) -> None:
+        """Add a point to each curve ``training/NAME``."""
+        for name, value in values.items():
+            self._writer.add_scalar(f"training/{name}", value, number)
+        self._writer.flush()
+
     def close(self) -> None:
         """Write the table, and close the file."""
         if self._lines:

@@ -46,6 +46,10 @@ class Wandb(Tracker):
         eps = 0.0 if line["eps"] is None else float(Eps(line["eps"]))
         self._run.log({"eps": eps, f"accuracy/{curve(line)}": line["accuracy"]})
 
+    def epoch(self, number: int, values: Mapping[str, float]) -> None:
+        """Log the numbers of an epoch."""
+        self._run.log({"epoch": number, **{f"training/{name}": value for name, value in values.items()}})
+
     def close(self) -> None:
         """Log the table, and end the run."""
         import wandb

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,7 +34,11 @@ def test_what_is_trained_can_be_attacked(run: Run, easy: Path, tmp_path: Path, d
     assert answer.out == ""
     assert "100.0" in answer.err
     assert "64 held-out examples" in answer.err
-    assert [path.name for path in out.parent.iterdir()] == ["net.safetensors"]
+    assert sorted(path.name for path in out.parent.iterdir()) == ["net.safetensors", "net.training"]
+    beside = out.parent / "net.training"
+    names = ["checkpoint.safetensors", "curves.png", "history.json", "last.safetensors"]
+    assert sorted(path.name for path in beside.iterdir()) == names
+    assert [epoch["number"] for epoch in json.loads((beside / "history.json").read_text())] == [1, 2, 3, 4, 5, 6]
     found = run("attack", "--model", out, "--data", easy, "--attack", "fgsm", "--eps", "4/255", "--format", "json").json
     assert found["model"] == "mlp"
     assert found["clean"]["accuracy"] == 1

@@ -7,7 +7,7 @@ import json
 import math
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -34,7 +34,7 @@ from advkit.engine.training.recipe import Recipe, learning_rate
 from advkit.engine.training.watch import Epoch, Validate, alarming, ball_of, better, hold_out, robustness
 from advkit.errors import AdvkitError, DataError, InputError
 
-__all__ = ["CHECKPOINT", "Training", "train"]
+__all__ = ["CHECKPOINT", "Training", "put", "state", "train"]
 
 CHECKPOINT = "checkpoint.safetensors"
 _SEEN_TOGETHER = 32  # losses on a GPU are read together: each reading waits for all that was asked of it
@@ -64,6 +64,7 @@ def train(
     fresh: bool = False,
     checkpoint_every: float = 60.0,
     on_step: Callable[[int, int, float], object] | None = None,
+    on_begin: Callable[[int, int, Sequence[Epoch]], object] | None = None,
     ranks: Ranks = ALONE,
     identity: Mapping[str, object] | None = None,
 ) -> Training:
@@ -73,13 +74,15 @@ def train(
     decides, higher being better; nothing is then held out of ``data``. With a ``folder``, a checkpoint is written there after
     each epoch and every ``checkpoint_every`` seconds, a training that was broken off goes on from it (unless ``fresh``) to the
     same weights, and Ctrl-C is answered between two steps by one more checkpoint. ``identity`` is what else a checkpoint must
-    agree in. ``on_step`` is told (steps done, steps in all, loss).
+    agree in. ``on_begin`` is told (steps done, steps in all, epochs done), ``on_step`` (steps done, steps in all, loss).
     Raises AdvkitError where the loss stops being a number, InputError for a checkpoint of another training, WriteError.
     """
     with listening(folder is not None) as pressed:
         session = _Session.begin(model, data, objective, recipe, validate, ranks, pressed)
         if folder is not None:
             session.keep_at(folder / CHECKPOINT, checkpoint_every, fresh, identity or {})
+        if on_begin is not None:
+            on_begin(session.step, session.total, tuple(session.history))
         loss = _Loss(model, objective)
         with synchronised(model, ranks), session.loading():
             wrapped = DistributedDataParallel(loss, broadcast_buffers=False) if ranks.world > 1 else loss
@@ -173,7 +176,7 @@ class _Session:
         optimizer, steps = _optimizer(recipe, trained), read_augmentation(recipe.augment)
         session = cls(model, data, objective, recipe, validate, ranks, pressed, len(data.classes), optimizer, steps)
         if recipe.ema:
-            session.average = _copied(_state(model))
+            session.average = _copied(state(model))
         return session
 
     # What is fixed -------------------------------------------------------------------------------------------------
@@ -289,7 +292,7 @@ class _Session:
         """Move the running mean of the weights; it is shorter at the start, where the weights are those of chance."""
         share = 1 - min(self.recipe.ema, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
-            for name, now in _state(self.model).items():
+            for name, now in state(self.model).items():
                 mean = self.average[name]
                 if mean.is_floating_point():
                     mean.lerp_(now.to(mean.dtype), share)
@@ -330,7 +333,7 @@ class _Session:
                 scores = dict(zip(scores, found.tolist(), strict=True))
                 is_best = bool(scores) and better(scores, self.history)
                 if is_best:
-                    self.best = _copied(_state(self.model), "cpu")
+                    self.best = _copied(state(self.model), "cpu")
         except KeyboardInterrupt:
             if self.pressed:  # between two batches of the measurement: nothing is half done
                 self.save()
@@ -360,21 +363,21 @@ class _Session:
         if not self.average:
             yield
             return
-        own = _copied(_state(self.model))
-        _put(self.model, self.average)
+        own = _copied(state(self.model))
+        put(self.model, self.average)
         try:
             yield
         finally:
-            _put(self.model, own)
+            put(self.model, own)
 
     def result(self) -> Training:
         """Leave the best weights in the model."""
         if self.average:
-            _put(self.model, self.average)
-        last = _copied(_state(self.model), "cpu")
+            put(self.model, self.average)
+        last = _copied(state(self.model), "cpu")
         best = next((epoch for epoch in reversed(self.history) if epoch.best), None)
         if best is not None:
-            _put(self.model, self.best)
+            put(self.model, self.best)
         self.model.eval()
         return Training(tuple(self.history), tuple(self.losses), last, best, self.resumed, self.stopped)
 
@@ -434,7 +437,7 @@ class _Session:
             "data": f"{self.data.name} ({self.data.fingerprint()[:16]})",
             **self.recipe.settings(),
             "processes": self.ranks.world,
-            "first weights": _digest(_state(self.model)),
+            "first weights": _digest(state(self.model)),
         }
         self.identity = json.loads(json.dumps(same))
         saved = None if fresh else read_checkpoint(path)
@@ -452,10 +455,10 @@ class _Session:
         memories = [] if self.memory is None else self.ranks.gathered(self.memory)
         if self.ranks.first:
             names: dict[Tensor, str] = {p: name for name, p in self.model.named_parameters()}
-            state = self.optimizer.state
+            moving = self.optimizer.state
             groups: dict[str, dict[str, Tensor]] = {
-                "model": _state(self.model),
-                "optimizer": {f"{names[p]}/{k}": t for p in state for k, t in state[p].items() if t is not None},
+                "model": state(self.model),
+                "optimizer": {f"{names[p]}/{k}": t for p in moving for k, t in moving[p].items() if t is not None},
                 "average": self.average,
                 "best": self.best,
                 "memory": {str(rank): memory for rank, memory in enumerate(memories)},
@@ -473,7 +476,7 @@ class _Session:
     def restore(self, saved: Saved) -> None:
         """Stand where the checkpoint was written."""
         groups = saved.groups
-        _put(self.model, groups["model"])
+        put(self.model, groups["model"])
         self.step = self.kept = self.resumed = int(saved.facts["step"])
         self.history = [Epoch(**epoch) for epoch in saved.facts["history"]]
         self.spent = float(saved.facts["seconds"])
@@ -534,7 +537,8 @@ def _number(stream: Rng) -> int:
     return int(stream.bits()) & (2**62 - 1)
 
 
-def _state(model: nn.Module) -> dict[str, Tensor]:
+def state(model: nn.Module) -> dict[str, Tensor]:
+    """The tensors of a model by name, as they are: no copies."""
     return {name: tensor for name, tensor in model.state_dict().items() if isinstance(tensor, Tensor)}
 
 
@@ -542,16 +546,17 @@ def _copied(tensors: Mapping[str, Tensor], device: str | None = None) -> dict[st
     return {name: tensor.detach().to(device or tensor.device, copy=True) for name, tensor in tensors.items()}
 
 
-def _put(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+def put(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Write into a model's own tensors."""
     with torch.no_grad():
-        for name, tensor in _state(model).items():
+        for name, tensor in state(model).items():
             tensor.copy_(tensors[name])
 
 
 def _layout(model: nn.Module) -> str:
     """The backbone in a word: its name where it has one, and a digest of the names and shapes of its tensors."""
     name = model.name if isinstance(model, Classifier) else type(model).__name__
-    shapes = " ".join(f"{key}{tuple(tensor.shape)}" for key, tensor in _state(model).items())
+    shapes = " ".join(f"{key}{tuple(tensor.shape)}" for key, tensor in state(model).items())
     return f"{name} ({hashlib.sha256(shapes.encode()).hexdigest()[:8]})"
 
 

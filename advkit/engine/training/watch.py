@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -52,17 +52,9 @@ def hold_out(data: Data, wanted: int | None, seed: int) -> tuple[Tensor, Tensor]
 
 
 def ball_of(objective: Objective) -> Ball | None:
-    """The ball that an objective trains against, of its last moment; None where it knows none."""
-    return _ball(objective.at(1.0))
-
-
-def _ball(value: object) -> Ball | None:
-    if isinstance(value, Ball):
-        return value
-    held = [getattr(value, f.name) for f in fields(value)] if is_dataclass(value) else list(vars(value).values())
-    balls = [one for one in held if isinstance(one, Ball)]
-    inner = [found for one in held if isinstance(one, Objective) and (found := _ball(one)) is not None]
-    return next(iter((*balls, *inner)), None)
+    """The ball that an objective trains against, of its last moment, if PGD can search it; None where there is none."""
+    threat = getattr(objective.at(1.0), "threat", None)
+    return threat if isinstance(threat, PGD.balls) else None
 
 
 def robustness(
