@@ -86,10 +86,12 @@ class Checkpoint:
 
 
 def embedded(folder: Path | None = None) -> list[Checkpoint]:
-    """The weights that the package ships, known by their headers; their tensors are not read."""
+    """The classifiers' weights that the package ships, known by their headers; their tensors are not read."""
     found = []
     for path in sorted((folder or EMBEDDED).glob("*.safetensors")):
         facts = _safetensors_header(path)
+        if "denoiser" in facts:  # of a defense: no classifier
+            continue
         label = f"embedded {facts.get('data', path.stem)}-{facts.get('variant', 'standard')}"
         found.append(Checkpoint(label, path, metadata=facts))
     return found
