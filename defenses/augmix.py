@@ -45,8 +45,13 @@ class AugMix(Objective):
 
     def examples(self, model: nn.Module, x: Tensor, y: Tensor, seed: int, memory: Tensor | None = None) -> Tensor:
         """(B, 2, C, H, W): two mixed views of each picture, in [0, 1]."""
-        rng = Rng.of(seed, identify(x))
-        return torch.stack([self._view(x, rng.fold("view").fold(number)) for number in range(2)], 1)
+        rng = Rng.of(seed, identify(x)).fold("view")
+        views = [rng.fold(number) for number in range(2)]
+        # All chains of both views at once: they are of the same operations.
+        streams = [view.fold("chain").fold(number).keys for view in views for number in range(self.width)]
+        chains = self._chain(x.repeat(len(streams), 1, 1, 1), Rng(torch.cat(streams)))
+        parts = chains.reshape(2, self.width, *x.shape)
+        return torch.stack([self._mixed(x, made, view) for made, view in zip(parts, views, strict=True)], 1)
 
     def loss(self, model: nn.Module, x: Tensor, shown: Tensor, y: Tensor) -> Tensor:
         """CE(x) + weight * JS of the answers to x and both views, all three in one pass."""
@@ -57,14 +62,15 @@ class AugMix(Objective):
         divergence = (log_probs.exp() * (log_probs - mean)).sum(2).mean()
         return F.cross_entropy(clean, y) + self.weight * divergence
 
-    def _view(self, x: Tensor, rng: Rng) -> Tensor:
+    def _mixed(self, x: Tensor, chains: Tensor, rng: Rng) -> Tensor:
+        """The picture and its chains (width, B, C, H, W) in shares that are drawn."""
         # Exponential variates divided by their sum are uniform on the simplex: Dirichlet(1, ..., 1).
         parts = -rng.fold("parts").uniform(self.width, dtype=torch.float64).log()
         parts = (parts / parts.sum(1, keepdim=True)).to(x.dtype)
-        chains = [self._chain(x, rng.fold("chain").fold(number)) for number in range(self.width)]
         mixed = functools.reduce(torch.add, (expand(parts[:, i], x) * chain for i, chain in enumerate(chains)))
         share = expand(rng.fold("share").uniform(dtype=x.dtype), x)
-        return ((1 - share) * x + share * mixed).clamp(0, 1)
+        view: Tensor = (1 - share) * x + share * mixed
+        return view.clamp(0, 1)
 
     def _chain(self, x: Tensor, rng: Rng) -> Tensor:
         depth = 1 + rng.fold("depth").integers(_DEPTH)

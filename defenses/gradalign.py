@@ -57,8 +57,14 @@ def _gradient(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
 
 def _cosine(first: Tensor, second: Tensor) -> Tensor:
     """(B,) cosines; 1 where a gradient is 0, which aligns with everything and has no direction to learn."""
+    first, second = (grad / _largest(grad) for grad in (first, second))
     lengths = first.square().sum(1) * second.square().sum(1)
     known = lengths > 0
     # Two wheres: the root's infinite derivative at 0 would otherwise make NaN of the gradient.
     product = (first * second).sum(1) / torch.where(known, lengths, 1.0).sqrt()
     return torch.where(known, product, 1.0)
+
+
+def _largest(grad: Tensor) -> Tensor:
+    """(B, 1) constants to divide by: the squares of a confident picture's gradient of 1e-12 are 0 in float32."""
+    return grad.detach().abs().amax(1, keepdim=True).clamp_min(torch.finfo(grad.dtype).tiny)

@@ -343,6 +343,25 @@ def test_gradalign_differentiates_the_gradients() -> None:
         assert abs(found - plain) > 1e-3
 
 
+def test_gradalign_aligns_gradients_however_small_in_float32() -> None:
+    """A confident model's gradients are of 1e-15, and their squares nothing; the cosine is that of the large ones."""
+
+    class Bent(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            seen = (x.flatten(1) * weights).sin().sum(1)
+            return torch.stack([seen + self.lead, -seen], 1)
+
+    weights, y = (10 * pictures(1, (192,), seed=3)).float(), torch.zeros(6, dtype=torch.long)
+    shown, losses = torch.stack([X, X + 0.1], 1).float(), []
+    for lead in (5, 35):
+        model = Bent()
+        model.lead = lead
+        clean = F.cross_entropy(model(shown[:, 0]), y)
+        losses.append(value(GradAlign(weight=1).loss(model, X.float(), shown, y)) - value(clean))
+    assert losses[0] > 0.1
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+
+
 def test_gradalign_has_a_gradient_where_there_is_none_to_align() -> None:
     model = linear(3)
     with torch.no_grad():
