@@ -25,11 +25,14 @@ class Bands(NamedTuple):
 def denoised(x: Tensor, sigma: float | None = None) -> Tensor:
     """x with the noise shrunk, in luma and chroma where there are three channels; not cut to [0, 1].
 
-    ``sigma`` is the noise's standard deviation in each channel's own range, from 0 to 1; None estimates it.
+    ``sigma`` is the standard deviation of the noise in x's channels; None estimates it.
     """
     if x.shape[1] != 3:
-        return shrunk(x, sigma)
-    return from_ycbcr(shrunk(to_ycbcr(x), sigma))
+        return shrunk(x, None if sigma is None else torch.full_like(x[:1, :, :1, :1], sigma))
+    # Independent noise of the three channels: its deviation in a sum of them is the weights' length.
+    axes = to_ycbcr(torch.eye(3, dtype=x.dtype, device=x.device)[:, :, None, None])
+    noise = None if sigma is None else sigma * axes.square().sum(0, keepdim=True).sqrt()
+    return from_ycbcr(shrunk(to_ycbcr(x), noise))
 
 
 def to_ycbcr(x: Tensor) -> Tensor:
@@ -47,11 +50,12 @@ def from_ycbcr(x: Tensor) -> Tensor:
     return torch.stack([red, (luma - _LUMA[0] * red - _LUMA[2] * blue) / _LUMA[1], blue], 1)
 
 
-def shrunk(x: Tensor, sigma: float | None = None) -> Tensor:
+def shrunk(x: Tensor, sigma: Tensor | None = None) -> Tensor:
     """BayesShrink (Chang, Yu & Vetterli 2000) of each channel: the threshold of a band is noise variance / signal deviation.
 
-    ``sigma`` None: the noise is the median of the finest diagonal details that are not 0, over 0.6745 (Donoho & Johnstone
-    1994). Levels: as many as halve the shorter side to 1, less three, and at least one.
+    ``sigma`` (1, C, 1, 1) is the noise's deviation; where None, it is the median size of the finest diagonal details that
+    are not 0, over 0.6745 (Donoho & Johnstone 1994). Levels: as many as halve the shorter side to 1, less three, and at
+    least one.
     """
     levels = max(int(math.log2(min(x.shape[-2:]))) - 3, 1)
     sizes, details, coarse = [], [], x
@@ -59,7 +63,7 @@ def shrunk(x: Tensor, sigma: float | None = None) -> Tensor:
         sizes.append(coarse.shape[-2:])
         coarse, fine = _split(coarse)
         details.append(fine)
-    noise = _noise(details[0][2]) if sigma is None else torch.full_like(x[..., :1, :1], sigma)
+    noise = _noise(details[0][2]) if sigma is None else sigma
     for size, fine in zip(reversed(sizes), reversed(details), strict=True):
         soft = [_soft(band, noise.square()) for band in fine]
         coarse = _joined(coarse, soft[0], soft[1], soft[2])[..., : size[0], : size[1]]

@@ -26,6 +26,7 @@ __all__ = [
     "declare",
     "mirrored",
     "reflected",
+    "taken",
     "windows",
 ]
 
@@ -95,3 +96,10 @@ def windows(wide: Tensor, side: int, height: int, width: int) -> Iterator[Tensor
 def averaged(x: Tensor) -> Tensor:
     """What is an average of pixels leaves [0, 1] by rounding only: cut there, with the gradient of the average."""
     return x + (x.clamp(0, 1) - x).detach()
+
+
+def taken(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """The pixels (B, C, R, Q) of each picture at its own rows (B, R) and columns (B, Q)."""
+    channels, width = x.shape[1], x.shape[3]
+    lines = x.gather(2, rows[:, None, :, None].expand(-1, channels, -1, width))
+    return lines.gather(3, columns[:, None, None, :].expand(-1, channels, rows.shape[1], -1))
