@@ -358,7 +358,7 @@ def test_gradalign_aligns_gradients_however_small_in_float32() -> None:
         model.lead = lead
         clean = F.cross_entropy(model(shown[:, 0]), y)
         losses.append(value(GradAlign(weight=1).loss(model, X.float(), shown, y)) - value(clean))
-    assert losses[0] > 0.1
+    assert losses[0] > 0.05
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)
 
 
