@@ -49,9 +49,9 @@ class Case:
 
 
 CASES = [
-    Case("fashion-mnist", "fashion_mnist_train_20000.npz", "fashion_mnist_test_5000.npz", "cnn", "0.1", 8, 10_000),
-    Case("cifar10", "cifar10_train_8068.npz", "cifar10_test_1000.npz", "cnn", "8/255", 12),
-    Case("gtsrb", "gtsrb_train.npz", "gtsrb_test.npz", "cnn", "8/255", 8),
+    Case("fashion-mnist", "fashion_mnist_train_20000.npz", "fashion_mnist_test_5000.npz", "lenet", "0.1", 10),
+    Case("cifar10", "cifar10_train_8068.npz", "cifar10_test_1000.npz", "cnn", "8/255", 8),
+    Case("gtsrb", "gtsrb_train.npz", "gtsrb_test.npz", "cnn", "8/255", 6),
 ]
 INNER = "steps=5,step_size=0.3"
 METHODS = {
