@@ -348,7 +348,7 @@ def test_gradalign_aligns_gradients_however_small_in_float32() -> None:
 
     class Bent(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
-            seen = (x.flatten(1) * weights).sin().sum(1)
+            seen = (x.flatten(1) * weights).sin().sum(1) / 10
             return torch.stack([seen + self.lead, -seen], 1)
 
     weights, y = (10 * pictures(1, (192,), seed=3)).float(), torch.zeros(6, dtype=torch.long)
