@@ -19,7 +19,7 @@ from advkit.defenses._pixels import check_draws, check_share, taken
 class CropRescale(RandomWrapper):
     """Random crops of ``crop`` of the side, enlarged; answers of 30 are averaged (Guo et al. 2018: 90 of 224 pixels).
 
-    Guo's networks were trained on whole pictures and saw ImageNet's objects large; small pictures want a larger ``crop``.
+    Small pictures want a larger ``crop``: a CIFAR-10 network keeps 19 % of 91 % at the published one, 85 % at 0.9.
     Claimed 60 to 70 % on ImageNet (L2 0.05, normalised): 0 % under EOT (Athalye et al. 2018).
     """
 

