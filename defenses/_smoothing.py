@@ -180,23 +180,22 @@ class ByNoise(Certifier):
 
     def _passes(self, x: Tensor, rng: Rng, span: tuple[int, int], batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Noisy pictures of one example after the other in full passes, and whose (R,) they are."""
-        rows: list[Tensor] = []
-        owners: list[Tensor] = []
-        held = 0
+        left = len(x) * (span[1] - span[0])
+        size = min(batch_size, left)
+        rows, owners, held = x.new_empty(size, *x.shape[1:]), [0] * size, 0
         for place, seed in enumerate(rng.keys.tolist()):
             for begin in range(span[0], span[1], _BLOCK):
-                end = min(begin - begin % _BLOCK + _BLOCK, span[1])
-                rows.append(x[place].add(self.noise(x[place], seed, begin, end), alpha=self.sigma))
-                owners.append(torch.full((end - begin,), place, device=x.device))
-                held += end - begin
-                last = place == len(x) - 1 and end == span[1]
-                if held < batch_size and not last:
-                    continue
-                ready, whose = torch.cat(rows), torch.cat(owners)
-                full = held if last else held - held % batch_size
-                for start in range(0, full, batch_size):
-                    yield ready[start : min(start + batch_size, full)], whose[start : min(start + batch_size, full)]
-                rows, owners, held = [ready[full:]], [whose[full:]], held - full
+                noise = self.noise(x[place], seed, begin, min(begin - begin % _BLOCK + _BLOCK, span[1]))
+                while len(noise):
+                    taken = min(size - held, len(noise))
+                    torch.add(x[place], noise[:taken], alpha=self.sigma, out=rows[held : held + taken])
+                    owners[held : held + taken] = [place] * taken
+                    noise, held = noise[taken:], held + taken
+                    if held == size:
+                        yield rows, torch.tensor(owners, device=x.device)
+                        left -= size
+                        size = min(batch_size, left)
+                        rows, owners, held = x.new_empty(size, *x.shape[1:]), [0] * size, 0
 
 
 class _Smoothed(nn.Module):
