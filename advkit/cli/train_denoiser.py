@@ -38,6 +38,7 @@ from advkit.errors import InputError
 @click.option("--learning-rate", default=2e-3, show_default=True, help="Peak of AdamW's one-cycle schedule.")
 @click.option("--shift", default=2, show_default=True, help="Pixels by which pictures are moved at random.")
 @click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="File to write.")
+@click.option("--fresh", is_flag=True, help="Begin anew, where the same command would go on.")
 @click.option("--quiet", is_flag=True, help="No progress.")
 def command(
     choice: ModelChoice,
@@ -57,11 +58,13 @@ def command(
     learning_rate: float,
     shift: int,
     out: Path,
+    fresh: bool,
     quiet: bool,
 ) -> None:
     """Train a denoiser to stand in front of a model, and write its weights for --defense.
 
-    The model that --model and --weights name guides the objectives that ask one, and is measured behind the denoiser.
+    The model that --model and --weights name guides the objectives that ask one, and is measured behind the denoiser. A
+    checkpoint lies beside --out, in a folder that ends in .training.
 
     \b
     advkit train-denoiser --denoiser dncnn --set sigma=0.25 --out dncnn.safetensors
@@ -106,6 +109,7 @@ def command(
         trained = train_denoiser(
             pictures, objective, out, denoiser=denoiser, settings=network, recipe=recipe, guide=guide, held_out=test,
             start=start, device=choice.device_name, on_step=lambda done, total, loss: progress(done, total),
+            folder=out.with_suffix(".training"), fresh=fresh,
         )  # fmt: skip
     screen.print(f"{trained.restored}, on held-out examples; written to {out}", markup=False)
 

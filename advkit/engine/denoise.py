@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -83,13 +84,15 @@ def train_denoiser(
     on_epoch: Callable[[Epoch], object] | None = None,
     on_step: Callable[[int, int, float], object] | None = None,
     folder: Path | None = None,
+    fresh: bool = False,
 ) -> Trained:
     """Train a denoiser of a kind (dncnn, unet, diffusion) with ``settings`` (width, depth), and write it to ``out``.
 
     ``guide`` is the classifier that some objectives ask, and that is measured behind the denoiser; it is left as it was.
     ``held_out`` decides which epoch is the best, and is measured on; without it, the last tenth of ``data`` (at most 512
     examples) is held out. ``start`` is a denoiser to go on from, whose kind and settings then hold. ``folder`` is where
-    checkpoints go (``train``). Raises InputError where the pieces do not fit, AdvkitError, WriteError.
+    a checkpoint is kept, from which the same training goes on unless ``fresh``. Raises InputError where the pieces do not
+    fit, AdvkitError where the loss stops being a number, WriteError.
     """
     out = Path(out)
     if out.suffix != ".safetensors":
@@ -109,9 +112,21 @@ def train_denoiser(
             "diffusion, and denoise, stability and logit-guided are for dncnn and unet."
         )
     training = train(
-        net, data, aim, recipe, on_epoch, validate=_watch(aim, held_out.head(_WATCHED), torch_device), folder=folder,
-        on_step=on_step, identity={"denoiser": net.kind, "settings": net.settings},
-    )  # fmt: skip
+        net,
+        data,
+        aim,
+        recipe,
+        on_epoch,
+        validate=_watch(aim, held_out.head(_WATCHED), torch_device),
+        folder=folder,
+        fresh=fresh,
+        on_step=on_step,
+        identity={
+            "denoiser": f"{net.kind} {net.settings}",
+            "guide": guide.fingerprint() if isinstance(guide, Classifier) else type(guide).__name__,
+            "start": "" if start is None else hashlib.sha256(Path(start).read_bytes()).hexdigest(),
+        },
+    )
     facts = {
         "data": data.name,
         "objective": repr(aim),
