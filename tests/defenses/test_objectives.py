@@ -35,7 +35,7 @@ Y = torch.tensor([0, 1, 2, 3, 4, 0])
 OF_PICTURES = {"denoise", "logit-guided", "noise-prediction", "stability"}  # objectives of denoisers, tested elsewhere
 WITHOUT_DRAWS = {"standard", "free-at", "ibp", "roa"}
 UNBOUNDED = {"gaussian", "smoothadv"}  # their noise is not clipped, as that of the certifier
-BESIDE_PASSES = {"standard", "free-at", "ibp", "cutout", "gaussian", "clp", "corruption", "augmix"}
+BESIDE_PASSES = {"standard", "free-at", "ibp", "ablation", "cutout", "gaussian", "clp", "corruption", "augmix"}
 OBJECTIVES = [
     entry
     for entry in DEFENSES.entries()
