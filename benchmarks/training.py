@@ -22,7 +22,7 @@ import torch
 from torch import nn
 
 from advkit import Data, evaluate, load_data, load_model
-from advkit.backbones import save_model
+from advkit.backbones import Classifier, save_model
 from advkit.catalog import ATTACKS
 from advkit.core import Eps, Linf
 from advkit.engine.defend import build_objective
@@ -46,10 +46,24 @@ class Case:
     epochs: int
     samples: int | None = None
     learning_rate: float = 0.05
+    batch_norm: bool = True
+
+    def network(self, weights: str | Path, data: Data) -> Classifier:
+        """The network with weights, or as it is before training."""
+        settings = {"batch_norm": True} if self.batch_norm and weights == "random" else {}
+        return load_model(self.model, weights=weights, data=data, seed=0, **settings)
 
 
 CASES = [
-    Case("fashion-mnist", "fashion_mnist_train_20000.npz", "fashion_mnist_test_5000.npz", "lenet", "0.1", 10),
+    Case(
+        "fashion-mnist",
+        "fashion_mnist_train_20000.npz",
+        "fashion_mnist_test_5000.npz",
+        "lenet",
+        "0.1",
+        10,
+        batch_norm=False,
+    ),
     Case("cifar10", "cifar10_train_8068.npz", "cifar10_test_1000.npz", "cnn", "8/255", 8),
     Case("gtsrb", "gtsrb_train.npz", "gtsrb_test.npz", "cnn", "8/255", 6),
 ]
@@ -71,9 +85,9 @@ def trained(case: Case, method: str, folder: Path, out: Path) -> tuple[nn.Module
     pictures, test = load_data(folder / case.train).head(case.samples), load_data(folder / case.test)
     weights, facts = out / "weights.safetensors", out / "training.json"
     if facts.exists():
-        return load_model(case.model, weights=weights, data=test), test, json.loads(facts.read_text())
+        return case.network(weights, test), test, json.loads(facts.read_text())
     objective = build_objective(METHODS[method], **({} if method == "standard" else {"threat": Linf(case.eps)}))
-    net = load_model(case.model, weights="random", data=pictures, seed=0)
+    net = case.network("random", pictures)
     recipe = Recipe(epochs=case.epochs, learning_rate=case.learning_rate, weight_decay=5e-4)
     began = time.process_time()
     done = train(net, pictures, objective, recipe, lambda epoch: print(" ", epoch), folder=out)
@@ -85,7 +99,7 @@ def trained(case: Case, method: str, folder: Path, out: Path) -> tuple[nn.Module
         "history": [epoch.to_json() for epoch in done.history],
     }
     if done.best is not None and done.best.number < len(done.history):
-        last = load_model(case.model, weights="random", data=pictures, seed=0)
+        last = case.network("random", pictures)
         last.load_state_dict(dict(done.last))
         found["last"] = attacked(last, test, case, 200)
     size = pictures.shape[1]
