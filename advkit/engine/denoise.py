@@ -169,7 +169,7 @@ def _network(kind: str, settings: Mapping[str, object], channels: int, start: st
         if "channels" in settings:
             raise InputError(f"the channels of a denoiser are those of the pictures, {channels}; leave them out.")
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)  # the CPU's alone, on which networks are made
             return build_denoiser(kind, {"channels": channels, **settings})
     net, _ = read_denoiser(start)
     if net.kind != kind or any(net.settings.get(key) != value for key, value in settings.items()):
