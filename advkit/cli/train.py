@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -82,6 +82,7 @@ def _recipe_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.pass_context
 def command(
     ctx: click.Context,
+    /,
     choice: ModelChoice,
     given: DataChoice,
     file: Path | None,
@@ -240,7 +241,7 @@ def _run(
     history: list[Epoch] = []
     with TrainingView(screen, recipe.epochs) as view:
 
-        def begun(done: int, total: int, before: tuple[Epoch, ...]) -> None:
+        def begun(done: int, total: int, before: Sequence[Epoch]) -> None:
             history.extend(before)
             view.begun(done, total, before)
 
@@ -336,7 +337,7 @@ def _report(asked: _Asked, training: Training, screen: Console, out: Path) -> No
     screen.print(f"curves in {folder / 'curves.png'}", markup=False)
 
 
-def _write_history(folder: Path, history: Any) -> None:
+def _write_history(folder: Path, history: Sequence[Epoch]) -> None:
     from advkit.atomic import put_whole
 
     put_whole(folder / "history.json", json.dumps([epoch.to_json() for epoch in history], indent=1).encode())

@@ -42,10 +42,13 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
     held = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
 
     def write(beside: Path) -> None:
+        beside.touch()
+        mode = beside.stat().st_mode  # as the user's other files: save_file makes one that no one else can read
         try:
             save_file(held, beside, metadata=dict(metadata))
         except SafetensorError as error:
             raise OSError(str(error)) from error
+        beside.chmod(mode)
         with beside.open("rb") as file:
             os.fsync(file.fileno())
 

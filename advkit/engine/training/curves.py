@@ -39,7 +39,7 @@ def draw_curves(path: Path, history: Sequence[Epoch], title: str) -> None:
             values = [epoch.scores[name] * (100 if shares else 1) for epoch in history]
             axes[1].plot(numbers, values, color=look.color, marker=look.marker, linestyle=look.dash, markersize=2.5)
         if names:
-            axes[1].set_ylabel("accuracy on examples held out (%)" if shares else "on examples held out")
+            axes[1].set_ylabel("accuracy, held out (%)" if shares else "held out")
         for place in axes:
             place.set_xlabel("epoch")
             place.xaxis.set_major_locator(MaxNLocator(integer=True))
