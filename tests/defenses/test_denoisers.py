@@ -18,6 +18,7 @@ from advkit.data.signs import Signs
 from advkit.defenses._haar import denoised, from_ycbcr, shrunk, to_ycbcr
 from advkit.defenses.bilateral import Bilateral
 from advkit.defenses.gaussian_blur import GaussianBlur
+from advkit.defenses.jpeg import Jpeg
 from advkit.defenses.lgs import LocalGradientsSmoothing
 from advkit.defenses.low_pass import LowPass
 from advkit.defenses.mean import Mean
@@ -229,3 +230,14 @@ def test_shrinkage_is_that_of_pywavelets_haar(shape: tuple[int, ...], sigma: flo
 
     noise = None if sigma is None else torch.full((1, shape[0], 1, 1), sigma, dtype=x.dtype)
     close(shrunk(x, noise), each(x, lambda p: np.stack([channel(p[..., c]) for c in range(p.shape[2])], -1)))
+
+
+@pytest.mark.parametrize("quality", [25, 75])
+def test_the_smooth_jpeg_is_near_kornias_and_nearer_to_pillows(quality: int) -> None:
+    enhance = pytest.importorskip("kornia.enhance")
+    x = Signs(count=4).pictures(range(4)).double()
+    wrapper = Jpeg(quality, "surrogate")
+    real, ours = wrapper(x), wrapper.surrogate(x)
+    theirs = enhance.jpeg_codec_differentiable(x, torch.full((4,), float(quality), dtype=x.dtype))
+    assert float((ours - theirs).square().mean()) < 3e-4  # 35 dB
+    assert float((ours - real).square().mean()) < float((theirs - real).square().mean())

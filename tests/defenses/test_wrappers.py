@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from importlib.util import find_spec
 from io import BytesIO
 from typing import ClassVar
 
@@ -20,6 +19,7 @@ from torch import Tensor
 from advkit.catalog import DEFENSES
 from advkit.core.defense import Backward, RandomWrapper, Wrapper
 from advkit.data.signs import Signs
+from advkit.defenses._smooth_jpeg import quantisation
 from advkit.defenses.bilateral import Bilateral
 from advkit.defenses.bits import Bits
 from advkit.defenses.gaussian_blur import GaussianBlur
@@ -32,7 +32,7 @@ from advkit.defenses.nlm import NonLocalMeans
 from advkit.defenses.tv import TotalVariation
 from advkit.defenses.webp import WebP
 from advkit.engine.defend import build_defense, defend
-from advkit.errors import InputError, MissingExtra
+from advkit.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,8 @@ VARIANTS = [
     Bits(1),
     Bits(3, "floor"),
     Jpeg(5),
-    *([Jpeg(gradient="surrogate")] if find_spec("kornia") else []),
+    Jpeg(gradient="surrogate"),
+    WebP(gradient="surrogate"),
     WebP(5),
     Blur(),
     Mean(5),
@@ -191,7 +192,6 @@ def test_bits_by_floor_drop_the_last_bits_of_the_byte(depth: int) -> None:
 @pytest.mark.parametrize("quality", [25, 50, 75, 90])
 @pytest.mark.parametrize("shape", [(1, 32, 32), (3, 32, 32), (3, 28, 21), (1, 28, 28)], ids=str)
 def test_the_surrogate_of_jpeg_is_near_the_real_one(quality: int, shape: tuple[int, int, int]) -> None:
-    pytest.importorskip("kornia")
     channels, height, width = shape
     x = Signs(count=4).pictures(range(4)).double()[:, :channels, :height, :width]
     wrapper = Jpeg(quality, "surrogate")
@@ -199,11 +199,13 @@ def test_the_surrogate_of_jpeg_is_near_the_real_one(quality: int, shape: tuple[i
     assert float((-10 * apart.log10()).min()) >= 35
 
 
-def test_the_surrogate_of_jpeg_says_which_package_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    Jpeg()
-    with pytest.raises(MissingExtra, match=r"jpeg:gradient=surrogate needs the package 'kornia'.*advkit\[denoise\]"):
-        Jpeg(gradient="surrogate")
+@pytest.mark.parametrize("quality", [1, 10, 49, 50, 75, 100])
+def test_the_steps_of_the_surrogate_are_those_that_pillow_writes(quality: int) -> None:
+    file = BytesIO()
+    Image.new("RGB", (8, 8)).save(file, "JPEG", quality=quality)
+    tables = Image.open(file).quantization  # type: ignore[attr-defined]
+    for channel in (0, 1):
+        assert torch.equal(quantisation(quality, channel).flatten(), torch.tensor(tables[channel]))
 
 
 @pytest.mark.parametrize("quality", [20, 75, 95])
