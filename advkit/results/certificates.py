@@ -108,16 +108,15 @@ class Certification:
         if self.asked:
             return self.asked
         largest = float(np.where(self.correct, self.facts.radius, 0).max(initial=0))
-        if self.norm == "linf":
-            finest = [count / 255 for count in (0, 0.5, 1, 2, 4, 8, 16, 32, 64, 128, 255)]
-            return tuple(radius for radius in finest if radius <= max(largest, 1 / 255))
         if self.norm == "patch":
             return tuple(float(side) for side in range(int(largest) + 1))
         if largest <= 0:
             return (0.0,)
+        unit = 255 if self.norm == "linf" else 1
+        largest *= unit
         width = 10 ** math.floor(math.log10(largest / 4))
         width = next(width * step for step in (1, 2.5, 5, 10) if width * step * 10 >= largest)
-        return tuple(round(number * width, 10) for number in range(int(largest / width + 1e-9) + 1))
+        return tuple(round(number * width, 10) / unit for number in range(int(largest / width + 1e-9) + 1))
 
     def to_json(self, radii: Sequence[float]) -> dict[str, Any]:
         """Everything derived; the facts themselves are in the folder."""
