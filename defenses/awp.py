@@ -116,8 +116,6 @@ class Perturbed(Objective):
         with torch.random.fork_rng(sorted(d.index or 0 for d in devices), device_type=kind), torch.enable_grad():
             try:
                 loss = self.objective.loss(model, x, shown, y)
-                # Autocast's copies of the weights must not outlive the graph that they are part of.
-                torch.clear_autocast_cache()
                 grads: Sequence[Tensor | None] = torch.autograd.grad(loss, weights, allow_unused=True)
             finally:
                 with torch.no_grad():
