@@ -64,8 +64,8 @@ def command(
     source = pictures.build(samples)
     net = choice.spec().trained_by(wanted.trained).build(source, choice.device_name)
     screen = console(quiet)
-    screen.print(f"model  {net.name}, weights {net.weights}", markup=False)
-    screen.print(f"behind {defense}", markup=False)
+    behind = f", behind {defense}" if wanted.wrappers else ""
+    screen.print(f"model  {net.name}, weights {net.weights}{behind}", markup=False)
     screen.print(f"data   {source.name}, {len(source):,} example{'s' if len(source) > 1 else ''}", markup=False)
     screen.print(f"threat {balls[0].label}", markup=False)
 

@@ -95,8 +95,8 @@ def command(
     source = pictures.build(samples)
     net = choice.spec().trained_by(wanted.trained).build(source, choice.device_name)
     screen = console(quiet)
-    screen.print(f"model  {net.name}, weights {net.weights}", markup=False)
-    screen.print(f"behind {defense}", markup=False)
+    behind = f", behind {defense}" if wanted.wrappers else ""
+    screen.print(f"model  {net.name}, weights {net.weights}{behind}", markup=False)
     screen.print(f"data   {source.name}, {len(source):,} examples", markup=False)
     screen.print(f"threat {chosen[0].threat.label}, {attack}", markup=False)
 
