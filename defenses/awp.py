@@ -124,8 +124,7 @@ class Perturbed(Objective):
         found = [torch.zeros_like(w) if g is None else g for w, g in zip(weights, grads, strict=True)]
         if dist.is_available() and dist.is_initialized():
             for grad in found:
-                dist.all_reduce(grad)
-                grad.div_(dist.get_world_size())
+                dist.all_reduce(grad)  # the sum does for the mean: its length is divided away
         return found
 
 
