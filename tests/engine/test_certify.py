@@ -14,7 +14,7 @@ import torch
 from helpers import SHAPE, FailsAt, conv_net, pictures
 from torch import Tensor, nn
 
-from advkit.core.defense import Certificate, Certifier
+from advkit.core.defense import Certificate, Certifier, Wrapper
 from advkit.core.rng import Rng, identify
 from advkit.data import TensorData
 from advkit.defenses._smoothing import Probabilities
@@ -22,7 +22,7 @@ from advkit.defenses.smoothing import Smoothing
 from advkit.defenses.smoothing_l1 import SmoothingL1
 from advkit.engine import certify as engine
 from advkit.engine.certify import Inside, attack_inside, certify, read_attack
-from advkit.engine.defend import build_defense
+from advkit.engine.defend import Defense, build_defense
 from advkit.errors import DataError, InputError, ModelError, UnknownName
 from advkit.results.certificates import Certificates, Certification
 
@@ -275,6 +275,26 @@ def test_other_weights_are_kept_apart(tmp_path: Path) -> None:
     for seed in (0, 1):
         certify(conv_net(2, seed=seed, dtype=torch.float32), planes(2), QUICK, folder=tmp_path)
     assert len([path for path in tmp_path.iterdir() if path.is_dir()]) == 2
+
+
+@dataclass(frozen=True)
+class Darker(Wrapper):
+    """Reads its only number from a file."""
+
+    weights: str
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return x * float(Path(self.weights).read_text())
+
+
+def test_weights_of_a_defense_that_change_under_their_name_are_kept_apart(tmp_path: Path) -> None:
+    file = tmp_path / "darker.txt"
+    guard = Defense("darker", "", (Darker(str(file)),))
+    found = []
+    for factor in ("0.5", "0.999"):
+        file.write_text(factor)
+        found.append(certify(Plane(), planes(4), QUICK, defense=guard, folder=tmp_path / "kept").facts)
+    assert not same(*found)
 
 
 def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path: Path) -> None:

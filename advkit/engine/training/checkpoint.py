@@ -98,6 +98,6 @@ def check_same(path: Path, there: Mapping[str, Any], here: Mapping[str, Any]) ->
     for key in here:
         if there.get(key) != here[key]:
             raise InputError(
-                f"{path} is of another training: its {key} is {there.get(key)!r}, and {here[key]!r} is asked for; "
+                f"{path} is of another training: its {key} is {there.get(key)!r} there, and {here[key]!r} is asked for; "
                 "ask for the same again, begin anew with --fresh, or write elsewhere with another --out."
             )

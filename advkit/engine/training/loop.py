@@ -156,7 +156,7 @@ class _Session:
             _check_classes(model, data)
             shown, kept = hold_out(data, recipe.validation, recipe.seed)
             if len(kept):
-                if len(shown) < least:
+                if len(shown) < 2:
                     raise InputError(
                         f"{data.name} has {len(data)} examples, and {len(kept)} are held out; hold out fewer (validation)."
                     )
