@@ -24,10 +24,12 @@ from advkit.defenses.awp import AWP
 from advkit.defenses.clp import CleanLogitPairing
 from advkit.defenses.corruption import CorruptionTraining
 from advkit.defenses.cutout import Cutout
+from advkit.defenses.fast_at import FastTraining
 from advkit.defenses.free_at import FreeTraining
 from advkit.defenses.gaussian import GaussianTraining
 from advkit.defenses.gradalign import GradAlign
 from advkit.defenses.mart import Mart
+from advkit.defenses.n_fgsm import NoiseFGSM
 from advkit.defenses.roa import OcclusionTraining
 from advkit.defenses.smoothadv import SmoothAdv
 from advkit.defenses.standard import Standard
@@ -299,6 +301,25 @@ def test_a_perturbation_of_another_shape_is_forgotten() -> None:
 
 
 # The others --------------------------------------------------------------------------------------------------------------
+
+
+@NETS
+def test_single_steps_are_the_papers_pictures(net) -> None:
+    """Fast: clip(U + 1.25 eps sign g(x + U), eps); noise: N + eps sign g(x + N), not clipped; g by plain autograd."""
+    model = net()
+
+    def stepped(first: Tensor, length: float) -> Tensor:
+        points = first.clone().requires_grad_()
+        (grad,) = torch.autograd.grad(F.cross_entropy(model(points), Y), points)
+        return first - X + length * grad.sign()
+
+    draws = Rng.of(5, identify(X))
+    first = X + EPS * (2 * draws.fold("start").uniform(3, 8, 8, dtype=X.dtype) - 1)
+    expected = X + stepped(first, 1.25 * EPS).clamp(-EPS, EPS)
+    torch.testing.assert_close(FastTraining(Linf(EPS)).examples(model, X, Y, 5), expected, rtol=0, atol=1e-12)
+    first = X + 2 * EPS * (2 * draws.fold("noise").uniform(3, 8, 8, dtype=X.dtype) - 1)
+    expected = X + stepped(first, EPS)
+    torch.testing.assert_close(NoiseFGSM(Linf(EPS)).examples(model, X, Y, 5), expected, rtol=0, atol=1e-12)
 
 
 def test_gradalign_on_a_linear_model_is_the_papers_regulariser() -> None:
