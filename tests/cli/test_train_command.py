@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from command_line import Run
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 
@@ -76,6 +82,13 @@ def test_accuracy_on_the_training_data_is_not_called_held_out(run: Run, easy: Pa
         (("--out", "a.pt"), ("a.pt", ".safetensors")),
         (("--held-out", "nothing.npz"), ("nothing.npz",)),
         (("--device", "nonsense"), ("'nonsense'",)),
+        (("--defense", "pgd-att"), ("'pgd-att'", "'pgd-at'")),
+        (("--defense", "jpeg"), ("jpeg", "trained already")),
+        (("--defense", "awp"), ("awp", "changes another way to train")),
+        (("--schedule", "cosin"), ("'cosin'", "'cosine'")),
+        (("--augment", "crop+flop"), ("'flop'", "'flip'")),
+        (("--milestones", "3"), ("piecewise", "--milestones 100,150")),
+        (("--track", "tensorbord"), ("'tensorbord'", "'tensorboard'")),
     ],
 )
 def test_bad_input_is_refused(
@@ -111,3 +124,104 @@ def test_ctrl_c_ends_training_and_writes_nothing(
     assert answer.code == 130
     assert answer.err.strip() == "Interrupted."
     assert not (tmp_path / "a.safetensors").exists()
+
+
+def test_the_same_command_goes_on_after_ctrl_c_and_ends_as_if_nothing_had_been(
+    run: Run, easy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from advkit.defenses.standard import Standard
+
+    whole, parts = tmp_path / "whole.safetensors", tmp_path / "parts.safetensors"
+    run(*flags(easy, whole, "--ema", 0.5, "--augment", "crop:2+flip"))
+    done, loss = [], Standard.loss
+
+    def pressed(*given: Any) -> Any:
+        done.append(1)
+        if len(done) == 14:
+            os.kill(os.getpid(), signal.SIGINT)
+        return loss(*given)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Standard, "loss", pressed)
+        answer = run(*flags(easy, parts, "--ema", 0.5, "--augment", "crop:2+flip"))
+    assert answer.code == 130
+    assert "the same command goes on from there" in answer.err
+    assert len(done) == 14
+    answer = run(*flags(easy, parts, "--ema", 0.5, "--augment", "crop:2+flip"))
+    assert "goes on from step 14 of 24, after 3 epochs" in answer.err
+    one, other = load_file(whole), load_file(parts)
+    assert all(one[key].equal(other[key]) for key in one)
+    said = run(*flags(easy, parts, "--ema", 0.6, "--augment", "crop:2+flip"))
+    assert said.code == 2
+    assert "its ema is 0.5 there, and 0.6 is asked for" in said.err
+    assert "goes on" not in run(*flags(easy, parts, "--ema", 0.6, "--augment", "crop:2+flip", "--fresh")).err
+
+
+def test_best_and_last_are_both_measured_and_kept(run: Run, easy: Path, tmp_path: Path) -> None:
+    """A rate that spoils a network that was good: the best epoch is not the last."""
+    out = tmp_path / "a.safetensors"
+    spoil = ("--schedule", "constant", "--learning-rate", 3.0, "--epochs", 4, "--validation", 16, "--eps", "2/255")
+    answer = run(*flags(easy, out, "--defense", "pgd-at:steps=2", *spoil, "--seed", 1))
+    history = json.loads((tmp_path / "a.training" / "history.json").read_text())
+    best = max(epoch["number"] for epoch in history if epoch["best"])
+    assert answer.code == 0
+    assert [epoch["scores"].keys() >= {"robust", "clean", "fgsm"} for epoch in history] == [True] * 4
+    with safe_open(out, "pt") as first, safe_open(tmp_path / "a.training" / "last.safetensors", "pt") as last:
+        facts, others = first.metadata(), last.metadata()
+    assert facts["epoch"] == f"{best} of 4"
+    assert others["epoch"] == "4 of 4"
+    assert facts["defense"] == "pgd-at:steps=2"
+    assert facts["variant"] == "pgd-at"
+    assert facts["eps"] == "2/255"
+    assert "PGD-10" in facts["robust"]
+    assert answer.err.count("PGD-10") == (1 if best == 4 else 2)
+    assert (f"best, of epoch {best}: accuracy" in answer.err) == (best < 4)
+
+
+def test_a_recipe_file_gives_what_options_do_not(run: Run, easy: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "own.toml"
+    recipe.write_text(
+        f'[train]\nmodel = "mlp"\ndata = "{easy}"\nheld_out = "{easy}"\ndefense = "pgd-at:steps=2"\neps = "4/255"\n'
+        '[model]\nwidths = "16"\n[recipe]\nepochs = 9\nbatch_size = 16\nlearning_rate = 0.05\nseed = 3\n'
+        '[published]\nclean = 99.5\nrobust = 50\nby = "PGD-20"\nsource = "a paper"\n'
+    )
+    answer = run("train", recipe, "--epochs", 2, "--out", tmp_path / "a.safetensors")
+    assert answer.code == 0, answer.err
+    assert "pgd-at:steps=2, 2 epochs, seed 3" in answer.err
+    assert "published: 99.5 % without attack and 50 % under PGD-20 (a paper)" in answer.err
+    with safe_open(tmp_path / "a.safetensors", "pt") as file:
+        facts = file.metadata()
+    assert json.loads(facts["settings"])["widths"] in ("16", [16])
+    assert "Linf(eps=4/255)" in facts["recipe"]
+    assert "batch_size=16" in facts["recipe"]
+    answer = run("train", tmp_path / "none.toml", "--out", tmp_path / "a.safetensors")
+    assert answer.code == 2
+    assert "none.toml cannot be read" in answer.err
+
+
+def test_tensorboard_is_told_of_every_epoch(run: Run, easy: Path, tmp_path: Path) -> None:
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    board = tmp_path / "board"
+    run(*flags(easy, tmp_path / "a.safetensors", "--quiet", "--track", f"tensorboard:{board}"))
+    told = events.EventAccumulator(str(board))
+    told.Reload()
+    assert [event.step for event in told.Scalars("training/loss")] == [1, 2, 3, 4, 5, 6]
+    history = json.loads((tmp_path / "a.training" / "history.json").read_text())
+    found = [event.value for event in told.Scalars("training/clean")]
+    assert found == pytest.approx([epoch["scores"]["clean"] for epoch in history])
+
+
+@pytest.mark.slow
+def test_torchrun_trains_by_two_processes_that_speak_with_one_voice(easy: Path, tmp_path: Path) -> None:
+    def call(*more: object) -> subprocess.CompletedProcess[str]:
+        words = flags(easy, tmp_path / "a.safetensors", "--device", "cpu", *more)
+        started = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "advkit"]
+        fixed = os.environ | {"OMP_NUM_THREADS": "1", "MASTER_PORT": "0"}
+        return subprocess.run([*started, *map(str, words)], env=fixed, capture_output=True, text=True, timeout=200)
+
+    done = call()
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("2 processes") == 1
+    assert done.stderr.count("epoch 6 ") == 1
+    assert (tmp_path / "a.safetensors").exists()
+    assert call("--fresh", "--schedule", "cosin").stderr.count("Did you mean 'cosine'?") == 1
