@@ -21,7 +21,7 @@ class Jpeg(Wrapper):
     """JPEG of a quality from 1 to 100 (Dziugaite et al. 2016).
 
     ``gradient`` is that of the identity or, with ``surrogate``, of the encoder with smooth rounding (Shin & Song 2017), much
-    the stronger attack: CIFAR-10 at 1/255 keeps 52 % against PGD-20 by the first and 15 % by the second. Guo et al. 2018
+    the stronger attack: CIFAR-10 at 1/255 keeps 52 % against PGD-20 by the first and 18 % by the second. Guo et al. 2018
     claimed 60 to 70 % on ImageNet (L2 0.05, normalised): 0 % under BPDA (Athalye et al. 2018).
     """
 
