@@ -25,7 +25,7 @@ from advkit.errors import InputError, UnknownName
 @click.option("--loss", metavar="NAME", help="What the attack ascends (advkit list losses). [default: margin]")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any other setting of the attack.")
 @click.option(
-    "--weight", type=float, default=1.0, show_default=True, help="Of the detector's score in the adaptive loss."
+    "--weight", type=float, default=5.0, show_default=True, help="Of the detector's score in the adaptive loss."
 )
 @click.option("--samples", type=click.IntRange(1), default=200, show_default=True, help="The first so many examples; the "
               "threshold is chosen on the first half.")  # fmt: skip

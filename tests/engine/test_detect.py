@@ -38,7 +38,7 @@ def net() -> tuple[nn.Module, TensorData]:
 
 
 @cache
-def detected(detector: Detector, weight: float = 1.0) -> Detection:
+def detected(detector: Detector, weight: float = 5.0) -> Detection:
     model, data = net()
     return detect(model, data, detector, PGD(BALL, steps=8, loss=Margin()), weight=weight)
 
@@ -196,4 +196,5 @@ def test_on_cifar_what_feature_squeezing_finds_of_careless_attacks_it_misses_of_
     ).attacks
     assert first.area is not None
     assert first.area.value > 0.6
-    assert adaptive.unseen.value > 0.9
+    assert adaptive.unseen.value > first.unseen.value + 0.1
+    assert adaptive.unseen.value > 0.75
