@@ -34,7 +34,8 @@ def crown_margins(network: Network, box: Box, y: Tensor, every_neuron: bool = Tr
             boxes[number] = _refined(network, boxes, number, found)
     classes = torch.eye(network.steps[-1].shape[0], dtype=box.lower.dtype, device=box.lower.device)
     rows = classes[y][:, None] - classes
-    return torch.maximum(_lower(network, boxes, len(network.steps), rows), network.margins(boxes, y))
+    inputs = [boxes[i] for i in network.steps[-1].inputs]
+    return torch.maximum(_lower(network, boxes, len(network.steps), rows), network.margins(inputs, y))
 
 
 def _refined(network: Network, boxes: list[Box], number: int, box: Box) -> Box:

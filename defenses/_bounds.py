@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -30,6 +31,7 @@ __all__ = [
 ]
 
 Map = Callable[[Tensor], Tensor]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -172,22 +174,30 @@ class Network:
 
     def run(self, x: Tensor) -> Tensor:
         """Logits (B, K), as the network's own forward pass gives them."""
-        values: list[Tensor] = [x]
-        for step in self.steps:
-            values.append(step.operation.apply(*(values[i] for i in step.inputs)))
-        return values[-1]
+        last = self.steps[-1]
+        return last.operation.apply(*self._towards_last(x, lambda step, given: step.operation.apply(*given)))
 
     def boxes(self, box: Box) -> list[Box]:
-        """Boxes of every value but the last step's, if the picture lies in ``box``."""
-        found = [box]
-        for step in self.steps[:-1]:
-            found.append(step.operation.bound(*(found[i] for i in step.inputs)))
-        return found
+        """Boxes of what the last step is given, if the picture lies in ``box``."""
+        return self._towards_last(box, lambda step, given: step.operation.bound(*given))
 
-    def margins(self, boxes: Sequence[Box], y: Tensor) -> Tensor:
-        """(B, K) lower bounds of logit y minus logit k, 0 where k is y; the last dense layer joins in the difference."""
+    def _towards_last(self, first: T, make: Callable[[Step, list[T]], T]) -> list[T]:
+        """What the last step is given; each value is held until its last use."""
+        wanted = {i: number for number, step in enumerate(self.steps) for i in step.inputs}
+        values = {0: first}
+        for number, step in enumerate(self.steps[:-1]):
+            made = make(step, [values[i] for i in step.inputs])
+            values = {i: value for i, value in values.items() if wanted[i] > number}
+            if number + 1 in wanted:
+                values[number + 1] = made
+        return [values[i] for i in self.steps[-1].inputs]
+
+    def margins(self, inputs: Sequence[Box], y: Tensor) -> Tensor:
+        """(B, K) lower bounds of logit y minus logit k, 0 where k is y, by boxes of what the last step is given.
+
+        A dense layer joins in the difference.
+        """
         last = self.steps[-1]
-        inputs = [boxes[i] for i in last.inputs]
         picked = y[:, None]
         if isinstance(last.operation, Affine) and last.operation.weight is not None:
             weight = last.operation.weight

@@ -5,15 +5,18 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from advkit.core.defense import Certifier
+from advkit.core.rng import Rng
 from advkit.defenses._bounds import Box, Network, cut_box, surely_above
 from advkit.defenses._reading import read_network
 from advkit.errors import InputError, ModelError
 
-__all__ = ["Margins", "Question", "check_search"]
+__all__ = ["Margins", "OfTheNetwork", "Question", "check_search"]
 
 Margins = Callable[[Network, Box, Tensor], Tensor]
 """(B, K) lower bounds of logit y minus logit k over a box."""
@@ -25,6 +28,17 @@ def check_search(name: str, eps: float, halvings: int) -> None:
         raise InputError(f"{name}: eps is {eps}; give a number from 0 (the largest that can be certified) to 1.")
     if not 1 <= halvings <= 52:
         raise InputError(f"{name}: halvings is {halvings}; give a whole number from 1 to 52.")
+
+
+class OfTheNetwork(Certifier):
+    """A certifier whose answers are those of the network itself."""
+
+    norm: ClassVar[str] = "linf"
+
+    def predict(self, model: nn.Module, x: Tensor, rng: Rng, batch_size: int) -> Tensor:
+        """The network's classes."""
+        with torch.no_grad():
+            return torch.cat([model(rows).argmax(1) for rows in torch.split(x, max(1, batch_size))])
 
 
 @dataclass(frozen=True)

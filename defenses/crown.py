@@ -4,24 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from advkit.catalog import DEFENSES
-from advkit.core.defense import Certificate, Certifier
+from advkit.core.defense import Certificate
 from advkit.core.rng import Rng
 from advkit.defenses._backward import crown_margins
 from advkit.defenses._bounds import Box, Network, interval_margins
-from advkit.defenses._radius import Margins, Question, check_search
+from advkit.defenses._radius import Margins, OfTheNetwork, Question, check_search
 
 _LEAST = 2.0**-12  # where the search for the largest radius begins if interval bounds certify less
+_BOXES = 20  # halvings of what interval bounds certify: they cost next to nothing
 
 
 @DEFENSES.register("crown", paper="arXiv:1811.00866")
 @dataclass(frozen=True)
-class Crown(Certifier):
+class Crown(OfTheNetwork):
     """Linf radius certified by CROWN: lines around each ReLU, followed back to the picture (Zhang et al. 2018).
 
     Never less than interval bounds give. With ``neurons=interval`` the hidden ReLUs are bounded by boxes and only the logits
@@ -31,8 +32,6 @@ class Crown(Certifier):
     eps: float = 0.0  # the radius to certify, such as 8/255; 0: the largest
     halvings: int = 6  # of the factor 2 between which the largest lies: 6 give it to 1 %
     neurons: Literal["crown", "interval"] = "crown"
-
-    norm: ClassVar[str] = "linf"
 
     def __post_init__(self) -> None:
         check_search("crown", self.eps, self.halvings)
@@ -49,34 +48,35 @@ class Crown(Certifier):
         question = Question.about(model, x)
         asked = 1
 
-        def holds(radius: float, *ways: Margins) -> bool:
-            nonlocal asked
-            for margins in ways:
+        def by(margins: Margins) -> Callable[[float], bool]:
+            def holds(radius: float) -> bool:
+                nonlocal asked
                 asked += 1
-                if bool(question.holds(margins, question.every(radius))):
-                    return True
-            return False
+                return bool(question.holds(margins, question.every(radius)))
 
+            return holds
+
+        by_boxes, by_lines = by(interval_margins), by(self._margins)
         if self.eps:
-            radius = self.eps if holds(self.eps, interval_margins, self._margins) else 0.0
+            radius = self.eps if by_boxes(self.eps) or by_lines(self.eps) else 0.0
         else:
-            low, _ = _bracket(lambda radius: holds(radius, interval_margins), 0.0)
-            low, high = _bracket(lambda radius: holds(radius, self._margins), low)
-            for _ in range(self.halvings):
-                middle = (low + high) / 2
-                low, high = (middle, high) if holds(middle, self._margins) else (low, middle)
-            radius = low
+            radius = _largest(by_lines, _largest(by_boxes, 0.0, _BOXES), self.halvings)
         return Certificate(question.y, question.every(radius), torch.full_like(question.y, asked))
 
     def _margins(self, network: Network, box: Box, y: Tensor) -> Tensor:
         return crown_margins(network, box, y, every_neuron=self.neurons == "crown")
 
 
-def _bracket(holds: Callable[[float], bool], low: float) -> tuple[float, float]:
-    """A radius that holds, ``low`` to begin with, and one at most twice as large that does not, or 1 and 1."""
+def _largest(holds: Callable[[float], bool], low: float, halvings: int) -> float:
+    """The largest radius that is seen to hold: ``low`` doubled while it does, then the last doubling halved so often."""
     high = max(2 * low, _LEAST)
     while high < 1 and holds(high):
         low, high = high, 2 * high
-    if high < 1:
-        return low, high
-    return (1.0, 1.0) if holds(1.0) else (low, 1.0)
+    if high >= 1:
+        high = 1.0
+        if holds(high):
+            return high
+    for _ in range(halvings):
+        middle = (low + high) / 2
+        low, high = (middle, high) if holds(middle) else (low, middle)
+    return low

@@ -58,6 +58,10 @@ class Derandomised(Certifier):
         radius = (lead[:, None] >= needed).sum(1)
         return Certificate(prediction, radius.double(), torch.full_like(prediction, self.ablation.places(x)))
 
+    def searched(self, model: nn.Module) -> nn.Module:
+        """The logarithm of the mean probability over all parts: what stands for the votes and has a gradient."""
+        return _MeanOfParts(model, self.ablation)
+
     def votes(self, model: nn.Module, x: Tensor, batch_size: int) -> Tensor:
         """(B, K) votes of all parts."""
         places = self.ablation.places(x)
@@ -68,3 +72,17 @@ class Derandomised(Certifier):
             for rows, part in zip(torch.split(example, batch_size), torch.split(place, batch_size), strict=True):
                 cast.append(model(self.ablation.shown(model, x[rows], part)).softmax(1) >= self.threshold)
         return torch.cat(cast).reshape(len(x), places, -1).sum(1)
+
+
+class _MeanOfParts(nn.Module):
+    def __init__(self, model: nn.Module, ablation: Ablation) -> None:
+        super().__init__()
+        self.model, self.ablation = model, ablation
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (B, K)."""
+        places = self.ablation.places(x)
+        every = torch.arange(places, device=x.device).repeat(len(x))
+        shown = self.ablation.shown(self.model, x.repeat_interleave(places, 0), every)
+        mean: Tensor = self.model(shown).log_softmax(1).reshape(len(x), places, -1).logsumexp(1)
+        return mean

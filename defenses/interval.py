@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from advkit.catalog import DEFENSES
-from advkit.core.defense import Certificate, Certifier
+from advkit.core.defense import Certificate
 from advkit.core.rng import Rng
 from advkit.defenses._bounds import interval_margins
-from advkit.defenses._radius import Question, check_search
+from advkit.defenses._radius import OfTheNetwork, Question, check_search
 
 
 @DEFENSES.register("interval", paper="arXiv:1810.12715")
 @dataclass(frozen=True)
-class Interval(Certifier):
+class Interval(OfTheNetwork):
     """Linf radius certified by interval bounds, one box per layer (Gowal et al. 2018).
 
     The ball is cut by the box [0, 1], as those of attacks are; radius 1 is every picture. Without ``eps`` the largest
@@ -26,8 +25,6 @@ class Interval(Certifier):
 
     eps: float = 0.0  # the radius to certify, such as 8/255; 0: the largest
     halvings: int = 32  # of the interval [0, 1] in which the largest lies
-
-    norm: ClassVar[str] = "linf"
 
     def __post_init__(self) -> None:
         check_search("interval", self.eps, self.halvings)

@@ -179,6 +179,17 @@ def test_the_same_certificate_alone_and_in_any_batch_with_few_rows_at_once() -> 
     assert all(torch.equal(a, b[2:3]) for a, b in zip(alone, together, strict=True))
 
 
+def test_what_attacks_search_is_the_mean_over_the_parts() -> None:
+    model, x, _ = trained()
+    certifier = Derandomised(size=3)
+    parts = [model(certifier.ablation.shown(model, x[:4], torch.full((4,), place))).softmax(1) for place in range(8)]
+    expected = torch.stack(parts).mean(0)
+    torch.testing.assert_close(certifier.searched(model)(x[:4]).softmax(1), expected)
+    points = x[:4].clone().requires_grad_()
+    (grad,) = torch.autograd.grad(certifier.searched(model)(points)[:, 0].sum(), points)
+    assert bool((grad != 0).any(1).flatten(1).any(1).all())
+
+
 # ---- training
 
 

@@ -87,6 +87,13 @@ def test_the_same_certificate_alone_and_in_any_batch(dtype: torch.dtype) -> None
     )
 
 
+def test_the_answers_are_those_of_the_network() -> None:
+    model, x = conv_net(), pictures(7)
+    found = Interval().predict(model, x, Rng.of(0, identify(x)), 3)
+    assert torch.equal(found, model(x).argmax(1))
+    assert torch.equal(found, certify(Interval(), model, x).prediction)
+
+
 def test_a_constant_answer_holds_everywhere_and_a_tie_nowhere() -> None:
     model, x = linear(), pictures(3)
     with torch.no_grad():
