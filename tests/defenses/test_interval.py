@@ -134,3 +134,23 @@ def test_settings_out_of_range_are_refused(text: str, sentence: str) -> None:
     with pytest.raises(InputError) as caught:
         build_certifier(text)
     assert str(caught.value) == sentence
+
+
+class Rounded(nn.Module):
+    """Rounds its logits, as coarse arithmetic does; torch.fx does not see it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = linear()
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.inner(x)
+        return (logits * 200).round() / 200 if isinstance(x, Tensor) else logits
+
+
+def test_rounding_of_the_network_is_allowed_for() -> None:
+    x = pictures(16, margin=0.2)
+    exact, rounded = (certify(Interval(), model, x) for model in (linear(), Rounded()))
+    assert torch.equal(exact.prediction, rounded.prediction)
+    assert bool((rounded.radius < exact.radius).all())
+    assert bool((rounded.radius > 0.5 * exact.radius).any())
