@@ -23,6 +23,10 @@ _FEW = {
     "attack": ["--samples", "4", "--quiet"],
     "sweep": ["--samples", "4", "--quiet"],
     "train": ["--samples", "70", "--epochs", "1", "--quiet"],
+    "train-denoiser": ["--samples", "70", "--epochs", "1", "--quiet"],
+    "certify": ["--samples", "2", "--n", "100", "--quiet"],
+    "check": ["--samples", "4", "--quiet"],
+    "detect": ["--samples", "8", "--quiet"],
 }
 _SILENT = ("train", "init", "figure", "report", "results", "table")  # where they write a file
 _STORES = ("first", "study", "before", "after", "all", "machine-1", "machine-2")
@@ -83,6 +87,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "    torch.manual_seed(0)\n"
         "    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 32 * 32, int(classes)))\n"
     )
+    shutil.copy(ROOT / "examples" / "own_defense.py", desk / "my_defense.py")
     sweep = "sweep --model resnet --model lenet --attack fgsm --attack pgd --defense none --defense jpeg:75 "
     _advkit(f"{sweep} --samples 4 --eps 2/255,4/255,8/255 --quiet --out {desk}/runs/first")
     for name in _STORES[1:]:

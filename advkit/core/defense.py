@@ -1,4 +1,5 @@
-"""What a defense is. Four kinds: an objective to train with, a modifier of one, a wrapper in front of a model, a certifier.
+"""What a defense is: an objective to train with, a modifier of one, a wrapper in front of a model, a certifier (and a
+detector, see advkit.core.detector).
 
 All are frozen values. Pictures are (B, C, H, W) in [0, 1]; randomness is keyed by the picture, never by the batch.
 """

@@ -106,6 +106,7 @@ class Evaluation:
         of = f"{self.model} (weights {self.weights}){behind(self.defense)} on {self.data}"
         lines = [
             f"{of}, n = {len(self)}, {self.norm}, seed {self.seed}",
+            *(() if self.undefended is None else [f"none, without the defense: {self.undefended.percent} %"]),
             f"none (clean): {self.clean_accuracy.percent} %",
             *(f"{'+ ' if r.follows else ''}{r.attack} at {r.eps}: {r.accuracy.percent} %" for r in self.rows()),
             *(f"worst case at {eps}: {accuracy.percent} %" for eps, accuracy in self.worst()),
