@@ -241,19 +241,19 @@ def test_training_by_interval_bounds_certifies_what_plain_training_does_not() ->
     for kappa in (1.0, 0.5):
         torch_net = nn.Sequential(nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(128, 2))
         model = seeded(torch_net, dtype=torch.float32).train()
-        objective = IBPTraining(Linf(0.02), kappa=kappa)
-        optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
-        for step in range(100):
-            loss = objective.at(step / 100)(model, x, y, step)
+        objective = IBPTraining(Linf(0.04), kappa=kappa)
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
+        for step in range(120):
+            loss = objective.at(step / 120)(model, x, y, step)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
         model.eval()
         with torch.no_grad():
             network = read_network(model, x)
-            margins = network.margins(network.boxes(cut_box(x, 0.02)), y)
+            margins = network.margins(network.boxes(cut_box(x, 0.04)), y)
         certified.append(float((margins.scatter(1, y[:, None], 1.0) > 0).all(1).double().mean()))
-    assert certified[1] > certified[0] + 0.2
+    assert certified[1] > certified[0] + 0.5, certified
 
 
 @pytest.mark.parametrize(
