@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -363,9 +364,12 @@ def _first_alone(ranks: Ranks) -> Iterator[None]:
 
 @contextmanager
 def _one_voice(ranks: Ranks) -> Iterator[None]:
-    """Of several processes that fail for one reason, the first says it."""
+    """Of several processes that fail for one reason, or are warned of one thing, the first says it."""
     try:
-        yield
+        with warnings.catch_warnings():
+            if not ranks.first:
+                warnings.simplefilter("ignore")
+            yield
     except (AdvkitError, KeyboardInterrupt) as error:
         if ranks.first:
             raise

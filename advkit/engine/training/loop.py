@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import math
 import re
@@ -85,7 +86,7 @@ def train(
             on_begin(session.step, session.total, tuple(session.history))
         loss = _Loss(model, objective)
         with synchronised(model, ranks), session.loading():
-            wrapped = DistributedDataParallel(loss, broadcast_buffers=False) if ranks.world > 1 else loss
+            wrapped = _together(loss) if ranks.world > 1 else loss
             while not session.over:
                 session.one_epoch(loss, wrapped, on_step)
                 epoch = session.end_epoch()
@@ -104,6 +105,14 @@ class _Loss(nn.Module):
 
     def forward(self, x: Tensor, shown: Tensor, y: Tensor) -> Tensor:
         return self.objective.loss(self.net, x, shown, y)
+
+
+def _together(loss: _Loss) -> DistributedDataParallel:
+    """The processes' gradients averaged; their buffers are equal by themselves (``synchronised``)."""
+    known = inspect.signature(DistributedDataParallel).parameters
+    name = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+    options: dict[str, Any] = {name: False}
+    return DistributedDataParallel(loss, **options)
 
 
 @dataclass
