@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -14,16 +13,15 @@ import torch
 from torch import Tensor, nn
 
 from advkit.backbones import Classifier
-from advkit.backbones.checkpoint import EMBEDDED
 from advkit.catalog import ATTACKS, DEFENSES
-from advkit.core.defense import Certificate, Certifier, Wrapper
+from advkit.core.defense import Certificate, Certifier
 from advkit.core.modes import borrowed
 from advkit.core.rng import Rng, identify
 from advkit.core.threat import BALLS, Ball, Linf
 from advkit.data import Data
 from advkit.engine.checks import check_channels, check_labels, check_weights
 from advkit.engine.defend import Defense, build_certifier, defend, read_defense
-from advkit.engine.own import defined_by
+from advkit.engine.own import contents, defined_by
 from advkit.engine.passes import automatic_batch, device_of
 from advkit.engine.provenance import code_version
 from advkit.engine.run import Progress
@@ -165,28 +163,11 @@ def _setting(net: Classifier, data: Data, certifier: Certifier, guard: Defense, 
         "model_hash": net.fingerprint(),
         "data": data.name,
         "data_hash": data.fingerprint(),
-        "defense": [_content(wrapper) for wrapper in guard.wrappers],
+        "defense": [contents(wrapper) for wrapper in guard.wrappers],
         "certifier": repr(certifier),
         "seed": seed,
         "code": code_version([type(certifier), *map(defined_by, guard.wrappers)]),
     }
-
-
-def _content(wrapper: Wrapper) -> list[str]:
-    """A wrapper's settings, and hashes of the weights that they name: a file, a module, or what ships with advkit."""
-    found = [repr(wrapper)]
-    for value in vars(wrapper).values():
-        if isinstance(value, nn.Module):
-            found.append(Classifier(value, name="").fingerprint())
-        elif value == "auto":
-            found += map(_digest, sorted(EMBEDDED.glob(f"*{DEFENSES.name_of(wrapper)}-*.safetensors")))
-        elif isinstance(value, str) and Path(value).is_file():
-            found.append(_digest(Path(value)))
-    return found
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 # ---------------------------------------------------------------------- attacks inside the certificates

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, get_args
 
 import torch
 from torch import Tensor, nn
 
+from advkit.backbones import Classifier
+from advkit.backbones.checkpoint import EMBEDDED
 from advkit.backbones.usercode import made_by_code
+from advkit.catalog import DEFENSES
 from advkit.core.defense import Backward, RandomWrapper, Wrapper
 from advkit.core.rng import Rng
 from advkit.errors import InputError
 
-__all__ = ["OwnRandomWrapper", "OwnWrapper", "defined_by", "own_wrapper"]
+__all__ = ["OwnRandomWrapper", "OwnWrapper", "contents", "defense_hash", "defined_by", "own_wrapper"]
 
 
 @dataclass(frozen=True)
@@ -91,6 +97,29 @@ def defined_by(wrapper: Wrapper) -> type:
     """The class whose file decides what the wrapper does."""
     module = getattr(wrapper, "module", None)
     return type(module) if isinstance(module, nn.Module) and inspect.getsourcefile(type(module)) else type(wrapper)
+
+
+def contents(wrapper: Wrapper) -> list[str]:
+    """A wrapper's settings, and hashes of the weights that they name: a file, a module, or what ships with advkit."""
+    found = [repr(wrapper)]
+    for value in vars(wrapper).values():
+        if isinstance(value, nn.Module):
+            found.append(Classifier(value, name="").fingerprint())
+        elif value == "auto":
+            found += map(_digest, sorted(EMBEDDED.glob(f"*{DEFENSES.name_of(wrapper)}-*.safetensors")))
+        elif isinstance(value, str) and Path(value).is_file():
+            found.append(_digest(Path(value)))
+    return found
+
+
+def defense_hash(wrappers: Sequence[Wrapper]) -> str:
+    """A hash of the weights that wrappers hold; empty where they hold none."""
+    found = [contents(wrapper) for wrapper in wrappers]
+    return hashlib.sha256(repr(found).encode()).hexdigest()[:16] if any(len(each) > 1 for each in found) else ""
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _pictures(cleaned: object, x: Tensor, text: str) -> Tensor:

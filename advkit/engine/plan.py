@@ -18,7 +18,7 @@ from advkit.core.units import Eps
 from advkit.data import Data
 from advkit.engine.checks import check_channels, check_classes, check_weights
 from advkit.engine.defend import Against, defend, read_defense
-from advkit.engine.own import defined_by
+from advkit.engine.own import defense_hash, defined_by
 from advkit.engine.passes import Passes, automatic_batch
 from advkit.engine.precision import Precision, PrecisionName
 from advkit.engine.provenance import circumstances, code_version
@@ -131,7 +131,8 @@ def make_plan(wanted: Sweep, told: Callable[[str], None] = lambda text: None) ->
         for text, defense in defenses.items():
             model = _Candidate.of(name, spec, defense.trained, told, wanted, data) if defense.trained else bare
             each = _seconds_per_pass(defend(model.net, defense.wrappers), data, wanted)
-            clean = Cell(name, model.hash, data_hash, defense=text, code=code)
+            held = defense_hash(defense.wrappers)
+            clean = Cell(name, model.hash, data_hash, defense=text, code=code, defense_hash=held)
             task = Task(
                 store="",
                 cell=clean,

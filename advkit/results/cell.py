@@ -61,6 +61,7 @@ class Cell:
     surrogate: str = ""  # the model on which the adversarial pictures were made, where that is another
     surrogate_hash: str = ""
     code: str = ""  # what of advkit's own code decides the numbers
+    defense_hash: str = ""  # of the weights that the defense holds, where it holds some
 
     @cached_property
     def key(self) -> str:
@@ -75,7 +76,7 @@ class Cell:
     @property
     def setting(self) -> tuple[str, ...]:
         """Model, weights, defense, data: what is attacked."""
-        return (self.model, self.model_hash, self.defense, self.data_hash)
+        return (self.model, self.model_hash, self.defense, self.defense_hash, self.data_hash)
 
     @property
     def threat(self) -> tuple[str, str, int]:
@@ -90,6 +91,7 @@ class Cell:
             self.model_hash,
             self.data_hash,
             defense=self.defense,
+            defense_hash=self.defense_hash,
             code=self.code,
         )
 

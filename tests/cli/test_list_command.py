@@ -62,7 +62,7 @@ def test_a_defense_says_its_kind_and_how_gradients_pass_it(run: Run) -> None:
         row["defense"]: (row["kind"], row["backward"])
         for row in run("list", "defenses", "--format", "json").json["defenses"]
     }
-    assert rows["jpeg"] == ("wrapper", "straight-through")
+    assert rows["jpeg"] == ("wrapper", "surrogate")
     assert rows["mean"] == ("wrapper", "exact")
     assert rows["resize-pad"] == ("wrapper", "exact, EOT")
     assert rows["pgd-at"] == ("train", "")
