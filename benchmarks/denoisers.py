@@ -57,7 +57,7 @@ def cases(data: Path, networks: Path) -> list[Case]:
             ModelSpec("resnet20", f"{data}/weights/cifar10_resnet20.safetensors", normalize="imagenet"),
             DataSpec(f"{data}/cifar10_test_1000.npz"),
             ("1/255", "4/255"),
-            200,
+            100,
             20,
             LEARNED,
         ),
@@ -67,7 +67,7 @@ def cases(data: Path, networks: Path) -> list[Case]:
             ModelSpec("cnn", f"{networks}/gtsrb/standard/weights.safetensors"),
             DataSpec(f"{data}/gtsrb_test.npz"),
             ("2/255", "4/255", "8/255"),
-            250,
+            200,
             20,
             LEARNED,
         ),
@@ -77,9 +77,9 @@ def cases(data: Path, networks: Path) -> list[Case]:
             photos,
             DataSpec(f"{data}/imagenet_sample", (("size", 224),)),
             ("1/255",),
-            50,
+            25,
             10,
-            (*LEARNED, "quilting"),
+            (*LEARNED, "quilting", "nlm"),
         ),
         Case(
             "signs",
@@ -99,6 +99,8 @@ def defenses(case: Case) -> list[str]:
     if case.name == "signs":
         return [name for name in names if name in (*LEARNED, "median", "jpeg")]
     found = [*(name for name in names if name not in case.skip), *VARIANTS]
+    if case.name == "imagenet":
+        return sorted(found)
     found += [f"{name}:eot=1" for name in found if isinstance(build_defense(name)[0], RandomWrapper)]
     return sorted(found)
 
