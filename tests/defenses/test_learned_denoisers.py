@@ -14,6 +14,8 @@ from helpers import conv_net, pictures
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from advkit import load_data, load_model
+from advkit.attacks import PGD
 from advkit.backbones.checkpoint import EMBEDDED, embedded
 from advkit.catalog import DEFENSES
 from advkit.core import L2, Linf
@@ -476,7 +478,13 @@ def test_objectives_that_cannot_be_followed_are_refused(text: str, said: str) ->
 # What ships --------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["dncnn"])
+HGD = pytest.param(
+    "hgd",
+    marks=pytest.mark.skipif(not (EMBEDDED / "denoiser-hgd-signs.safetensors").exists(), reason="not trained yet"),
+)
+
+
+@pytest.mark.parametrize("name", ["dae", "dncnn", "diffusion", HGD])
 def test_a_denoiser_for_signs_ships_and_says_how_it_was_made(name: str) -> None:
     path = EMBEDDED / f"denoiser-{name}-signs.safetensors"
     assert path.stat().st_size < 1_500_000
@@ -485,6 +493,51 @@ def test_a_denoiser_for_signs_ships_and_says_how_it_was_made(name: str) -> None:
     assert facts["data"] == "signs"
     assert facts["recipe"]
     assert facts["measured"]
+
+
+@pytest.fixture(scope="module")
+def signs() -> tuple[nn.Module, Tensor, Tensor]:
+    """The shipped classifier, and signs that it was not trained on."""
+    data = load_data("signs", samples=64)
+    return load_model("resnet", data=data), *data.tensors()
+
+
+def right(model: nn.Module, x: Tensor, y: Tensor) -> float:
+    with torch.no_grad():
+        return float((model(x).argmax(1) == y).float().mean())
+
+
+@pytest.mark.parametrize(("name", "sigma", "gain"), [("dncnn", 0.25, 9), ("dae", 0.1, 5), ("dae", 0.05, 2)])
+def test_what_ships_takes_noise_away(
+    signs: tuple[nn.Module, Tensor, Tensor], name: str, sigma: float, gain: float
+) -> None:
+    model, x, y = signs
+    noisy = x + sigma * Rng.of(0, identify(x)).normal(*x.shape[1:])
+    (wrapper,) = build_defense(name)
+    left = wrapper(noisy)
+    assert 10 * float(((noisy - x).square().mean() / (left - x).square().mean()).log10()) > gain
+    if name == "dncnn":
+        assert right(model, left, y) > right(model, noisy, y) + 0.15
+
+
+@pytest.mark.parametrize("name", ["dae", HGD, "diffusion:draws=1"])
+def test_what_ships_leaves_signs_to_be_read(signs: tuple[nn.Module, Tensor, Tensor], name: str) -> None:
+    model, x, y = signs
+    left = right(defend(model, build_defense(name)), x[:32], y[:32])
+    assert left > (0.6 if name.startswith("diffusion") else 0.93)
+
+
+@pytest.mark.parametrize("name", [HGD])
+def test_the_guided_denoiser_stops_replayed_examples_and_falls_to_an_attack_that_knows_it(
+    signs: tuple[nn.Module, Tensor, Tensor], name: str
+) -> None:
+    model, x, y = (part[:24] if isinstance(part, Tensor) else part for part in signs)
+    defended = defend(model, build_defense(name))
+    attack = PGD(Linf(4 / 255), steps=8)
+    replayed, adaptive = (attack(asked, x, y, seed=0, keep="last") for asked in (model, defended))
+    assert right(model, replayed, y) < 0.2
+    assert right(defended, replayed, y) > 0.6
+    assert right(defended, adaptive, y) < 0.3
 
 
 def test_classifiers_are_looked_for_among_classifiers() -> None:
