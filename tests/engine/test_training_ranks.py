@@ -35,7 +35,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Tensor]]:
         for rank in range(2)
     ]
     try:
-        assert [process.wait(120) for process in started] == [0, 0]
+        assert [process.wait(240) for process in started] == [0, 0]
     finally:
         for process in started:
             process.kill()
