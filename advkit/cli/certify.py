@@ -12,16 +12,17 @@ import click
 
 from advkit.cli._pictures import narrowed
 from advkit.cli._shared import DataChoice, ModelChoice, bar, console, model_and_data, writable_folder
-from advkit.errors import InputError, UnknownName
+from advkit.errors import InputError, ModelError, UnknownName
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from advkit.core.defense import Certifier
+    from advkit.data import Data
     from advkit.engine.certify import Inside
     from advkit.results.certificates import Certification
 
-_SAMPLES = 100
+_SAMPLES = 50
 
 
 @click.command(name="certify")
@@ -33,8 +34,8 @@ _SAMPLES = 100
 @click.option("--n0", type=int, help="Draws that guess the class. [default: 100]")
 @click.option("--n", type=int, help="Draws that count it; papers take 100000. [default: 1000]")
 @click.option("--alpha", type=float, help="How often a certificate may be wrong, at most. [default: 0.001]")
-@click.option("--defense", default="none", show_default=True, metavar="NAME", help="What defends the model before it is "
-              "certified; a denoiser such as dncnn makes denoised smoothing.")  # fmt: skip
+@click.option("--defense", metavar="NAME", help="What defends the model before it is certified; a denoiser such as dncnn makes "
+              "denoised smoothing. [default: gaussian, weights trained on noise, for smoothing where such ship, else none]")  # fmt: skip
 @click.option("--samples", type=int, help=f"Certify the first so many examples. [default: {_SAMPLES}]")
 @click.option("--exclude", multiple=True, metavar="CLASS", help="Leave out the examples of a class; repeatable.")
 @click.option("--radius", "radii", multiple=True, metavar="RADIUS", help="Ask only whether this radius is certified, and "
@@ -58,7 +59,7 @@ def command(
     n0: int | None,
     n: int | None,
     alpha: float | None,
-    defense: str,
+    defense: str | None,
     samples: int | None,
     exclude: tuple[str, ...],
     radii: tuple[str, ...],
@@ -97,17 +98,19 @@ def command(
                 "--figure draws curves in one norm, and these certifiers have several; certify them apart."
             )
         writable_folder(figure.parent)
-    guard = read_defense(defense)
+    if defense is not None:
+        read_defense(defense)  # what is wrong with it is said before anything is loaded
 
     # Build
     source = narrowed(pictures.build(), exclude)
+    guard = read_defense(_usual(choice, by, source) if defense is None else defense)
     net = choice.trained_by(guard.trained).build(source)
     wanted = _SAMPLES if samples is None else samples
     screen = console(quiet)
     screen.print(f"model  {net.name}, weights {net.weights}", markup=False)
     screen.print(f"data   {source.name}, {len(source.head(wanted)):,} of {len(source):,} examples", markup=False)
-    if defense != "none":
-        screen.print(f"behind {defense}", markup=False)
+    if guard.text != "none":
+        screen.print(f"behind {guard.text}", markup=False)
     screen.print(f"device {choice.device_name}, seed {choice.seed}", markup=False)
 
     # Run
@@ -153,6 +156,17 @@ def command(
         kept = f"; run the same command again to go on (--out {out})" if out else ""
         click.echo(f"Interrupted: the table shows what was finished{kept}.", err=True)
         sys.exit(130)
+
+
+def _usual(choice: ModelChoice, by: tuple[str, ...], source: Data) -> str:
+    """Smoothing asks the network on noise: one that was trained on it, where such weights ship and no others are named."""
+    if choice.weights != "auto" or not all(text.startswith("smoothing") for text in by):
+        return "none"
+    try:
+        choice.trained_by("gaussian").build(source)
+    except ModelError:
+        return "none"
+    return "gaussian"
 
 
 def _checked_format(form: str) -> None:
