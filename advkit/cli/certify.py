@@ -34,8 +34,9 @@ _SAMPLES = 50
 @click.option("--n0", type=int, help="Draws that guess the class. [default: 100]")
 @click.option("--n", type=int, help="Draws that count it; papers take 100000. [default: 1000]")
 @click.option("--alpha", type=float, help="How often a certificate may be wrong, at most. [default: 0.001]")
-@click.option("--defense", metavar="NAME", help="What defends the model before it is certified; a denoiser such as dncnn makes "
-              "denoised smoothing. [default: gaussian, weights trained on noise, for smoothing where such ship, else none]")  # fmt: skip
+@click.option("--defense", metavar="NAME", help="What defends the model before it is certified; a denoiser such as dncnn "
+              "makes denoised smoothing. [default: gaussian, weights trained on noise, for smoothing where such ship, "
+              "else none]")  # fmt: skip
 @click.option("--samples", type=int, help=f"Certify the first so many examples. [default: {_SAMPLES}]")
 @click.option("--exclude", multiple=True, metavar="CLASS", help="Leave out the examples of a class; repeatable.")
 @click.option("--radius", "radii", multiple=True, metavar="RADIUS", help="Ask only whether this radius is certified, and "
