@@ -533,7 +533,7 @@ def test_the_guided_denoiser_stops_replayed_examples_and_falls_to_an_attack_that
 ) -> None:
     model, x, y = (part[:24] if isinstance(part, Tensor) else part for part in signs)
     defended = defend(model, build_defense(name))
-    attack = PGD(Linf(4 / 255), steps=8)
+    attack = PGD(Linf(8 / 255), steps=8)
     replayed, adaptive = (attack(asked, x, y, seed=0, keep="last") for asked in (model, defended))
     assert right(model, replayed, y) < 0.2
     assert right(defended, replayed, y) > 0.6
