@@ -88,6 +88,10 @@ def command(
     objective = entry.create(**values)
     if not isinstance(objective, Objective):
         raise InputError(f"{entry.name} is no objective; a denoiser is trained by denoise, stability, logit-guided ...")
+    if eps is not None and getattr(objective, "noise", "adversarial") != "adversarial":
+        raise InputError(
+            "--eps reaches nothing: it is of adversarial noise, and this is gaussian. Add --set noise=adversarial."
+        )
     network = {key: _whole(key, value) for key, value in pairs(denoiser_set, "--denoiser-set").items()}
     recipe = replace(
         RECIPE, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, shift=shift, seed=choice.seed

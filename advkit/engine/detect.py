@@ -27,6 +27,7 @@ from advkit.core.modes import borrowed
 from advkit.core.threat import Ball, Linf
 from advkit.data import Data
 from advkit.engine.checks import check_channels, check_labels, check_weights
+from advkit.engine.defend import Defended
 from advkit.engine.passes import Passes, automatic_batch, device_of
 from advkit.engine.precision import Precision
 from advkit.engine.run import Finished, Progress, Run, Source
@@ -167,10 +168,14 @@ def detect(
     x, y = part.tensors()
     check_weights(model)
     watched = _Watched(model, detector)
+    # What draws is asked with draws of its own, as everywhere: those of the verdict are not the attack's to know.
+    asked = Defended(model.model, model.wrappers, "search") if isinstance(model, Defended) else model
+    searching = _Watched(asked, detector)
     size = batch_size or automatic_batch(x[0].numel(), device_of(model))
     with borrowed(model):
         watched.eval()
-        passes = Passes(watched, Precision.own(watched), size)
+        searching.eval()
+        passes = Passes(watched, Precision("float32", searching), size)
         try:
             seen = passes.judge(x.to(passes.device)).cpu()
         except RuntimeError:
@@ -196,8 +201,8 @@ def detect(
             ("adaptive, all steps", knowing, passes, evading, "best"),
         )
         found = []
-        for stage, how, asked, goal, keep in stages:
-            x_adv = _made(how, asked, x, goal, keep, seed, progress(stage))
+        for stage, how, through, goal, keep in stages:
+            x_adv = _made(how, through, x, goal, keep, seed, progress(stage))
             answers = passes.judge(x_adv.to(passes.device)).cpu()
             wrong = answers[:, :-1].argmax(1) != y
             found.append(_attacked(stage, answers[wrong, -1].double().numpy(), len(x), clean, threshold))

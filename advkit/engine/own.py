@@ -49,7 +49,11 @@ class OwnRandomWrapper(RandomWrapper):
         with torch.random.fork_rng(devices):
             parts = []
             for picture, key in zip(torch.split(x, 1), rng.keys.tolist(), strict=True):
-                torch.manual_seed(key & 0x7FFFFFFFFFFFFFFF)
+                # torch.manual_seed would seed every other device too, whose state is not put back.
+                torch.default_generator.manual_seed(key & 0x7FFFFFFFFFFFFFFF)
+                if x.is_cuda:
+                    with torch.cuda.device(x.device):
+                        torch.cuda.manual_seed(key & 0x7FFFFFFFFFFFFFFF)
                 parts.append(module(picture))
         return _pictures(torch.cat(parts), x, self.text)
 

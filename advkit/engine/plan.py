@@ -249,7 +249,8 @@ def _transferred(found: Sequence[Planned], surrogates: Sequence[tuple[str, str, 
     for planned in found:
         cell = planned.cell
         for name, model_hash, spec in surrogates:
-            if model_hash == cell.model_hash or cell.surrogate:
+            # With weights of a way to train a model has another hash, and is not another model.
+            if name == cell.model or model_hash == cell.model_hash or cell.surrogate:
                 continue
             for moved, passes, seconds in _moved(planned, f"{{}} via {name}", name, model_hash):
                 record = Record(moved, {**planned.record.about, "surrogate": name})

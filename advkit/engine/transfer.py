@@ -68,7 +68,8 @@ def transfer(
 
     The examples ``attacked`` (R, N) are those to be attacked at each radius; the others stay as they are. The best iterate
     on the surrogate is shown, and no other: a transfer attack has one try. What ``made`` holds of this surrogate already,
-    under the examples' places in the data ``index`` (N,), is not made again; its passes are counted as if it were.
+    under the examples' places in the data ``index`` (N,; their order where None), is not made again; its passes are counted
+    as if it were.
     """
     found = Found.nothing(len(attacks), clean)
 
@@ -87,7 +88,7 @@ def transfer(
     for radius, attack in enumerate(attacks):
         chosen = attacked[radius].nonzero().squeeze(1)
         keys = {
-            place: (repr(attack), seed, type(source.goal), *(() if index is None else (int(index[place]),)), goal)
+            place: (repr(attack), seed, type(source.goal), place if index is None else int(index[place]), goal)
             for place, goal in zip(chosen.tolist(), source.goal.classes[chosen].tolist(), strict=True)
         }
         known = [place for place in keys if made is not None and keys[place] in made]

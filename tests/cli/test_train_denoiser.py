@@ -84,6 +84,7 @@ def test_the_same_command_goes_on_and_gives_the_same_weights(run: Run, easy: Pat
         (("--defense", "standard"), ("standard trains classifiers", "denoise")),
         (("--defense", "jpeg"), ("jpeg is no objective",)),
         (("--defense", "denoise", "--eps", "1/255", "--set", "threat=1"), ("--eps",)),
+        (("--defense", "denoise", "--eps", "8/255"), ("--eps reaches nothing", "noise=adversarial")),
         (("--defense", "stability", "--eps", "8/255"), ("--eps reaches nothing", "logit-guided")),
         (("--defense", "stability"), ("stability asks a trained classifier",)),
         (("--set", "sigma=0"), ("sigma is 0",)),

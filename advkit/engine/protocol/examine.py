@@ -134,7 +134,10 @@ def examine(
         training = lend(stack, model)
         # A model that draws from torch's generator must neither change it nor make this unrepeatable.
         stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
+        if device.type == "cuda":  # this device alone: the state of others would not be put back
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
         try:
             case = Case(
                 model,
