@@ -40,7 +40,8 @@ def batch_statistics(model: nn.Module) -> Iterator[dict[nn.Module, tuple[Tensor,
         if module.training:
             value = given[0].float() if given[0].dtype in (torch.bfloat16, torch.float16) else given[0]
             axes = [axis for axis in range(value.ndim) if axis != 1]
-            found[module] = (value.mean(axes), value.var(axes, correction=0))
+            moments = getattr(module, "moments", None)  # of all processes' examples, where several train together
+            found[module] = (value.mean(axes), value.var(axes, correction=0)) if moments is None else moments(value)[:2]
 
     handles = [m.register_forward_pre_hook(note) for m in model.modules() if isinstance(m, _NORMS)]
     try:

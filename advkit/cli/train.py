@@ -113,7 +113,7 @@ def command(
     """
     from advkit.engine.training import joined
 
-    with joined(choice.device) as ranks, _one_voice(ranks):
+    with joined(choice.device_name) as ranks, _one_voice(ranks):
         given_names = {
             name for name in ctx.params if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
         }

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from advkit.core import Linf
 from advkit.core.defense import Objective
 from advkit.data import TensorData
+from advkit.defenses.ibp import IBPTraining
 from advkit.defenses.pgd_at import PGDTraining
 from advkit.defenses.standard import Standard
 from advkit.engine.train import ALONE, CHECKPOINT, Ranks, Recipe, joined, train
@@ -52,6 +53,7 @@ CASES: dict[str, tuple[Objective, dict[str, object]]] = {
     "replays": (Replays(), {"epochs": 5}),
     "adamw": (Standard(), {"optimizer": "adamw", "learning_rate": 0.003, "label_smoothing": 0.1}),
     "double": (Smooth(), {"epochs": 2}),
+    "ibp": (IBPTraining(Linf(0.01), warmup=0.0), {"epochs": 5}),
 }
 
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -15,6 +16,9 @@ from torch import Tensor, nn
 from advkit.errors import InputError
 
 __all__ = ["ALONE", "Ranks", "joined", "synchronised"]
+
+# The others wait while the first one fetches data and measures at the end; torchrun ends them where it fails.
+_PATIENCE = timedelta(hours=12)
 
 
 @dataclass(frozen=True)
@@ -84,9 +88,9 @@ def joined(device: str | None = None) -> Iterator[Ranks]:
         raise InputError(f"{local} processes share {gpus} GPUs; start at most {gpus}, or give --device cpu.")
     if gpus >= local:
         torch.cuda.set_device(ranks.local)
-        dist.init_process_group("nccl", device_id=torch.device("cuda", ranks.local))
+        dist.init_process_group("nccl", device_id=torch.device("cuda", ranks.local), timeout=_PATIENCE)
     else:
-        dist.init_process_group("gloo")
+        dist.init_process_group("gloo", timeout=_PATIENCE)
     try:
         yield ranks
     finally:
@@ -117,22 +121,29 @@ def _normalised(self: Any, x: Tensor) -> Tensor:
     if not self.training:
         usual: Tensor = super(type(self), self).forward(x)
         return usual
-    axes = [0, *range(2, x.ndim)]
     values = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
-    count = torch.full((1,), values.numel() // values.shape[1], dtype=values.dtype, device=x.device)
-    sums = _total(torch.cat([values.sum(axes), count]))
-    count = sums[-1].detach()
-    shape = (1, -1, *(1 for _ in axes[1:]))
-    centred = values - (sums[:-1] / count).view(shape)
-    var = _total(centred.square().sum(axes)) / count
+    mean, var, count = _moments(values)
+    shape = (1, -1, *(1 for _ in x.shape[2:]))
+    centred = values - mean.view(shape)
     if self.track_running_stats:
-        _follow(self, (sums[:-1] / count).detach(), (var * count / (count - 1)).detach())
+        _follow(self, mean.detach(), (var * count / (count - 1)).detach())
     scale = (var + self.eps).rsqrt()
     scale = scale if self.weight is None else scale * self.weight
     out = centred * scale.view(shape)
     out = out if self.bias is None else out + self.bias.view(shape)
     typed: Tensor = out.to(x.dtype)
     return typed
+
+
+def _moments(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean and variance (C,) of all processes' values (B, C, ...), with their gradients, and of how many they are."""
+    axes = [0, *range(2, values.ndim)]
+    own = torch.full((1,), values.numel() // values.shape[1], dtype=values.dtype, device=values.device)
+    sums = _total(torch.cat([values.sum(axes), own]))
+    count = sums[-1].detach()
+    mean = sums[:-1] / count
+    centred = values - mean.view(1, -1, *(1 for _ in axes[1:]))
+    return mean, _total(centred.square().sum(axes)) / count, count
 
 
 def _follow(norm: Any, mean: Tensor, var: Tensor) -> None:
@@ -156,7 +167,9 @@ def synchronised(model: nn.Module, ranks: Ranks) -> Iterator[None]:
     classes = [type(norm) for norm in norms]
     try:
         for norm, kind in zip(norms, classes, strict=True):
-            norm.__class__ = type(f"Synchronised{kind.__name__}", (kind,), {"forward": _normalised})
+            # The module of the kind: torch.fx looks there to see a layer of torch's own, into which it does not go.
+            parts = {"forward": _normalised, "moments": staticmethod(_moments), "__module__": kind.__module__}
+            norm.__class__ = type(f"Synchronised{kind.__name__}", (kind,), parts)
         yield
     finally:
         for norm, kind in zip(norms, classes, strict=True):
