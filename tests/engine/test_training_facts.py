@@ -12,6 +12,7 @@ import pytest
 import torch
 from helpers import conv_net, seeded, trained
 from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from advkit.core import Linf
@@ -334,6 +335,31 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_checkpoint(data:
     assert training.resumed == 9
     train(whole, data, Standard(), SHORT)
     assert same(weights(net), weights(whole)), "it was good"
+
+
+@pytest.mark.parametrize(
+    ("every", "said"),
+    [
+        (0, "weights are no numbers after step 1; lower the learning rate. The checkpoint of step 1 is kept"),
+        (
+            60,
+            "the network's answers are no numbers at step 2; lower the learning rate. The checkpoint of step 0 is kept",
+        ),
+    ],
+)
+def test_weights_that_are_no_numbers_are_never_kept(data: TensorData, tmp_path: Path, every: int, said: str) -> None:
+    net = fresh()
+
+    def spoil(step: int, total: int, loss: float) -> None:
+        if step == 2:
+            next(net.parameters()).data.fill_(torch.nan)  # as a step does whose gradient overflows under a finite loss
+
+    with pytest.raises(AdvkitError, match=said):
+        train(
+            net, data, PGDTraining(Linf(0.05), steps=1), SHORT, folder=tmp_path, on_step=spoil, checkpoint_every=every
+        )
+    kept = load_file(tmp_path / CHECKPOINT)
+    assert all(bool(value.isfinite().all()) for value in kept.values())
 
 
 def test_a_full_disk_is_said_and_leaves_the_checkpoint_of_before(

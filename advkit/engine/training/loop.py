@@ -33,7 +33,7 @@ from advkit.engine.training.interrupt import Pressed, listening
 from advkit.engine.training.ranks import ALONE, Ranks, synchronised
 from advkit.engine.training.recipe import Recipe, learning_rate
 from advkit.engine.training.watch import Epoch, Validate, alarming, ball_of, better, hold_out, robustness
-from advkit.errors import AdvkitError, DataError, InputError
+from advkit.errors import AdvkitError, DataError, InputError, PassError
 
 __all__ = ["CHECKPOINT", "Training", "put", "state", "train"]
 
@@ -243,7 +243,9 @@ class _Session:
         stream = Rng.of(recipe.seed, torch.tensor([self.step])).fold("step")
         seed, own = _number(stream), _number(stream.fold(self.ranks.rank + 1))
         memory = self.memory if self.memory is not None and len(self.memory) == len(x) else None
-        parts = torch.arange(len(x)).tensor_split(min(recipe.accumulate, len(x)))
+        # As many parts in every process, though one may have an example less: BatchNorm waits for all in each of them.
+        fewest = round(len(x) / share) // self.ranks.world
+        parts = torch.arange(len(x)).tensor_split(min(recipe.accumulate, fewest))
         remembered: list[Tensor | None] = []
         whole = torch.zeros((), device=x.device)
         self.optimizer.zero_grad(set_to_none=True)
@@ -284,7 +286,10 @@ class _Session:
     ) -> tuple[Tensor, Tensor | None]:
         """Add the gradient of a part of a batch; its loss by its share, and what is to be remembered."""
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.recipe.bfloat16):
-            shown = objective.examples(self.model, x, hard(y), seed, memory).detach()
+            try:
+                shown = objective.examples(self.model, x, hard(y), seed, memory).detach()
+            except PassError as error:
+                raise self.diverged(f"the network's answers are no numbers at step {self.step}") from error
             if objective.wants_gradient:
                 shown = (shown.clone() if shown is x else shown).requires_grad_(True)
             with objective.disturbed(self.model, x, shown, y):
@@ -322,8 +327,7 @@ class _Session:
         self.unseen.clear()
         for place, value in enumerate(values):
             if not math.isfinite(value):
-                kept = f" The checkpoint of step {self.kept} is kept." if self.path is not None else ""
-                raise AdvkitError(f"the loss is {value} at step {first + place}; lower the learning rate.{kept}")
+                raise self.diverged(f"the loss is {value} at step {first + place}")
         self.losses += values
         if on_step is not None:
             on_step(self.step, self.total, values[-1])
@@ -332,8 +336,19 @@ class _Session:
         if ending:
             raise KeyboardInterrupt
 
+    def diverged(self, what: str) -> AdvkitError:
+        """What ends a training whose numbers are none."""
+        kept = f" The checkpoint of step {self.kept} is kept." if self.path is not None else ""
+        return AdvkitError(f"{what}; lower the learning rate.{kept}")
+
+    def check_weights(self) -> None:
+        """Refuse weights that are no numbers: the loss was taken before the step that made them."""
+        if self.step and not all(bool(p.isfinite().all()) for p in self.model.parameters()):
+            raise self.diverged(f"weights are no numbers after step {self.step - 1}")
+
     def end_epoch(self) -> Epoch:
         """Measure, and keep the weights where they are the best."""
+        self.check_weights()
         try:
             with self.averaged():
                 self.model.eval()
@@ -461,6 +476,7 @@ class _Session:
         """Write a checkpoint, where there is a place for it; every process takes part."""
         if self.path is None:
             return
+        self.check_weights()
         memories = [] if self.memory is None else self.ranks.gathered(self.memory)
         if self.ranks.first:
             names: dict[Tensor, str] = {p: name for name, p in self.model.named_parameters()}
@@ -494,7 +510,7 @@ class _Session:
         for key, tensor in groups.get("optimizer", {}).items():
             name, _, what = key.rpartition("/")
             # AdamW counts its steps on the CPU, wherever the weights are.
-            place = tensor if tensor.ndim == 0 else tensor.to(parameters[name].device)
+            place = tensor if what == "step" else tensor.to(parameters[name].device)
             self.optimizer.state[parameters[name]][what] = place
         if self.average:
             self.average = {name: tensor.to(self.device) for name, tensor in groups["average"].items()}
@@ -537,7 +553,8 @@ def _seeded(seed: int, device: torch.device) -> Iterator[None]:
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.default_generator.manual_seed(seed)
         if device.type == "cuda":
-            torch.cuda.manual_seed(seed)
+            with torch.cuda.device(device):  # it seeds the current one, which may be another
+                torch.cuda.manual_seed(seed)
         yield
 
 
