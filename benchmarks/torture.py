@@ -29,6 +29,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import psutil
 
+from advkit.atomic import write_whole
 from advkit.engine.specs import AttackSpec, ModelSpec
 from advkit.engine.sweep import Sweep, make_plan, run_plan
 from advkit.engine.tasks import Executor, InProcess
@@ -110,15 +111,18 @@ def dying_at_save(chance: random.Random) -> Callable[[], None]:
     number, share = chance.randrange(1, 20), chance.random()
 
     def fault() -> None:
-        true, count = stores.write_bytes, iter(range(1, 1_000_000))
+        true, count = stores.put_whole, iter(range(1, 1_000_000))
 
-        def write_bytes(content: bytes, path: Path) -> None:
-            if next(count) == number:
-                path.write_bytes(content[: int(share * len(content))])
+        def put_whole(path: Path, content: bytes) -> None:
+            def half(beside: Path) -> None:
+                beside.write_bytes(content[: int(share * len(content))])
                 die()
-            true(content, path)
 
-        stores.write_bytes = write_bytes
+            if next(count) == number:
+                write_whole(path, half)
+            true(path, content)
+
+        stores.put_whole = put_whole
 
     return fault
 

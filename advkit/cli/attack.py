@@ -222,7 +222,7 @@ def _header(
     part = f", the first {count} of {whole:,}" if len(source) < whole else f", {count}"
     screen.print(f"model  {net.name}, weights {net.weights}", markup=False)
     if defense != "none":
-        screen.print(f"behind {defense}", markup=False)
+        screen.print(f"defense {defense}", markup=False)
     screen.print(f"data   {source.name}{part}", markup=False)
     screen.print(f"threat {', '.join(radii)}{f', targeted: {aim}' if aim else ''}", markup=False)
     screen.print(f"device {choice.device_name}, seed {choice.seed}", markup=False)

@@ -111,7 +111,7 @@ def command(
     screen.print(f"model  {net.name}, weights {net.weights}", markup=False)
     screen.print(f"data   {source.name}, {len(source.head(wanted)):,} of {len(source):,} examples", markup=False)
     if guard.text != "none":
-        screen.print(f"behind {guard.text}", markup=False)
+        screen.print(f"defense {guard.text}", markup=False)
     screen.print(f"device {choice.device_name}, seed {choice.seed}", markup=False)
 
     # Run

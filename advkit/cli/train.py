@@ -109,7 +109,7 @@ def command(
     advkit train --model resnet --data signs --out resnet.safetensors
     advkit train --defense trades:beta=6+awp --eps 8/255 --out robust.safetensors
     advkit train recipes/cifar10-resnet18-pgd-at.toml --out cifar.safetensors
-    torchrun --nproc-per-node 2 -m advkit train --data signs --out signs.safetensors
+    torchrun --nproc-per-node 2 -m advkit train --out signs.safetensors
     """
     from advkit.engine.training import joined
 

@@ -166,6 +166,11 @@ def _through(wrapper: Wrapper, x: Tensor, rng: Rng) -> Tensor:
         return wrapper(x) if drawing is None else drawing.drawn(x, rng)
     with torch.no_grad():
         cleaned = wrapper(x) if drawing is None else drawing.drawn(x, rng)
+    if wrapper.backward == "straight-through" and cleaned.shape != x.shape:
+        raise InputError(
+            f"{wrapper!r} makes pictures of {tuple(cleaned.shape)} from {tuple(x.shape)}; a gradient that passes straight "
+            "through needs pictures of the same size."
+        )
     if wrapper.backward == "straight-through" or not (torch.is_grad_enabled() and x.requires_grad):
         # The value is the wrapper's to the bit; the gradient passes as if it were not there.
         return _Instead.apply(x, cleaned)  # type: ignore[no-any-return]

@@ -73,10 +73,10 @@ def radius_text(radius: float, norm: str) -> str:
 
 
 def _title(found: Certification) -> str:
-    behind = "" if found.defense == "none" else f" behind {found.defense}"
+    defended = "" if found.defense == "none" else f" with {found.defense}"
     part = "" if found.complete else f" of {found.samples}"
     return (
-        f"{found.model} (weights {found.weights}){behind} on {found.data}, n = {len(found)}{part}, certified by "
+        f"{found.model} (weights {found.weights}){defended} on {found.data}, n = {len(found)}{part}, certified by "
         f"{found.settings}, seed {found.seed}"
     )
 

@@ -11,12 +11,12 @@ from torch import Tensor
 from advkit.core.threat import Ball
 from advkit.results.statistics import Share, share
 
-__all__ = ["Evaluation", "Outcome", "Row", "behind"]
+__all__ = ["Evaluation", "Outcome", "Row", "with_defense"]
 
 
-def behind(defense: str) -> str:
-    """A defense as it follows a model's name; nothing where there is none."""
-    return "" if defense == "none" else f" behind {defense}"
+def with_defense(defense: str) -> str:
+    """A defense as it follows a model's name; nothing where there is none. It may stand in front, or be how it was trained."""
+    return "" if defense == "none" else f" with {defense}"
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class Evaluation:
         return len(self.labels)
 
     def __str__(self) -> str:
-        of = f"{self.model} (weights {self.weights}){behind(self.defense)} on {self.data}"
+        of = f"{self.model} (weights {self.weights}){with_defense(self.defense)} on {self.data}"
         lines = [
             f"{of}, n = {len(self)}, {self.norm}, seed {self.seed}",
             *(() if self.undefended is None else [f"none, without the defense: {self.undefended.percent} %"]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from advkit.results.cell import not_oblivious
-from advkit.results.outcome import Evaluation, Row, behind
+from advkit.results.outcome import Evaluation, Row, with_defense
 from advkit.results.table import Table
 
 __all__ = ["long_table", "per_class_table", "robustness_table"]
@@ -87,7 +87,7 @@ def long_table(result: Evaluation, per_class: bool = False) -> Table:
 def _title(result: Evaluation) -> str:
     aim = "" if result.goal == "untargeted" else f", targeted: {result.goal}"
     return (
-        f"{result.model} (weights {result.weights}){behind(result.defense)} on {result.data}, n = {len(result)}, "
+        f"{result.model} (weights {result.weights}){with_defense(result.defense)} on {result.data}, n = {len(result)}, "
         f"{result.norm}{aim}, seed {result.seed}"
     )
 

@@ -61,7 +61,7 @@ def test_on_a_terminal_there_are_bars_and_rows_that_fill_in(plan: Plan, tmp_path
     on, written = screen(terminal=True)
     view, seen = LiveView(on), []
     watched(view, plan, tmp_path, seen)
-    tasks = 3 * 2 * (1 + 2 + 1)
+    tasks = 3 * (1 + 2 + 1 + (1 + 2 + 1 + 2 + 2))  # behind the defense also what is replayed, at each radius
     assert len(seen) == tasks
     assert all("sweep" in at and f"{tasks} tasks" in at for at in seen)
     assert "net[a]" in seen[-1], "a name is no markup"
@@ -69,7 +69,7 @@ def test_on_a_terminal_there_are_bars_and_rows_that_fill_in(plan: Plan, tmp_path
     assert counts == sorted(counts)
     assert counts[0] == 0
     assert counts[-1] > 3
-    assert view.finished == 2 * (1 + 2 + 2)
+    assert view.finished == (1 + 2 + 2) + (1 + 2 + 2 + 2 + 2)
     (overall,) = view.overall.tasks
     assert overall.finished
     assert overall.completed == pytest.approx(overall.total)
@@ -108,8 +108,8 @@ def test_more_rows_than_there_is_room_for_are_counted(plan: Plan, tmp_path: Path
         run_plan(
             plan, tmp_path, spectator=Spectator(lines=lambda lines: [view.lines(lines) for _ in range(3)] and None)
         )
-    assert view.finished == 30
-    assert "... 14 rows above" in look(view)
+    assert view.finished == 3 * 14
+    assert "... 26 rows above" in look(view)
     assert look(view).count("\nnet[a]") == 16
 
 
@@ -120,7 +120,7 @@ def test_elsewhere_each_row_is_a_line_of_text_and_quiet_is_nothing(plan: Plan, t
     watched(LiveView(on), plan, tmp_path, seen)
     lines = written.getvalue().splitlines()
     assert "\x1b" not in written.getvalue()
-    assert len(lines) == (0 if quiet else 10)
+    assert len(lines) == (0 if quiet else 14)
     assert quiet or lines[0].startswith("net[a] none none - ")
     assert quiet or any(line.startswith("net[a] bits:3 pgd 0.03 ") for line in lines)
 
