@@ -61,6 +61,7 @@ def _recipe_options(command: Callable[..., None]) -> Callable[..., None]:
 @model_and_data
 @click.option("--defense", metavar="TEXT", help="The objective, such as trades:beta=6+awp. [default: standard]")
 @click.option("--eps", help="Radius of an adversarial objective, such as 8/255.")
+@click.option("--norm", metavar="NAME", help="linf, l2 or l1, with --eps. [default: the objective's own]")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A setting of the objective.")
 @click.option("--samples", type=int, help="Train on the first so many examples. [default: all]")
 @click.option(
@@ -89,6 +90,7 @@ def command(
     file: Path | None,
     defense: str | None,
     eps: str | None,
+    norm: str | None,
     settings: tuple[str, ...],
     samples: int | None,
     held_out: str | None,
@@ -118,7 +120,19 @@ def command(
             name for name in ctx.params if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
         }
         asked = _asked(
-            ranks, given_names, choice, given, file, defense, eps, settings, samples, held_out, variant, recipe_flags
+            ranks,
+            given_names,
+            choice,
+            given,
+            file,
+            defense,
+            eps,
+            norm,
+            settings,
+            samples,
+            held_out,
+            variant,
+            recipe_flags,
         )
         if out.suffix != ".safetensors":
             raise InputError(f"--out is {out}; weights are written as .safetensors, so give a name that ends so.")
@@ -155,6 +169,7 @@ def _asked(
     file: Path | None,
     defense: str | None,
     eps: str | None,
+    norm: str | None,
     settings: tuple[str, ...],
     samples: int | None,
     held_out: str | None,
@@ -177,7 +192,7 @@ def _asked(
     samples = train.get("samples") if samples is None else samples
     held_out = held_out or train.get("held_out")
     values = pairs(settings, "--set")
-    objective = aimed(defense, values, eps)
+    objective = aimed(defense, values, eps, norm or train.get("norm"))
     first, plus, others = defense.partition("+")
     more = ",".join(f"{key}={value}" for key, value in values.items())
     text = f"{first}{',' if ':' in first else ':'}{more}{plus}{others}" if more else defense

@@ -11,11 +11,11 @@ import torch
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
-from advkit.core import L2, Linf, Rng
+from advkit.core import L1, L2, Linf, Rng
 from advkit.engine.train import Recipe, ball_of, learning_rate
 from advkit.engine.training.augment import augmented, mixed, read_augmentation
 from advkit.engine.training.file import aimed, read_recipe
-from advkit.errors import InputError
+from advkit.errors import InputError, UnknownName
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.toml"))
 
@@ -131,6 +131,12 @@ def test_the_radius_reaches_the_objective_inside_a_modifier() -> None:
     assert ball_of(aimed("pgd-at:steps=3+awp", {}, "2/255")) == Linf("2/255")
     assert ball_of(aimed("trades", {"beta": "3"}, None)) == Linf("8/255")
     assert ball_of(aimed("standard", {}, None)) is None
+    assert ball_of(aimed("pgd-at+awp", {}, "0.5", "l2")) == L2("0.5")
+    assert ball_of(aimed("trades", {}, "12", "L1")) == L1("12")
+    with pytest.raises(InputError, match="give --eps too"):
+        aimed("trades", {}, None, "l2")
+    with pytest.raises(UnknownName, match="'l3' is not the name of a norm"):
+        aimed("trades", {}, "1", "l3")
     with pytest.raises(InputError, match="--eps reaches nothing"):
         aimed("standard+awp", {}, "2/255")
     with pytest.raises(InputError, match=r"'tradess'.*'trades'"):

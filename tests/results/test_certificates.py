@@ -116,7 +116,7 @@ def test_the_table_says_what_it_is_of() -> None:
     assert "Only these radii" in asked.caption
     assert "verage" not in asked.caption
     assert "n = 5 of 9" in asked.title
-    assert "behind jpeg:75" in asked.title
+    assert "with jpeg:75" in asked.title
 
 
 def test_the_long_table_has_one_number_per_cell() -> None:

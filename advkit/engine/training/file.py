@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from advkit.core.defense import Objective
-from advkit.core.threat import Ball
+from advkit.core.threat import BALLS, Ball
 from advkit.engine.defend import build_objective
 from advkit.engine.toml import toml_value
 from advkit.engine.training.recipe import Recipe
-from advkit.errors import InputError, nearest
+from advkit.errors import InputError, UnknownName, nearest
 from advkit.registry import Entry
 
 __all__ = ["RecipeFile", "aimed", "read_recipe", "recipe_of"]
@@ -31,6 +31,7 @@ _TRAIN: dict[str, tuple[type, ...]] = {
     "data": (str,),
     "defense": (str,),
     "eps": (str, int, float),
+    "norm": (str,),
     "samples": (int,),
     "held_out": (str,),
     "variant": (str,),
@@ -110,29 +111,36 @@ def recipe_of(settings: Mapping[str, object]) -> Recipe:
 _HOMES = {"train": tuple(_TRAIN), "recipe": tuple(f.name for f in fields(Recipe)), "published": tuple(_PUBLISHED)}
 
 
-def aimed(text: str, settings: Mapping[str, str], eps: str | float | None) -> Objective:
-    """The objective that a text and settings describe, in a ball of this radius. Raises InputError."""
+def aimed(text: str, settings: Mapping[str, str], eps: str | float | None, norm: str | None = None) -> Objective:
+    """The objective that a text and settings describe, in a ball of this radius and norm (its own where None).
+
+    Raises InputError.
+    """
     if "threat" in settings:
-        raise InputError("the threat is set by --eps, for example --eps 8/255.")
+        raise InputError("the threat is set by --norm and --eps, for example --norm l2 --eps 0.5.")
+    if norm is not None and norm.lower() not in BALLS:
+        raise UnknownName("norm", norm, BALLS)
+    if norm is not None and eps is None:
+        raise InputError(f"--norm {norm} is given without a radius; give --eps too, for example --norm l2 --eps 0.5.")
     objective = build_objective(text, **settings)
     if eps is None:
         return objective
-    changed = _within(objective, eps)
+    changed = _within(objective, eps, norm)
     if changed is None:
         name = text.partition(":")[0]
         raise InputError(f"--eps reaches nothing: {name} trains on pictures as they are. Try --defense pgd-at.")
     return changed
 
 
-def _within(objective: Objective, eps: str | float) -> Objective | None:
-    """The objective with another radius, its own or that of the one inside; None where neither has a ball."""
+def _within(objective: Objective, eps: str | float, norm: str | None) -> Objective | None:
+    """The objective with another ball, its own or that of the one inside; None where neither has one."""
     if not is_dataclass(objective) or isinstance(objective, type):
         return None
     for known in fields(objective):
         value = getattr(objective, known.name)
         if isinstance(value, Ball):
-            ball: Any = type(value)
+            ball: Any = type(value) if norm is None else BALLS[norm.lower()]
             return replace(objective, **{known.name: ball(eps)})
-        if isinstance(value, Objective) and (inner := _within(value, eps)) is not None:
+        if isinstance(value, Objective) and (inner := _within(value, eps, norm)) is not None:
             return replace(objective, **{known.name: inner})
     return None
