@@ -13,6 +13,7 @@ from advkit.core.rng import Rng, identify
 from advkit.core.threat import Ball, Linf
 from advkit.core.types import expand
 from advkit.defenses._denoising import Denoising, perturbed
+from advkit.defenses._settings import above, at_least
 from advkit.errors import InputError
 
 
@@ -37,6 +38,9 @@ class Denoise(Denoising):
             raise InputError(f"denoise: sigma is {self.sigma}; give a deviation above 0 and at most 10, such as 0.25.")
         if self.sigma_least is not None and not 0 <= self.sigma_least <= self.sigma:
             raise InputError(f"denoise: sigma_least is {self.sigma_least}; give 0 or more, up to sigma ({self.sigma}).")
+
+        at_least("denoise", 1, steps=self.steps)
+        above("denoise", step_size=self.step_size)
 
     @property
     def needs_guide(self) -> bool:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from advkit.catalog import DEFENSES
 from advkit.core.threat import Ball, Linf
 from advkit.defenses._denoising import Denoising, perturbed
+from advkit.defenses._settings import above
 from advkit.errors import InputError
 
 
@@ -30,6 +31,7 @@ class LogitGuided(Denoising):
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise InputError(f"logit-guided: steps is {self.steps}; give 1 or more.")
+        above("logit-guided", step_size=self.step_size)
 
     by_agreement: ClassVar[bool] = True
 

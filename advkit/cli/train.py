@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -377,6 +378,9 @@ def _first_alone(ranks: Ranks) -> Iterator[None]:
         ranks.wait()
 
 
+_PATIENCE = 3.0  # seconds
+
+
 @contextmanager
 def _one_voice(ranks: Ranks) -> Iterator[None]:
     """Of several processes that fail for one reason, or are warned of one thing, the first says it."""
@@ -388,4 +392,8 @@ def _one_voice(ranks: Ranks) -> Iterator[None]:
     except (AdvkitError, KeyboardInterrupt) as error:
         if ranks.first:
             raise
+        if isinstance(error, AdvkitError):
+            # Where the first process fails too, it says so, and torchrun ends this one before it has waited long enough.
+            time.sleep(_PATIENCE)
+            click.echo(f"Error: process {ranks.rank}: {error}", err=True)
         sys.exit(130 if isinstance(error, KeyboardInterrupt) else 2 if isinstance(error, InputError) else 1)

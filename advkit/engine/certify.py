@@ -166,6 +166,7 @@ def _setting(net: Classifier, data: Data, certifier: Certifier, guard: Defense, 
         "defense": [contents(wrapper) for wrapper in guard.wrappers],
         "certifier": repr(certifier),
         "seed": seed,
+        "device": device_of(net).type,  # whose generator draws the noise
         "code": code_version([type(certifier), *map(defined_by, guard.wrappers)]),
     }
 

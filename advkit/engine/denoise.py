@@ -123,7 +123,7 @@ def train_denoiser(
         on_step=on_step,
         identity={
             "denoiser": f"{net.kind} {net.settings}",
-            "guide": guide.fingerprint() if isinstance(guide, Classifier) else type(guide).__name__,
+            "guide": None if guide is None else _classifier(guide).fingerprint(),
             "start": "" if start is None else hashlib.sha256(Path(start).read_bytes()).hexdigest(),
         },
     )
@@ -140,6 +140,10 @@ def train_denoiser(
     measured = f"{restored} on {len(held_out)} held-out examples"
     save_denoiser(out, net, {**facts, "measured": measured})
     return Trained(out, wrapper, restored, training, net)
+
+
+def _classifier(guide: nn.Module) -> Classifier:
+    return guide if isinstance(guide, Classifier) else Classifier(guide, name=type(guide).__name__)
 
 
 def _bound(objective: Objective, guide: nn.Module | None) -> Denoising:
