@@ -47,6 +47,7 @@ class Case:
     samples: int | None = None
     learning_rate: float = 0.05
     batch_norm: bool = True
+    methods: tuple[str, ...] = ()  # all, where none is named
 
     def network(self, weights: str | Path, data: Data) -> Classifier:
         """The network with weights, or as it is before training."""
@@ -63,6 +64,16 @@ CASES = [
         "0.1",
         10,
         batch_norm=False,
+    ),
+    Case(
+        "fashion-mnist-0.2",
+        "fashion_mnist_train_20000.npz",
+        "fashion_mnist_test_5000.npz",
+        "lenet",
+        "0.2",
+        10,
+        batch_norm=False,
+        methods=("pgd-at", "fast-at", "fast-at, no random start", "n-fgsm"),
     ),
     Case("cifar10", "cifar10_train_8068.npz", "cifar10_test_1000.npz", "cnn", "8/255", 8),
     Case("gtsrb", "gtsrb_train.npz", "gtsrb_test.npz", "cnn", "8/255", 6),
@@ -172,7 +183,7 @@ def main() -> None:
     parser.add_argument("--independent", type=int, default=100, help="pictures that AutoAttack meets")
     parser.add_argument("--page", action="store_true", help="write docs/training_measured.md and do nothing else")
     asked = parser.parse_args()
-    runs = [(case, method) for method in METHODS for case in CASES]
+    runs = [(case, method) for method in METHODS for case in CASES if method in (case.methods or METHODS)]
     if asked.only:
         runs = [(c, m) for c, m in runs if c.name in asked.only or f"{c.name}:{m}" in asked.only]
     for case, method in [] if asked.page else runs:

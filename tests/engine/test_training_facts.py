@@ -142,6 +142,8 @@ def history(*scores: tuple[float, float]) -> list[Epoch]:
         ([(0.4, 0.5), (0.1, 0.4)], (0.05, 0.8), True),  # it is still there two epochs later
         ([(0.3, 0.4), (0.4, 0.5)], (0.21, 0.8), False),  # a fall of 19 points
         ([(0.3, 0.4), (0.4, 0.5)], (0.05, 0.1), False),  # both fell: the training went wrong, but not so
+        ([(0.1, 0.2), (0.2, 0.3)], (0.05, 0.5), True),  # what was never high cannot fall by 20 points
+        ([(0.1, 0.2), (0.2, 0.3)], (0.05, 0.24), False),  # one step finds as much
         ([], (0.0, 0.9), False),
     ],
 )

@@ -111,10 +111,12 @@ def better(scores: Scores, history: Sequence[Epoch]) -> bool:
 def alarming(scores: Scores, history: Sequence[Epoch]) -> bool:
     """Catastrophic overfitting (Wong et al. 2020): PGD finds far more than it once did, and a single step does not.
 
-    Robust accuracy is more than 20 points below its best, and accuracy under one step is no lower than it was then.
+    Robust accuracy is more than 20 points below its best, or less than half of it and more than 20 points below accuracy under
+    one step (what was never high cannot fall far); and accuracy under one step is no lower than it was at the best.
     """
     if "robust" not in scores or "fgsm" not in scores or not history:
         return False
     best = max(history, key=lambda epoch: epoch.scores["robust"])
     fell = best.scores["robust"] - scores["robust"] > ALARM
-    return fell and scores["fgsm"] >= best.scores["fgsm"]
+    parted = scores["robust"] < best.scores["robust"] / 2 and scores["fgsm"] - scores["robust"] > ALARM
+    return (fell or parted) and scores["fgsm"] >= best.scores["fgsm"]
