@@ -1,7 +1,7 @@
 """A defense of one's own: a module that maps pictures to pictures, put in front of a model.
 
-    advkit attack --defense examples/own_defense.py:Coarse --attack pgd
-    advkit check --defense examples/own_defense.py:Coarse
+advkit attack --defense examples/own_defense.py:Coarse --attack pgd
+advkit check --defense examples/own_defense.py:Coarse
 """
 
 from torch import Tensor, nn
