@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -28,6 +29,8 @@ __all__ = [
 ]
 
 
+_Map = Callable[[Tensor], Tensor]
+
 Against = Literal["both", "adaptive", "oblivious"]
 """Attacks on the defended model itself, what was made on the model without its defense and is replayed, or both."""
 
@@ -46,17 +49,17 @@ class Defended(nn.Module):
         asked = [(w.eot or w.draws) if purpose == "search" else w.draws for w in drawing]
         self.draws = max(asked, default=0)
 
-    def searching(self, model: Callable[[Tensor], Tensor] | None = None) -> Callable[[Tensor], Tensor]:
+    def searching(self, model: _Map | None = None) -> _Map:
         """What an attack asks; ``model`` is another form of the same network, if there is one."""
         form = Defended(self.model, self.wrappers, "search")
-        asked: Callable[[Tensor], Tensor] = self.model if model is None else model
+        asked: _Map = self.model if model is None else model
         return lambda x: form.answer(asked, x)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, K)."""
         return self.answer(self.model, x)
 
-    def answer(self, model: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    def answer(self, model: _Map, x: Tensor) -> Tensor:
         """Logits (B, K) of a form of the network behind the wrappers."""
         if not self.draws:
             return model(self.cleaned(x))
@@ -67,7 +70,11 @@ class Defended(nn.Module):
     def cleaned(self, x: Tensor, rng: Rng | None = None) -> Tensor:
         """What the network sees, under one draw."""
         for place, wrapper in enumerate(self.wrappers):
-            x = _through(wrapper, x, rng.fold(place) if rng is not None else Rng.of(0, identify(x)))
+            value, smooth = wrapper.__call__, wrapper.surrogate
+            if isinstance(wrapper, RandomWrapper):
+                draw = Rng.of(0, identify(x)) if rng is None else rng.fold(place)
+                value, smooth = partial(wrapper.drawn, rng=draw), partial(wrapper.drawn_surrogate, rng=draw)
+            x = _through(wrapper, x, value, smooth)
         return x
 
 
@@ -83,6 +90,15 @@ class Defense:
     text: str
     trained: str
     wrappers: tuple[Wrapper, ...]
+
+    def in_front(self) -> tuple[Wrapper, ...]:
+        """The wrappers of a defense that has nothing else. Raises InputError for one that is a way to train."""
+        if self.trained:
+            raise InputError(
+                f"{self.trained} is a way to train, not one to defend a trained model: train with it (advkit train --defense "
+                f"{self.trained}) and give the weights."
+            )
+        return self.wrappers
 
 
 def read_defense(text: str) -> Defense:
@@ -118,14 +134,7 @@ def read_defense(text: str) -> Defense:
 
 def build_defense(text: str) -> tuple[Wrapper, ...]:
     """The wrappers of a defense that has nothing else. Raises InputError for one that is a way to train."""
-    defense = read_defense(text)
-    if defense.trained:
-        name = defense.trained
-        raise InputError(
-            f"{name} is a way to train, not one to defend a trained model: train with it (advkit train --defense {name}) "
-            "and give the weights."
-        )
-    return defense.wrappers
+    return read_defense(text).in_front()
 
 
 def build_objective(text: str, **settings: object) -> Objective:
@@ -160,26 +169,26 @@ def build_certifier(text: str) -> Certifier:
     return made
 
 
-def _through(wrapper: Wrapper, x: Tensor, rng: Rng) -> Tensor:
-    drawing = wrapper if isinstance(wrapper, RandomWrapper) else None
+def _through(wrapper: Wrapper, x: Tensor, value: _Map, smooth: _Map) -> Tensor:
+    """``value`` of x, with the gradient that the wrapper declares; ``smooth`` is its surrogate under the same draw."""
     if wrapper.backward == "exact":
-        return wrapper(x) if drawing is None else drawing.drawn(x, rng)
+        return value(x)
     with torch.no_grad():
-        cleaned = wrapper(x) if drawing is None else drawing.drawn(x, rng)
-    if wrapper.backward == "straight-through" and cleaned.shape != x.shape:
-        raise InputError(
-            f"{wrapper!r} makes pictures of {tuple(cleaned.shape)} from {tuple(x.shape)}; a gradient that passes straight "
-            "through needs pictures of the same size."
-        )
-    if wrapper.backward == "straight-through" or not (torch.is_grad_enabled() and x.requires_grad):
-        # The value is the wrapper's to the bit; the gradient passes as if it were not there.
+        cleaned = value(x)
+    if wrapper.backward == "straight-through":
+        if cleaned.shape != x.shape:
+            raise InputError(
+                f"{wrapper!r} makes pictures of {tuple(cleaned.shape)} from {tuple(x.shape)}; a gradient that passes straight "
+                "through needs pictures of the same size."
+            )
         return _Instead.apply(x, cleaned)  # type: ignore[no-any-return]
-    smooth = wrapper.surrogate(x) if drawing is None else drawing.drawn_surrogate(x, rng)
-    return _Instead.apply(smooth, cleaned)  # type: ignore[no-any-return]
+    if not (torch.is_grad_enabled() and x.requires_grad):
+        return cleaned
+    return _Instead.apply(smooth(x), cleaned)  # type: ignore[no-any-return]
 
 
 class _Instead(torch.autograd.Function):
-    """The second argument's value with the first one's gradient."""
+    """The second argument's value, to the bit, with the first one's gradient."""
 
     @staticmethod
     def forward(ctx: object, x: Tensor, cleaned: Tensor) -> Tensor:

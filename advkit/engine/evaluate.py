@@ -23,7 +23,7 @@ from advkit.core.rng import Rng, identify
 from advkit.core.threat import Ball
 from advkit.data import Data, load_data
 from advkit.engine.checks import check_channels, check_classes, check_weights
-from advkit.engine.defend import Against, Defense, build_defense, defend, read_defense
+from advkit.engine.defend import Against, Defense, defend, read_defense
 from advkit.engine.passes import Passes, automatic_batch, device_of
 from advkit.engine.precision import Precision, PrecisionName, choose_precision
 from advkit.engine.run import Finished, Progress, Run, Source
@@ -107,7 +107,7 @@ def evaluate(
     else:
         net = model
         if guard.trained and not isinstance(defense, Defense):
-            build_defense(guard.text)  # says that it is a way to train, and not one to defend this model
+            guard.in_front()  # refused: a way to train does not defend a model that is given
     undefended = (bare or net) if guard.wrappers or bare is not None else None
     plans = _plans(attacks, survivors)
     if undefended is not None and against != "adaptive":
@@ -121,15 +121,13 @@ def evaluate(
         own = Passes(net, Precision.own(net), size)
         with observer.stage("clean") as progress:
             labels, clean, goal = without_attack(own, source, names, target, seed, progress)
-            before, surrogate = None, None
-            if undefended is not None:
-                surrogate = Passes(undefended, Precision.own(undefended), size)
-                _, answers, _ = without_attack(surrogate, source, names, None, seed, None)
-                before = share(int((answers == labels).sum()), len(source))
         trial = source.pictures(range(min(len(source), 8))).to(own.device)
         steered = Passes(net, choose_precision(precision, net, trial), size)
-        if surrogate is not None and undefended is not None:
+        before, surrogate = None, None
+        if undefended is not None:
             surrogate = Passes(undefended, choose_precision(precision, undefended, trial), size)
+            _, answers, _ = without_attack(surrogate, source, names, None, seed, None)
+            before = share(int((answers == labels).sum()), len(source))
         result = Evaluation(
             model=named.name if isinstance(named, Classifier) else type(named).__name__,
             weights=named.weights if isinstance(named, Classifier) else "caller's",
