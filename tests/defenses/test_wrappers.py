@@ -137,7 +137,7 @@ def test_the_gradient_is_the_declared_one(wrapper: Wrapper) -> None:
         for seed in range(3):
             way = pictures(5, seed=seed + 2) - 0.5
             ahead, behind = ((model(wrapper(x + h * way)) * direction).flatten(1).sum(1) for h in (1e-6, -1e-6))
-            torch.testing.assert_close((found * way).flatten(1).sum(1), (ahead - behind) / 2e-6, rtol=1e-4, atol=1e-6)
+            torch.testing.assert_close((found * way).flatten(1).sum(1), (ahead - behind) / 2e-6, rtol=1e-5, atol=1e-7)
         return
     cleaned = wrapper(x).requires_grad_()
     (behind_it,) = torch.autograd.grad((model(cleaned) * direction).sum(), cleaned)
