@@ -28,7 +28,7 @@ from advkit.core import Eps, Linf
 from advkit.engine.defend import build_objective
 from advkit.engine.evaluate import accuracy
 from advkit.engine.provenance import circumstances
-from advkit.engine.train import Recipe, train
+from advkit.engine.training import Recipe, train
 from advkit.results.statistics import share
 
 PAGE = Path(__file__).parent.parent / "docs" / "training_measured.md"

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from advkit.core.defense import Objective
+
 SHAPE = (3, 8, 8)
 
 
@@ -128,3 +130,19 @@ def trained() -> tuple[nn.Module, Tensor, Tensor]:
     x, y = draw(32)
     assert (model(x).argmax(1) == y).double().mean() > 0.95
     return model, x, y
+
+
+class Replays(Objective):
+    """Meets each batch twice, and adds what it remembers of the last one."""
+
+    replays = 2
+    wants_gradient = True
+
+    def examples(self, model: nn.Module, x: Tensor, y: Tensor, seed: int, memory: Tensor | None = None) -> Tensor:
+        return x if memory is None else (x + memory).clamp(0, 1)
+
+    def loss(self, model: nn.Module, x: Tensor, shown: Tensor, y: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(model(shown), y)
+
+    def remember(self, x: Tensor, shown: Tensor, grad: Tensor) -> Tensor:
+        return 0.05 * grad.sign()

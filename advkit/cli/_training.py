@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from advkit.engine.train import Epoch
+    from advkit.engine.training import Epoch
 
 __all__ = ["TrainingView", "duration"]
 

@@ -23,7 +23,7 @@ from advkit.defenses._weights import read_denoiser, save_denoiser
 from advkit.engine.defend import defend
 from advkit.engine.evaluate import accuracy
 from advkit.engine.passes import automatic_batch
-from advkit.engine.train import Epoch, Recipe, Scores, Training, Validate, train
+from advkit.engine.training import Epoch, Recipe, Scores, Training, Validate, train
 from advkit.errors import InputError, ModelError
 from advkit.results.statistics import Share, share
 

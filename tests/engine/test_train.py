@@ -16,7 +16,7 @@ from advkit.data import TensorData
 from advkit.defenses.pgd_at import PGDTraining
 from advkit.defenses.standard import Standard
 from advkit.engine.evaluate import accuracy, evaluate
-from advkit.engine.train import Recipe, shifted, train
+from advkit.engine.training import Recipe, shifted, train
 from advkit.errors import AdvkitError, DataError, InputError
 
 SHORT = Recipe(epochs=4, batch_size=16, learning_rate=0.05, shift=0, bfloat16=False)

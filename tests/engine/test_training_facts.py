@@ -21,7 +21,7 @@ from advkit.data import Data, TensorData
 from advkit.defenses.pgd_at import PGDTraining
 from advkit.defenses.standard import Standard
 from advkit.engine.evaluate import accuracy
-from advkit.engine.train import CHECKPOINT, Epoch, Ranks, Recipe, Scores, robustness, train
+from advkit.engine.training import CHECKPOINT, Epoch, Ranks, Recipe, Scores, robustness, train
 from advkit.engine.training.watch import alarming
 from advkit.errors import AdvkitError, DataError, InputError, ModelError, WriteError
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from two_processes import CASES, outcome
 
-from advkit.engine.train import ALONE
+from advkit.engine.training import ALONE
 
 TESTS = Path(__file__).parents[1]
 

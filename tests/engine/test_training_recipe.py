@@ -12,7 +12,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
 from advkit.core import L1, L2, Linf, Rng
-from advkit.engine.train import Recipe, ball_of, learning_rate
+from advkit.engine.training import Recipe, ball_of, learning_rate
 from advkit.engine.training.augment import augmented, mixed, read_augmentation
 from advkit.engine.training.file import aimed, read_recipe
 from advkit.errors import InputError, UnknownName

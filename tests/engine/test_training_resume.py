@@ -9,33 +9,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import conv_net, trained
-from torch import Tensor, nn
+from helpers import Replays, conv_net, trained
+from torch import nn
 
 from advkit.core import Linf
 from advkit.core.defense import Objective
 from advkit.data import TensorData
 from advkit.defenses.pgd_at import PGDTraining
 from advkit.defenses.standard import Standard
-from advkit.engine.train import CHECKPOINT, Recipe, Training, train
+from advkit.engine.training import CHECKPOINT, Recipe, Training, train
 
 SHORT = Recipe(epochs=3, batch_size=8, learning_rate=0.05, shift=1, bfloat16=False, validation=8)
-
-
-class Replays(Objective):
-    """Meets each batch twice, and adds what it remembers of the last one."""
-
-    replays = 2
-    wants_gradient = True
-
-    def examples(self, model: nn.Module, x: Tensor, y: Tensor, seed: int, memory: Tensor | None = None) -> Tensor:
-        return x if memory is None else (x + memory).clamp(0, 1)
-
-    def loss(self, model: nn.Module, x: Tensor, shown: Tensor, y: Tensor) -> Tensor:
-        return nn.functional.cross_entropy(model(shown), y)
-
-    def remember(self, x: Tensor, shown: Tensor, grad: Tensor) -> Tensor:
-        return 0.05 * grad.sign()
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from helpers import conv_net, trained
+from helpers import Replays, conv_net, trained
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -17,23 +17,7 @@ from advkit.data import TensorData
 from advkit.defenses.ibp import IBPTraining
 from advkit.defenses.pgd_at import PGDTraining
 from advkit.defenses.standard import Standard
-from advkit.engine.train import ALONE, CHECKPOINT, Ranks, Recipe, joined, train
-
-
-class Replays(Objective):
-    """Meets each batch twice, and adds what it remembers of the last one."""
-
-    replays = 2
-    wants_gradient = True
-
-    def examples(self, model: nn.Module, x: Tensor, y: Tensor, seed: int, memory: Tensor | None = None) -> Tensor:
-        return x if memory is None else (x + memory).clamp(0, 1)
-
-    def loss(self, model: nn.Module, x: Tensor, shown: Tensor, y: Tensor) -> Tensor:
-        return nn.functional.cross_entropy(model(shown), y)
-
-    def remember(self, x: Tensor, shown: Tensor, grad: Tensor) -> Tensor:
-        return 0.05 * grad.sign()
+from advkit.engine.training import ALONE, CHECKPOINT, Ranks, Recipe, joined, train
 
 
 class Smooth(Objective):
