@@ -8,10 +8,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rich.console import Console, Group, RenderableType
-from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
+
+from advkit.cli._drawn import Drawn
 
 if TYPE_CHECKING:
     from advkit.engine.sweep import Plan
@@ -24,11 +25,11 @@ _ROWS = 16  # finished rows on the screen
 _PART = 10_000  # steps of the overall bar: work is measured in the time that it may take
 
 
-class LiveView:
+class LiveView(Drawn):
     """What a sweep says, on a terminal; elsewhere a line of text for each row of the table."""
 
     def __init__(self, screen: Console) -> None:
-        self.screen = screen
+        super().__init__(screen)
         self.rows: deque[Line] = deque(maxlen=_ROWS)
         self.finished = 0
         # Names hold brackets at times, which are no markup.
@@ -39,17 +40,6 @@ class LiveView:
         self._whole: TaskID | None = None
         self._weights: dict[str, float] = {}
         self._open: dict[str, tuple[TaskID, int]] = {}
-        self._live: Live | None = None
-
-    def __enter__(self) -> LiveView:
-        if self.screen.is_terminal and not self.screen.quiet:
-            self._live = Live(get_renderable=self._drawn, console=self.screen, refresh_per_second=4, transient=True)
-            self._live.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._live is not None:
-            self._live.stop()
 
     def begun(self, plan: Plan, left: Sequence[Task]) -> None:
         """Bars for all that is left."""

@@ -11,21 +11,25 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from advkit.errors import InputError
+from advkit.errors import InputError, UnknownName
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from torch import nn
 
     from advkit.backbones import Classifier
     from advkit.data import Data
+    from advkit.engine.defend import Defense
     from advkit.engine.specs import DataSpec, ModelSpec
 
 __all__ = [
     "DataChoice",
     "ModelChoice",
     "bar",
+    "check_format",
     "checked_device",
     "console",
+    "defended",
     "model_and_data",
     "models_and_data",
     "pairs",
@@ -190,6 +194,28 @@ def checked_device(name: str | None) -> str:
             reason = "torch knows no such device"
         raise InputError(f"the device {name!r} cannot be used here ({reason}); give cpu, or leave it out.") from None
     return name
+
+
+def check_format(form: str) -> None:
+    """Refuse a format that no table is printed in."""
+    from advkit.results.table import FORMATS
+
+    if form not in (*FORMATS, "json"):
+        raise UnknownName("format", form, (*FORMATS, "json"))
+
+
+def defended(
+    choice: ModelChoice, pictures: DataChoice, samples: int, guard: Defense, screen: Console
+) -> tuple[nn.Module, Data]:
+    """The first so many pictures and the model with its defense, and a line on each."""
+    from advkit.engine.defend import defend
+
+    source = pictures.build(samples)
+    net = choice.trained_by(guard.trained).build(source)
+    behind = f", behind {guard.text}" if guard.wrappers else ""
+    screen.print(f"model  {net.name}, weights {net.weights}{behind}", markup=False)
+    screen.print(f"data   {source.name}, {len(source):,} example{'s' if len(source) > 1 else ''}", markup=False)
+    return defend(net, guard.wrappers), source
 
 
 def writable_folder(path: Path | None) -> None:

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console, Group, RenderableType
-from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
+
+from advkit.cli._drawn import Drawn
 
 if TYPE_CHECKING:
     from advkit.engine.training import Epoch
@@ -21,28 +22,18 @@ __all__ = ["TrainingView", "duration"]
 _ROWS = 16  # epochs on the screen
 
 
-class TrainingView:
+class TrainingView(Drawn):
     """What a training says: on a terminal a table that fills in, elsewhere a line for each epoch."""
 
     def __init__(self, screen: Console, epochs: int) -> None:
-        self.screen, self.epochs = screen, epochs
+        super().__init__(screen)
+        self.epochs = epochs
         self.rows: deque[Epoch] = deque(maxlen=_ROWS)
         bars = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[said]}"))
         self.bar = Progress(*bars, TimeElapsedColumn(), console=screen)
         self.task = self.bar.add_task("steps", total=None, said="")
-        self._live: Live | None = None
         self._first = self._done = self._total = 0
         self._since = time.monotonic()
-
-    def __enter__(self) -> TrainingView:
-        if self.screen.is_terminal and not self.screen.quiet:
-            self._live = Live(get_renderable=self._drawn, console=self.screen, refresh_per_second=4, transient=True)
-            self._live.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._live is not None:
-            self._live.stop()
 
     def begun(self, done: int, total: int, history: Sequence[Epoch]) -> None:
         """The training begins, or goes on after ``done`` steps."""

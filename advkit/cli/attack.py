@@ -11,8 +11,8 @@ import click
 
 from advkit.cli._attacks import build_attacks
 from advkit.cli._pictures import Gallery, check_target, narrowed, picture_and_model
-from advkit.cli._shared import DataChoice, ModelChoice, bar, console, model_and_data, writable_folder
-from advkit.errors import InputError, UnknownName
+from advkit.cli._shared import DataChoice, ModelChoice, bar, check_format, console, model_and_data, writable_folder
+from advkit.errors import InputError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -112,7 +112,7 @@ def command(
     from advkit.results.files import Saver
 
     # Parse
-    _checked_format(form)
+    check_format(form)
     steering = checked_precision(precision)
     aim = _aim(targeted, target)
     if batch_size is not None and batch_size < 1:
@@ -197,13 +197,6 @@ def _aim(targeted: str | None, target: str | None) -> str | None:
     if targeted and target:
         raise InputError(f"--targeted {targeted} and --target {target} say different things; give one of them.")
     return target or ("next" if targeted == "" else targeted)
-
-
-def _checked_format(form: str) -> None:
-    from advkit.results.table import FORMATS
-
-    if form not in (*FORMATS, "json"):
-        raise UnknownName("format", form, (*FORMATS, "json"))
 
 
 def _header(

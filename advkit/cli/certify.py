@@ -5,21 +5,24 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from advkit.cli._pictures import narrowed
-from advkit.cli._shared import DataChoice, ModelChoice, bar, console, model_and_data, writable_folder
-from advkit.errors import InputError, ModelError, UnknownName
+from advkit.cli._shared import DataChoice, ModelChoice, bar, check_format, console, model_and_data, writable_folder
+from advkit.errors import InputError, ModelError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from advkit.backbones import Classifier
     from advkit.core.defense import Certifier
     from advkit.data import Data
     from advkit.engine.certify import Inside
+    from advkit.engine.defend import Defense
     from advkit.results.certificates import Certification
 
 _SAMPLES = 50
@@ -84,7 +87,7 @@ def command(
     from advkit.results.figures import check_suffix
 
     # Parse
-    _checked_format(form)
+    check_format(form)
     if batch_size is not None and batch_size < 1:
         raise InputError(f"--batch-size is {batch_size}; give 1 or more, or leave it out to have it chosen.")
     asked = _radii(radii)
@@ -104,8 +107,7 @@ def command(
 
     # Build
     source = narrowed(pictures.build(), exclude)
-    guard = read_defense(_usual(choice, by, source) if defense is None else defense)
-    net = choice.trained_by(guard.trained).build(source)
+    guard, net = _guarded(choice, by, defense, source)
     wanted = _SAMPLES if samples is None else samples
     screen = console(quiet)
     screen.print(f"model  {net.name}, weights {net.weights}", markup=False)
@@ -159,22 +161,19 @@ def command(
         sys.exit(130)
 
 
-def _usual(choice: ModelChoice, by: tuple[str, ...], source: Data) -> str:
-    """Smoothing asks the network on noise: one that was trained on it, where such weights ship and no others are named."""
-    if choice.weights != "auto" or not all(text.startswith("smoothing") for text in by):
-        return "none"
-    try:
-        choice.trained_by("gaussian").build(source)
-    except ModelError:
-        return "none"
-    return "gaussian"
+def _guarded(choice: ModelChoice, by: tuple[str, ...], defense: str | None, source: Data) -> tuple[Defense, Classifier]:
+    """The defense and the network with its weights.
 
+    Smoothing asks the network on noise: by default one that was trained on it, where such weights ship and no others are
+    named.
+    """
+    from advkit.engine.defend import read_defense
 
-def _checked_format(form: str) -> None:
-    from advkit.results.table import FORMATS
-
-    if form not in (*FORMATS, "json"):
-        raise UnknownName("format", form, (*FORMATS, "json"))
+    if defense is None and choice.weights == "auto" and all(text.startswith("smoothing") for text in by):
+        with suppress(ModelError):
+            return read_defense("gaussian"), choice.trained_by("gaussian").build(source)
+    guard = read_defense(defense or "none")
+    return guard, choice.trained_by(guard.trained).build(source)
 
 
 def _radii(texts: tuple[str, ...]) -> tuple[float, ...]:

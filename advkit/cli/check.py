@@ -7,8 +7,8 @@ import sys
 
 import click
 
-from advkit.cli._shared import DataChoice, ModelChoice, bar, console, model_and_data
-from advkit.errors import InputError, UnknownName
+from advkit.cli._shared import DataChoice, ModelChoice, bar, check_format, console, defended, model_and_data
+from advkit.errors import InputError
 
 
 @click.command(name="check")
@@ -48,31 +48,26 @@ def command(
     advkit check --defense my.py:Denoise --strict
     """
     from advkit.cli._attacks import build_attacks
-    from advkit.engine.defend import defend, read_defense
+    from advkit.engine.defend import read_defense
     from advkit.engine.protocol import examine
-    from advkit.results.table import FORMATS, show
+    from advkit.results.table import show
 
     # Parse
-    if form not in (*FORMATS, "json"):
-        raise UnknownName("format", form, (*FORMATS, "json"))
+    check_format(form)
     balls = [attack.threat for attack in build_attacks(("pgd",), norm, (eps,) if eps else (), {}, ())]
     if len(balls) > 1:
         raise InputError(f"--eps is {eps}; the checks take one radius, and vary it themselves.")
     wanted = read_defense(defense)
 
     # Build
-    source = pictures.build(samples)
-    net = choice.spec().trained_by(wanted.trained).build(source, choice.device_name)
     screen = console(quiet)
-    behind = f", behind {defense}" if wanted.wrappers else ""
-    screen.print(f"model  {net.name}, weights {net.weights}{behind}", markup=False)
-    screen.print(f"data   {source.name}, {len(source):,} example{'s' if len(source) > 1 else ''}", markup=False)
+    model, source = defended(choice, pictures, samples, wanted, screen)
     screen.print(f"threat {balls[0].label}", markup=False)
 
     # Run
     with bar(screen, "checks") as progress:
         found = examine(
-            defend(net, wanted.wrappers),
+            model,
             source,
             balls[0],
             samples=None,

@@ -8,8 +8,17 @@ from pathlib import Path
 
 import click
 
-from advkit.cli._shared import DataChoice, ModelChoice, bar, console, model_and_data, writable_folder
-from advkit.errors import InputError, UnknownName
+from advkit.cli._shared import (
+    DataChoice,
+    ModelChoice,
+    bar,
+    check_format,
+    console,
+    defended,
+    model_and_data,
+    writable_folder,
+)
+from advkit.errors import InputError
 
 
 @click.command(name="detect")
@@ -61,15 +70,14 @@ def command(
     from advkit.cli._attacks import build_attacks
     from advkit.core import Attack
     from advkit.defenses.feature_squeezing import FeatureSqueezing
-    from advkit.engine.defend import defend, read_defense
+    from advkit.engine.defend import read_defense
     from advkit.engine.detect import build_detector, detect
     from advkit.results.figures import check_suffix
     from advkit.results.roc import draw_roc
-    from advkit.results.table import FORMATS, show
+    from advkit.results.table import show
 
     # Parse
-    if form not in (*FORMATS, "json"):
-        raise UnknownName("format", form, (*FORMATS, "json"))
+    check_format(form)
     if figure:
         check_suffix(figure)
         writable_folder(figure.parent)
@@ -92,18 +100,14 @@ def command(
     wanted = read_defense(defense)
 
     # Build
-    source = pictures.build(samples)
-    net = choice.spec().trained_by(wanted.trained).build(source, choice.device_name)
     screen = console(quiet)
-    behind = f", behind {defense}" if wanted.wrappers else ""
-    screen.print(f"model  {net.name}, weights {net.weights}{behind}", markup=False)
-    screen.print(f"data   {source.name}, {len(source):,} examples", markup=False)
+    model, source = defended(choice, pictures, samples, wanted, screen)
     screen.print(f"threat {chosen[0].threat.label}, {attack}", markup=False)
 
     # Run
     with bar(screen, "attacks") as progress:
         found = detect(
-            defend(net, wanted.wrappers),
+            model,
             source,
             detector,
             chosen[0],

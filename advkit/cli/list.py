@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from advkit.cli._attacks import balls_of
-from advkit.cli._shared import bar, console
+from advkit.cli._shared import bar, check_format, console
 from advkit.errors import InputError, UnknownName
 
 if TYPE_CHECKING:
@@ -36,12 +36,11 @@ def command(kind: str | None, size: int, channels: int, classes: int, settings: 
     "advkit list backbones" also shows parameters, multiply-adds, activation memory and receptive field for the size of
     picture given.
     """
-    from advkit.results.table import FORMATS, show
+    from advkit.results.table import show
 
     if kind is not None and kind not in _KINDS:
         raise UnknownName("list", kind, _KINDS)
-    if form not in (*FORMATS, "json"):
-        raise UnknownName("format", form, (*FORMATS, "json"))
+    check_format(form)
     tables = {
         each: _backbones(size, channels, classes, only) if kind == "backbones" else _entries(each, only, settings)
         for each in ([kind] if kind else _KINDS)
