@@ -18,6 +18,7 @@ LAYERS = (
     {"registry", "atomic"},
     {"catalog"},
     {"core"},
+    {"scene"},
     {"backbones", "data", "attacks"},
     {"defenses"},
     {"results"},
