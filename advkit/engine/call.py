@@ -11,7 +11,7 @@ from advkit.core.attack import Attack
 from advkit.core.goal import Goal
 from advkit.core.modes import borrowed
 from advkit.data.base import check_pictures
-from advkit.engine.passes import Passes, automatic_batch, device_of
+from advkit.engine.passes import Passes, batch_for
 from advkit.engine.precision import Precision
 from advkit.engine.run import Finished, Keep, Run, Source
 from advkit.errors import DataError, InputError
@@ -33,7 +33,7 @@ def attack_tensors(
 ) -> Tensor:
     """Run the loop, and put each example's result in its place."""
     _check(x, goal.classes, start)
-    batch_size = batch_size or automatic_batch(x[0].numel(), device_of(model))
+    batch_size = batch_size or batch_for(model, x[0])
     with borrowed(model, mode=mode), torch.no_grad():
         clean = x.detach().clone().clamp(0, 1)
         first = None if start is None else start.detach().clone()

@@ -28,7 +28,7 @@ from advkit.core.threat import Ball, Linf
 from advkit.data import Data
 from advkit.engine.checks import check_channels, check_labels, check_weights
 from advkit.engine.defend import Defended
-from advkit.engine.passes import Passes, automatic_batch, device_of
+from advkit.engine.passes import Passes, batch_for
 from advkit.engine.precision import Precision
 from advkit.engine.run import Finished, Progress, Run, Source
 from advkit.errors import InputError
@@ -171,7 +171,7 @@ def detect(
     # What draws is asked with draws of its own, as everywhere: those of the verdict are not the attack's to know.
     asked = Defended(model.model, model.wrappers, "search") if isinstance(model, Defended) else model
     searching = _Watched(asked, detector)
-    size = batch_size or automatic_batch(x[0].numel(), device_of(model))
+    size = batch_size or batch_for(model, x[0])
     with borrowed(model):
         watched.eval()
         searching.eval()

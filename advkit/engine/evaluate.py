@@ -24,7 +24,7 @@ from advkit.core.threat import Ball
 from advkit.data import Data, load_data
 from advkit.engine.checks import check_channels, check_classes, check_weights
 from advkit.engine.defend import Against, Defense, defend, read_defense
-from advkit.engine.passes import Passes, automatic_batch, device_of
+from advkit.engine.passes import Passes, batch_for
 from advkit.engine.precision import Precision, PrecisionName, choose_precision
 from advkit.engine.run import Finished, Progress, Run, Source
 from advkit.engine.targets import choose_targets
@@ -323,7 +323,7 @@ def _unlike(name: str, ball: Ball, taken: set[tuple[str, Ball]]) -> str:
 
 def _batch_size(given: int | None, model: nn.Module, data: Data) -> int:
     if given is None:
-        return automatic_batch(data.pictures([0])[0].numel(), device_of(model))
+        return batch_for(model, data.pictures([0])[0])
     if given < 1:
         raise InputError(f"the batch size is {given}; give 1 or more, or leave it out to have it chosen.")
     return given

@@ -13,7 +13,7 @@ from advkit.core.losses import Loss
 from advkit.engine.precision import Precision
 from advkit.errors import DataError, ModelError, PassError
 
-__all__ = ["Passes", "automatic_batch", "chosen_probe", "device_of"]
+__all__ = ["Passes", "automatic_batch", "batch_for", "chosen_probe", "device_of"]
 
 Model = Callable[[Tensor], Tensor]
 
@@ -28,8 +28,20 @@ def device_of(model: nn.Module) -> torch.device:
 
 def automatic_batch(values: int, device: torch.device) -> int:
     """Examples per pass for pictures of so many values: a power of two; a full memory halves it later."""
-    room = _VALUES_IN_FLIGHT.get(device.type, _VALUES_IN_FLIGHT["cpu"]) // max(1, values)
-    return 1 << min(max(room, 4), 4096).bit_length() - 1
+    return 1 << min(max(_room(device) // max(1, values), 4), 4096).bit_length() - 1
+
+
+def batch_for(model: nn.Module, picture: Tensor) -> int:
+    """Examples (C, H, W) per pass of a model. One that draws keeps what each of its draws needs for the gradient."""
+    device, draws = device_of(model), int(getattr(model, "draws", 0))
+    usual = automatic_batch(picture.numel(), device)
+    # Up to sixteen times what a plain pass may hold: the draws are asked one after the other, and small passes are slow.
+    most = 16 * _room(device) // max(1, picture.numel() * draws)
+    return min(usual, 1 << max(1, most).bit_length() - 1) if draws else usual
+
+
+def _room(device: torch.device) -> int:
+    return _VALUES_IN_FLIGHT.get(device.type, _VALUES_IN_FLIGHT["cpu"])
 
 
 class Passes:

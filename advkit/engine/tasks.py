@@ -23,7 +23,7 @@ from advkit.data import Data, Subset
 from advkit.engine.defend import defend, read_defense
 from advkit.engine.evaluate import without_attack
 from advkit.engine.memory import keep_freed_memory
-from advkit.engine.passes import Passes, automatic_batch
+from advkit.engine.passes import Passes, batch_for
 from advkit.engine.precision import Precision, PrecisionName, choose_precision
 from advkit.engine.run import Progress
 from advkit.engine.span import Part, Stages, attack_span, clean_span
@@ -149,7 +149,7 @@ def _perform(task: Task, watch: Watch) -> None:
     bench = _bench(task, task.model, task.cell.model_hash, task.cell.defense)
     other = _bench(task, task.surrogate, task.cell.surrogate_hash, "none") if task.surrogate else None
     with borrowed(bench.model), borrowed(other.model) if other else nullcontext():
-        size = task.batch_size or automatic_batch(bench.data.pictures([task.span[0]])[0].numel(), _device(task))
+        size = task.batch_size or batch_for(bench.model, bench.data.pictures([task.span[0]])[0])
         least = min(size, _ROWS_PER_THREAD * torch.get_num_threads())
         part = _part(task, bench, store, Passes(bench.model, Precision.own(bench.model), size, least=least), watch)
         if task.attack is None:

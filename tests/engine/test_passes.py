@@ -11,7 +11,7 @@ from advkit.backbones import load_model
 from advkit.core import CrossEntropy, Margin, Untargeted
 from advkit.core.modes import borrowed
 from advkit.data import load_data
-from advkit.engine.passes import Passes, automatic_batch, chosen_probe, device_of
+from advkit.engine.passes import Passes, automatic_batch, batch_for, chosen_probe, device_of
 from advkit.engine.precision import Precision
 from advkit.errors import ModelError, PassError
 
@@ -170,6 +170,15 @@ def test_the_batch_is_a_power_of_two_that_shrinks_with_the_picture():
     assert automatic_batch(10**9, cpu) == 4
     assert automatic_batch(1, cpu) == 4096
     assert automatic_batch(0, torch.device("meta")) == 4096
+
+
+def test_a_model_that_draws_gets_fewer_large_pictures_at_once():
+    net = torch.nn.Flatten()
+    assert batch_for(net, torch.zeros(3, 32, 32)) == 128
+    assert batch_for(net, torch.zeros(3, 224, 224)) == 4
+    net.draws = 30  # type: ignore[assignment]
+    assert batch_for(net, torch.zeros(3, 32, 32)) == 64
+    assert batch_for(net, torch.zeros(3, 224, 224)) == 1
 
 
 def test_a_model_is_where_its_parameters_are():

@@ -12,7 +12,7 @@ from torch import nn
 from advkit.core.threat import L1, L2, Ball, Linf
 from advkit.data import Data
 from advkit.engine.checks import check_channels, check_labels, check_weights
-from advkit.engine.passes import automatic_batch, device_of
+from advkit.engine.passes import batch_for, device_of
 from advkit.engine.protocol import answers, gradients, others, strength
 from advkit.engine.protocol.case import Case, lend
 from advkit.engine.protocol.finding import FAIL, UNKNOWN, Answer, Finding
@@ -144,7 +144,7 @@ def examine(
                 x,
                 y,
                 ball,
-                batch_size=batch_size or automatic_batch(x[0].numel(), device),
+                batch_size=batch_size or batch_for(model, x[0]),
                 seed=seed,
                 steps=steps,
                 queries=queries,
