@@ -65,6 +65,8 @@ class Attack(ABC):
     """The threat models that the attack can work in."""
     probes: int = 1
     """Points asked at once for one example; the first probe of the last state is the one that is judged at the end."""
+    views: int = 1
+    """How often ``view`` is drawn for a query; loss and gradient are the mean over the views (EOT, Athalye et al. 2018)."""
     restarts: int = 1
     """Independent runs per example; a success ends them."""
     nested: bool = False
@@ -86,7 +88,10 @@ class Attack(ABC):
         """Where to go after the model's answer; ``rng`` is the step's own."""
 
     def view(self, query: Tensor, rng: Rng) -> Tensor:
-        """What the model is shown for a query: a differentiable map of it (input diversity, EOT). Here: the query."""
+        """What the model is shown for a query: a differentiable map of it (input diversity, EOT). Here: the query.
+
+        With ``views`` > 1 every query comes so many times, one after the other, each with a stream of its own.
+        """
         return query
 
     def candidate(self, state: State) -> Tensor | None:

@@ -79,17 +79,21 @@ class Passes:
         loss: Loss,
         view: Callable[[Tensor, Tensor], Tensor],
         early: Tensor | None = None,
+        views: int = 1,
     ) -> Ascent:
         """Loss, logits and the gradient of the loss with respect to the query, (B, ...).
 
         ``view(points, index)`` is what the model is shown for the rows ``index``; rows that are ``early`` (B,) are asked
-        of the precision's early form.
+        of the precision's early form. With ``views`` V it gives V pictures for each row, (B * V, ...), one example's after
+        the other's; loss and logits are then the mean over them: the expectation over transformation.
         """
 
         def ask(index: Tensor, form: Model) -> Ascent:
             points = query[index].detach().requires_grad_()
             logits = self._answer(view(points, index), form)
-            value = loss(logits, goal.take(index))
+            value = loss(logits, goal.take(index.repeat_interleave(views)))
+            if views > 1:
+                value, logits = value.reshape(-1, views).mean(1), logits.reshape(len(index), views, -1).mean(1)
             if not value.requires_grad:
                 raise ModelError(
                     f"{type(self.model).__name__} answers without a gradient (a detached or non-differentiable step); "
@@ -99,7 +103,7 @@ class Passes:
             (grad,) = torch.autograd.grad(value.sum(), points)
             return Ascent(value.detach(), logits.detach(), grad)
 
-        return self._ask(ask, self._groups(query, early))
+        return self._ask(ask, self._groups(query, early), views)
 
     @torch.no_grad()
     def scores(self, query: Tensor, goal: Goal, loss: Loss) -> Ascent:
@@ -155,19 +159,19 @@ class Passes:
                 )
         return logits.to(x.dtype) if logits.dtype != x.dtype else logits
 
-    def _ask(self, ask: Callable[[Tensor, Model], Ascent], groups: list[tuple[Tensor, Model]]) -> Ascent:
-        """Ask in parts of at most ``batch_size`` rows; where memory runs out, halve that and ask again."""
+    def _ask(self, ask: Callable[[Tensor, Model], Ascent], groups: list[tuple[Tensor, Model]], each: int = 1) -> Ascent:
+        """Ask in parts of at most ``batch_size`` pictures, ``each`` a row; where memory runs out, halve that and ask again."""
         answers = []
         for rows, form in groups:
             begin = 0
             while begin < len(rows):
-                part = rows[begin : begin + self.batch_size]
+                part = rows[begin : begin + max(1, self.batch_size // each)]
                 try:
                     answers.append(ask(part, form))
                 except RuntimeError as error:
                     if not _memory_is_full(error) or len(part) == 1:
                         raise
-                    self.batch_size = max(1, len(part) // 2)
+                    self.batch_size = max(1, len(part) * each // 2)
                     continue
                 begin += len(part)
         answer = answers[0] if len(answers) == 1 else Ascent(*map(torch.cat, zip(*answers, strict=True)))

@@ -278,17 +278,23 @@ class Run:
             early = self.passes.precision.is_early(lanes.taken, self.ladder.steps(lanes.reach.rung))
 
             def view(points: Tensor, index: Tensor) -> Tensor:
-                draws = view_rng.take(index)
+                draws, count = view_rng.take(index), attack.views
+                if count > 1:
+                    points, index = (rows.repeat_interleave(count, 0) for rows in (points, index))
+                    draws = view_rng.take(index).fold(
+                        torch.arange(count, device=points.device).repeat(len(index) // count)
+                    )
                 shown: Tensor = self.ladder.apart(
                     lanes.reach.rung[index], lambda attack, part: attack.view(points[part], draws.take(part))
                 )
                 return shown
 
-            at = self.passes.gradient(query, goal, attack.loss, view, early)
-            self._count(self.backwards_at, lanes)
+            at = self.passes.gradient(query, goal, attack.loss, view, early, attack.views)
+            self._count(self.backwards_at, lanes, attack.views)
+            self._count(self.forwards_at, lanes, attack.views)
         else:
             at = self.passes.scores(query, goal, attack.loss)
-        self._count(self.forwards_at, lanes)
+            self._count(self.forwards_at, lanes)
         point = self._candidate(lanes)
         if point is None:
             return at, query, at.loss, goal.reached(at.logits)

@@ -213,3 +213,18 @@ def test_filled_up_passes_do_not_depend_on_their_company():
             assert torch.equal(alone.grad, together.grad[:count])
             assert torch.equal(alone.loss, together.loss[:count])
             assert torch.equal(steady.judge(x[:count]), steady.judge(x)[:count])
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 64])
+def test_loss_and_gradient_are_the_mean_over_the_views(batch_size):
+    net, scales = conv_net(), torch.tensor([0.5, 1.0, 2.0])
+
+    def view(points: Tensor, index: Tensor) -> Tensor:
+        return points.repeat_interleave(3, 0) * scales.repeat(len(points))[:, None, None, None]
+
+    with borrowed(net):
+        several = passes(net, batch_size).gradient(X, GOAL, Margin(), view, views=3)
+        each = [passes(net).gradient(X, GOAL, Margin(), lambda x, index, by=scale: x * by) for scale in scales]
+    for name in ("loss", "logits", "grad"):
+        expected = torch.stack([getattr(at, name) for at in each]).mean(0)
+        torch.testing.assert_close(getattr(several, name), expected, rtol=0, atol=1e-12)

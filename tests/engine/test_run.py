@@ -423,3 +423,32 @@ def test_train_mode_attacks_the_model_as_the_caller_left_it():
     model.modes.clear()
     PGD(steps=1)(model, x, y, mode="train")
     assert model.modes == {True}
+
+
+@dataclass(frozen=True)
+class Blurred(Climb):
+    """Sees the first value of every query raised, by draws of its own."""
+
+    views: int = 4
+
+    def view(self, query: Tensor, rng: Rng) -> Tensor:
+        return query + 0.1 * rng.uniform(dtype=query.dtype)[:, None] * torch.tensor([1.0, 0.0], dtype=query.dtype)
+
+
+def test_every_view_is_counted_and_none_overfills_a_pass():
+    x, goal = steps_to_fall(*FALL)
+    spy = Spy(Threshold())
+    result = go(Blurred(), spy, x, goal, batch_size=8, keep="last")
+    assert result.run.forwards.tolist() == [8 * 4 + 1] * len(FALL)
+    assert result.run.backwards.tolist() == [8 * 4] * len(FALL)
+    assert spy.largest <= 8
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 64])
+def test_views_belong_to_the_example(batch_size):
+    x, goal = steps_to_fall(*FALL)
+    whole = go(Blurred(), Threshold(), x, goal, batch_size=32)
+    parts = go(Blurred(), Threshold(), x, goal, batch_size=batch_size)
+    assert torch.equal(whole.x_adv, parts.x_adv)
+    assert whole.steps.tolist() == parts.steps.tolist()
+    assert whole.success.tolist() == [k <= 8 for k in FALL]
