@@ -1,0 +1,134 @@
+"""Planes seen in perspective: homographies in float64, and warps that integrate over pixels rather than sample points."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from advkit.core.types import expand
+
+__all__ = ["UNIT_SQUARE", "apply", "crossed", "homography", "warp"]
+
+UNIT_SQUARE = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))
+"""The face square's corners: top left, top right, bottom right, bottom left."""
+
+_ALIGNED = 1e-9  # px: nearer than this to a pixel's centre is on it; rounding in float64 is four orders below
+
+
+def homography(source: Tensor, target: Tensor) -> Tensor:
+    """The maps (B, 3, 3), float64, that take four points (B, 4, 2) to four others; the last entry is 1."""
+    source, target = source.double(), target.double()
+    source, target = source.expand_as(target), target.expand_as(source)
+    one, zero = torch.ones_like(source[..., :1]), torch.zeros_like(source)
+    point = torch.cat([source, one], -1)
+    none = torch.cat([zero, zero[..., :1]], -1)
+    across = torch.cat([point, none, -source * target[..., :1]], -1)
+    along = torch.cat([none, point, -source * target[..., 1:]], -1)
+    system = torch.cat([across, along], -2)
+    goal = torch.cat([target[..., 0], target[..., 1]], -1)
+    solved = torch.linalg.solve(system, goal)
+    return torch.cat([solved, torch.ones_like(solved[..., :1])], -1).reshape(-1, 3, 3)
+
+
+def apply(matrix: Tensor, points: Tensor) -> Tensor:
+    """Points (B, ..., 2) under maps (B, 3, 3)."""
+    flat = points.flatten(1, -2).to(matrix.dtype)
+    lifted = torch.cat([flat, torch.ones_like(flat[..., :1])], -1) @ matrix.mT
+    return (lifted[..., :2] / lifted[..., 2:]).reshape(points.shape)
+
+
+def crossed(corners: Tensor) -> Tensor:
+    """Whether the quadrilaterals (B, 4, 2) cross themselves, bend inwards, run anticlockwise or have no area: (B,)."""
+    edge = corners.roll(-1, 1) - corners
+    following = edge.roll(-1, 1)
+    turn = edge[..., 0] * following[..., 1] - edge[..., 1] * following[..., 0]
+    return ~(turn > 0).all(1)
+
+
+def warp(texture: Tensor, corners: Tensor, size: tuple[int, int], *, fine: int = 2, border: bool = False) -> Tensor:
+    """The texture (B, C, H, W) with its corners laid on ``corners`` (B, 4, 2) px of pictures (h, w): (B, C, h, w).
+
+    Every pixel is the mean of ``fine`` x ``fine`` samples of a texture that has been averaged over whole texels before, each
+    axis and each row by its own factor, until one is about as wide as the samples are apart: nothing aliases. Where texels
+    are as wide as a pixel its samples draw together: a texture laid pixel on pixel comes back exactly. Beyond the texture: 0,
+    or its edge where ``border``. Colours with coverage must be premultiplied. One texture may serve all corners.
+    Differentiable in both.
+    """
+    corners = corners.double()
+    texels = _texels(texture, corners)
+    pooled = _pooling(texels.detach(), texture, fine)
+    left = texels / pooled  # of the averaged texels, per pixel
+    spread = (left.amax(1) - 1).clamp(0.0, 1.0)
+    at = _positions(corners, size, fine, spread)
+    aligned = (left.detach() - 1).abs().amax(1) < _ALIGNED
+    factors, member = torch.unique(pooled, dim=0, return_inverse=True)
+    groups = [(member == number).nonzero().flatten() for number in range(len(factors))]
+    seen = [
+        _look(texture if len(texture) == 1 else texture[index], at[index], aligned[index], across, along, border)
+        for index, (across, along) in zip(groups, factors.tolist(), strict=True)
+    ]
+    samples = seen[0] if len(seen) == 1 else torch.cat(seen)[torch.cat(groups).argsort()]
+    return F.avg_pool2d(samples, fine) if fine > 1 else samples
+
+
+def _texels(texture: Tensor, corners: Tensor) -> Tensor:
+    """How many texels across and along the texture a pixel covers, (B, 2), by the mean lengths of opposite edges."""
+    edge = (corners.roll(-1, 1) - corners).norm(dim=2)
+    height, width = texture.shape[-2:]
+    return torch.stack([2 * width / (edge[:, 0] + edge[:, 2]), 2 * height / (edge[:, 1] + edge[:, 3])], 1)
+
+
+def _pooling(texels: Tensor, texture: Tensor, fine: int) -> Tensor:
+    """Texels to be averaged across and along, (B, 2) whole numbers."""
+    wanted = (texels / fine).round().clamp(min=1).long()
+    return wanted.minimum(wanted.new_tensor([texture.shape[-1], texture.shape[-2]]))
+
+
+def _positions(corners: Tensor, size: tuple[int, int], fine: int, spread: Tensor) -> Tensor:
+    """Where the samples of the pixels fall in the unit square of the texture, (B, h * fine, w * fine, 2), float64."""
+    inverse = homography(corners, corners.new_tensor(UNIT_SQUARE))
+    offset = ((torch.arange(fine, device=corners.device).double() + 0.5) / fine - 0.5) * spread[:, None]
+
+    def places(count: int) -> Tensor:
+        centres = torch.arange(count, device=corners.device).double() + 0.5
+        return (centres[:, None] + offset[:, None]).flatten(1)
+
+    y, x = places(size[0])[:, :, None], places(size[1])[:, None]
+    u, v, depth = (
+        inverse[:, row, 0, None, None] * x + inverse[:, row, 1, None, None] * y + inverse[:, row, 2, None, None]
+        for row in range(3)
+    )
+    # Beyond the plane's horizon the map comes back from the other side: nothing of the texture is seen there.
+    beyond = depth * expand(_side(inverse, corners), depth) <= 1e-9
+    depth = torch.where(beyond, torch.ones_like(depth), depth)
+    return torch.stack([u, v], -1).div(depth[..., None]).where(~beyond[..., None], -9.0)
+
+
+def _side(inverse: Tensor, corners: Tensor) -> Tensor:
+    """The sign of the map's denominator on the texture, (B,)."""
+    middle = corners.mean(1)
+    return (inverse[:, 2, 0] * middle[:, 0] + inverse[:, 2, 1] * middle[:, 1] + inverse[:, 2, 2]).detach().sign()
+
+
+def _look(texture: Tensor, at: Tensor, aligned: Tensor, across: int, along: int, border: bool) -> Tensor:
+    """Bilinear samples at points of the unit square, after the mean over ``along`` x ``across`` texels."""
+    height, width = texture.shape[-2:]
+    if (across, along) != (1, 1):
+        right, below = -width % across, -height % along
+        if right or below:
+            texture = F.pad(texture, (0, right, 0, below), mode="replicate" if border else "constant")
+        texture = F.avg_pool2d(texture, (along, across))
+    rows, columns = texture.shape[-2:]
+    share = at.new_tensor([2 * width / (across * columns), 2 * height / (along * rows)])
+    grid = (at * share - 1).to(texture.dtype)
+    source = texture.expand(len(at), -1, -1, -1)
+    beyond = "border" if border else "zeros"
+    seen = F.grid_sample(source, grid, mode="bilinear", padding_mode=beyond, align_corners=False)
+    if not bool(aligned.any()):
+        return seen
+    place = at.detach() * at.new_tensor([width / across, height / along]) - 0.5
+    exact = aligned & ((place - place.round()).abs().flatten(1).amax(1) < _ALIGNED)
+    nearest = F.grid_sample(source.detach(), grid.detach(), mode="nearest", padding_mode=beyond, align_corners=False)
+    # Weights of 1 and 0 come out of float32 as 1 - 1e-7 and 1e-7: the value is the texel's, the gradient the bilinear one.
+    return torch.where(expand(exact, seen), nearest + (seen - seen.detach()), seen)
