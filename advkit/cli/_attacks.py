@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
 __all__ = ["attack_specs", "balls_of", "build_attacks"]
 
-_USUAL = {"linf": "8/255", "l2": "0.5", "l1": "12", "l0": "10"}
-
 
 def build_attacks(
     names: tuple[str, ...],
@@ -29,7 +27,7 @@ def build_attacks(
     from advkit.core import BALLS
 
     entries, ball, given = _chosen(names, norm, flags, settings)
-    threats = list(dict.fromkeys(BALLS[ball](radius) for radius in _radii(eps, ball)))
+    threats = list(dict.fromkeys(BALLS[ball](radius) for radius in _radii(eps, ball, entries)))
     return [
         entry.create(threat=threat, **{key: value for key, value in given.items() if key in entry.settings})
         for threat in threats
@@ -51,7 +49,7 @@ def attack_specs(
     entries, ball, given = _chosen(names, norm, flags, settings)
     return (
         ball,
-        tuple(_radii(eps, ball)),
+        tuple(_radii(eps, ball, entries)),
         tuple(
             AttackSpec(entry.name, settings_of({key: value for key, value in given.items() if key in entry.settings}))
             for entry in entries
@@ -85,8 +83,14 @@ def _chosen(
     return entries, ball, given
 
 
-def _radii(eps: tuple[str, ...], ball: str) -> list[str]:
-    return [part for text in eps for part in text.split(",")] or [_USUAL[ball]]
+def _radii(eps: tuple[str, ...], ball: str, entries: list[Entry[Attack | Ensemble]]) -> list[str]:
+    """The radii asked for; else the attacks' own where they agree on one in this norm; else what is usual in it."""
+    from advkit.core import BALLS
+
+    own = {getattr(entry.settings.get("threat"), "default", None) for entry in entries}
+    agreed = own.pop() if len(own) == 1 else None
+    usual = agreed.eps.exact if type(agreed) is BALLS[ball] else BALLS[ball].usual
+    return [part for text in eps for part in text.split(",")] or [usual]
 
 
 def _option(key: str, flags: Mapping[str, object]) -> str:
@@ -95,17 +99,18 @@ def _option(key: str, flags: Mapping[str, object]) -> str:
 
 def _ball(entries: list[Entry[Attack | Ensemble]], norm: str | None) -> type[Ball]:
     """The norm asked for, or Linf where all attacks work in it, else the first that all share."""
-    from advkit.core import BALLS
+    from advkit.core import BALLS, Linf
 
     if norm is not None:
         if norm.lower() not in BALLS:
             raise UnknownName("norm", norm, BALLS)
         return BALLS[norm.lower()]
-    shared = [ball for ball in BALLS.values() if all(issubclass(ball, balls_of(entry)) for entry in entries)]
+    first = sorted(map(balls_of, entries), key=len)[0]
+    shared = [ball for ball in first if all(issubclass(ball, balls_of(entry)) for entry in entries)]
     if not shared:
         works = "; ".join(f"{e.name} in {', '.join(b.__name__ for b in balls_of(e))}" for e in entries)
         raise InputError(f"these attacks share no norm ({works}); a table compares attacks in one. Run them apart.")
-    return shared[0]
+    return Linf if Linf in shared else shared[0]
 
 
 def balls_of(entry: Entry[Any]) -> tuple[type[Ball], ...]:

@@ -36,9 +36,10 @@ _SAMPLES = 200
               "made on the model without it (oblivious), and knowing it (adaptive).")  # fmt: skip
 @click.option("--oblivious", "against", flag_value="oblivious", help="Of the two, only the oblivious attack.")
 @click.option("--adaptive", "against", flag_value="adaptive", help="Of the two, only the adaptive attack.")
-@click.option("--norm", metavar="NAME", help="linf, l2, l1 or l0. [default: linf where the attacks work in it]")
-@click.option("--eps", multiple=True, metavar="RADIUS", help="8/255, 8px, 0.031, or several with commas; repeatable. "
-              "[default: 8/255 in linf, 0.5 in l2, 12 in l1, 10 pixels in l0]")  # fmt: skip
+@click.option("--norm", metavar="NAME", help="linf, l2, l1, l0, area, shade or veil. "
+              "[default: linf where the attacks work in it]")  # fmt: skip
+@click.option("--eps", multiple=True, metavar="RADIUS", help="8/255, 8px, 5%, 0.031, or several with commas; repeatable. "
+              "[default: that of the attacks; 8/255 in linf, 0.5 in l2, 12 in l1, 10 pixels in l0, 5% in area]")  # fmt: skip
 @click.option("--steps", type=int, help="Steps of iterative attacks.")
 @click.option("--step-size", type=float, help="Length of a step as a fraction of eps.")
 @click.option("--restarts", type=int, help="Independent runs per example; the worst counts.")
@@ -219,7 +220,7 @@ def _header(
     screen.print(f"data   {source.name}{part}", markup=False)
     screen.print(f"threat {', '.join(radii)}{f', targeted: {aim}' if aim else ''}", markup=False)
     screen.print(f"device {choice.device_name}, seed {choice.seed}", markup=False)
-    for doubt in dict.fromkeys(attack.threat.eps.doubt for attack in chosen):
+    for doubt in dict.fromkeys(attack.threat.doubt for attack in chosen):
         if doubt:
             screen.print(f"note   {doubt}", markup=False)
 

@@ -17,8 +17,9 @@ from advkit.errors import InputError
               "[default: fgsm, pgd, worst-case]")  # fmt: skip
 @click.option("--defense", "defenses", multiple=True, metavar="NAME", help="What stands in front of each model, such as "
               "jpeg:75; repeatable. [default: none]")  # fmt: skip
-@click.option("--norm", default="linf", show_default=True, metavar="NAME", help="linf, l2, l1 or l0.")
-@click.option("--eps", multiple=True, metavar="RADIUS", help="8/255, 8px, 0.031, or several with commas; repeatable. "
+@click.option("--norm", default="linf", show_default=True, metavar="NAME", help="linf, l2, l1, l0, area, shade or "
+              "veil.")  # fmt: skip
+@click.option("--eps", multiple=True, metavar="RADIUS", help="8/255, 8px, 5%, 0.031, or several with commas; repeatable. "
               "[default: three of the norm]")  # fmt: skip
 @click.option(
     "--data", default="signs", show_default=True, metavar="NAME|PATH", help="A data set, a folder or an .npz file."

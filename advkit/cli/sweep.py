@@ -34,9 +34,10 @@ _RUN = ("study", "out", "on", "workers", "on_settings", "ray_address", "track", 
               "[default: worst-case]")  # fmt: skip
 @click.option("--defense", "defenses", multiple=True, metavar="NAME", help="What stands in front of each model: none, jpeg, "
               "jpeg:75, a chain jpeg:75+bits:4; repeatable. [default: none]")  # fmt: skip
-@click.option("--norm", metavar="NAME", help="linf, l2, l1 or l0. [default: linf where the attacks work in it]")
-@click.option("--eps", multiple=True, metavar="RADIUS", help="8/255, 8px, 0.031, or several with commas; repeatable. "
-              "[default: 8/255 in linf, 0.5 in l2, 12 in l1, 10 pixels in l0]")  # fmt: skip
+@click.option("--norm", metavar="NAME", help="linf, l2, l1, l0, area, shade or veil. "
+              "[default: linf where the attacks work in it]")  # fmt: skip
+@click.option("--eps", multiple=True, metavar="RADIUS", help="8/255, 8px, 5%, 0.031, or several with commas; repeatable. "
+              "[default: that of the attacks; 8/255 in linf, 0.5 in l2, 12 in l1, 10 pixels in l0, 5% in area]")  # fmt: skip
 @click.option("--steps", type=int, help="Steps of iterative attacks.")
 @click.option("--step-size", type=float, help="Length of a step as a fraction of eps.")
 @click.option("--restarts", type=int, help="Independent runs per example; the worst counts.")
@@ -227,9 +228,10 @@ def _header(screen: Any, plan: Plan, out: Path, executor: Executor) -> None:
     screen.print(f"threat {wanted.norm} at {', '.join(wanted.radii)}", markup=False)
     screen.print(f"plan   {lines} rows of {len(plan.cells)} cells, kept in {out}", markup=False)
     screen.print(f"on     {executor}, {wanted.device}, seed {wanted.seed}", markup=False)
-    from advkit.core.units import Eps
+    from advkit.engine.specs import usual_ball
 
-    for doubt in dict.fromkeys(Eps(radius).doubt for radius in wanted.radii):
+    ball = usual_ball(wanted.norm)
+    for doubt in dict.fromkeys(ball(radius).doubt for radius in wanted.radii):
         if doubt:
             screen.print(f"note   {doubt}", markup=False)
 

@@ -4,6 +4,7 @@ from advkit.core.attack import Ascent, Attack, Ensemble, Point, State
 from advkit.core.directions import Chain, Direction, Diverse, Momentum, Nesterov, Plain, Smooth
 from advkit.core.goal import Diverge, Goal, Targeted, Untargeted
 from advkit.core.losses import DLR, KL, CrossEntropy, Loss, Margin, ProbabilityMargin, TargetedDLR, TargetedMargin
+from advkit.core.regions import Area, Shade, Veil
 from advkit.core.rng import Rng
 from advkit.core.threat import BALLS, L0, L1, L2, Ball, Linf
 from advkit.core.units import Eps
@@ -15,6 +16,7 @@ __all__ = [
     "L0",
     "L1",
     "L2",
+    "Area",
     "Ascent",
     "Attack",
     "Ball",
@@ -35,10 +37,12 @@ __all__ = [
     "Point",
     "ProbabilityMargin",
     "Rng",
+    "Shade",
     "Smooth",
     "State",
     "Targeted",
     "TargetedDLR",
     "TargetedMargin",
     "Untargeted",
+    "Veil",
 ]

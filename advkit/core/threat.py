@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -18,7 +19,7 @@ from advkit.core.types import expand
 from advkit.core.units import Eps
 from advkit.errors import InputError
 
-__all__ = ["BALLS", "L0", "L1", "L2", "Ball", "Linf"]
+__all__ = ["BALLS", "L0", "L1", "L2", "Ball", "Linf", "Sparse"]
 
 _END = 1e-6  # room that is none
 _SLACK = 1e-12  # relative room for the rounding of a float64 norm of up to 10^6 terms
@@ -29,6 +30,11 @@ class Ball(ABC):
     """All pictures in [0, 1] within ``eps`` of the clean one; ``eps`` = inf leaves the box."""
 
     eps: Eps
+
+    usual: ClassVar[str]
+    """The radius that people mean where they name none."""
+    of_values: ClassVar[bool] = True
+    """The radius is in the unit of the values, so that it may be meant in grey levels."""
 
     def __init__(self, eps: float | str) -> None:
         object.__setattr__(self, "eps", Eps(eps))
@@ -47,6 +53,11 @@ class Ball(ABC):
     def label(self) -> str:
         """As in a table header: ``Linf 8/255 (0.0314)``."""
         return f"{type(self).__name__} {self.eps.label}"
+
+    @property
+    def doubt(self) -> str | None:
+        """A sentence where the radius is probably meant to be another."""
+        return self.eps.doubt if self.of_values else None
 
     @abstractmethod
     def distance(self, x_adv: Tensor, x: Tensor) -> Tensor:
@@ -76,6 +87,8 @@ class Ball(ABC):
 
 class Linf(Ball):
     """Each value moves by at most ``eps`` (0 to 1): ``Linf(8 / 255)``."""
+
+    usual: ClassVar[str] = "8/255"
 
     def _check(self) -> None:
         if 1 < self.eps < math.inf:
@@ -111,6 +124,8 @@ class Linf(Ball):
 
 class L2(Ball):
     """The Euclidean length of the change is at most ``eps``: ``L2(0.5)``."""
+
+    usual: ClassVar[str] = "0.5"
 
     def distance(self, x_adv: Tensor, x: Tensor) -> Tensor:
         """Euclidean distance."""
@@ -165,6 +180,8 @@ class L2(Ball):
 @dataclass(frozen=True, init=False)
 class L1(Ball):
     """The absolute changes sum to at most ``eps``: ``L1(12)``."""
+
+    usual: ClassVar[str] = "12"
 
     share: float | None = None
     """Of the values, how many a steepest step moves (Tramer & Boneh 2019); None: as many as it takes to spend eps.
@@ -235,12 +252,14 @@ class L1(Ball):
         return min(self.eps, float(x[0].numel()))
 
 
-class L0(Ball):
-    """At most ``eps`` pixels change, by any amount: ``L0(10)``. A pixel is a place (H, W), whatever its channels."""
+class Sparse(Ball):
+    """Few pixels change, by any amount. A pixel is a place (H, W), whatever its channels."""
 
-    def _check(self) -> None:
-        if self.eps != math.inf and (self.eps < 1 or not float(self.eps).is_integer()):
-            raise InputError(f"eps is {self.eps.exact} in L0, where it counts pixels; give a whole number, 1 or more.")
+    of_values: ClassVar[bool] = False
+
+    @abstractmethod
+    def room(self, x: Tensor) -> int:
+        """How many pixels of pictures like these may change."""
 
     def distance(self, x_adv: Tensor, x: Tensor) -> Tensor:
         """Number of changed pixels."""
@@ -251,10 +270,32 @@ class L0(Ball):
         boxed = x_adv.clamp(0, 1)
         far, base = x_adv.double(), x.double()
         change = pixels((far - base).square() - (far - boxed.double()).square())  # not what lies outside the box anyway
-        count = min(int(min(self.eps, 1e9)), change.shape[1])
-        kept = torch.zeros_like(change, dtype=torch.bool).scatter(1, change.topk(count, dim=1).indices, True)
+        kept = torch.zeros_like(change, dtype=torch.bool)
+        kept = kept.scatter(1, change.topk(self.room(x), dim=1).indices, True)
         kept = kept.reshape(x.shape[0], 1, *x.shape[2:]) if x.ndim == 4 else kept.reshape(x.shape)
         return torch.where(kept, boxed, x)
+
+    def random_point(self, x: Tensor, rng: Rng) -> Tensor:
+        """As many pixels as may change, at random places, set to random values."""
+        order = rng.fold("place").uniform(pixels(x).shape[1])
+        chosen = torch.zeros_like(order, dtype=torch.bool)
+        chosen = chosen.scatter(1, order.topk(self.room(x), dim=1).indices, True)
+        chosen = chosen.reshape(x.shape[0], 1, *x.shape[2:]) if x.ndim == 4 else chosen.reshape(x.shape)
+        return torch.where(chosen, rng.fold("value").uniform(*x.shape[1:], dtype=x.dtype), x)
+
+
+class L0(Sparse):
+    """At most ``eps`` pixels change, by any amount: ``L0(10)``."""
+
+    usual: ClassVar[str] = "10"
+
+    def _check(self) -> None:
+        if self.eps != math.inf and (self.eps < 1 or not float(self.eps).is_integer()):
+            raise InputError(f"eps is {self.eps.exact} in L0, where it counts pixels; give a whole number, 1 or more.")
+
+    def room(self, x: Tensor) -> int:
+        """The radius, or all pixels."""
+        return int(min(self.eps, pixels(x[:1]).shape[1]))
 
     def steepest(self, grad: Tensor, x_adv: Tensor) -> Tensor:
         """The one pixel whose full change gains most, moved to the end of its range."""
@@ -264,20 +305,13 @@ class L0(Ball):
         first = first.reshape(grad.shape[0], 1, *grad.shape[2:]) if grad.ndim == 4 else first.reshape(grad.shape)
         return first * grad.sign()
 
-    def random_point(self, x: Tensor, rng: Rng) -> Tensor:
-        """``eps`` pixels at random places, set to random values."""
-        order = rng.fold("place").uniform(pixels(x).shape[1])
-        count = int(self.reach(x))
-        chosen = torch.zeros_like(order, dtype=torch.bool).scatter(1, order.topk(count, dim=1).indices, True)
-        chosen = chosen.reshape(x.shape[0], 1, *x.shape[2:]) if x.ndim == 4 else chosen.reshape(x.shape)
-        return torch.where(chosen, rng.fold("value").uniform(*x.shape[1:], dtype=x.dtype), x)
-
     def reach(self, x: Tensor) -> float:
         """At most the number of pixels."""
-        return float(min(self.eps, pixels(x[:1]).shape[1]))
+        return float(self.room(x))
 
 
 BALLS: dict[str, type[Ball]] = {"linf": Linf, "l2": L2, "l1": L1, "l0": L0}
+"""By name; ``advkit.core.regions`` adds those of the physical world."""
 
 
 def pixels(values: Tensor) -> Tensor:

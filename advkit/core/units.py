@@ -1,4 +1,4 @@
-"""Radii as people write them: ``8/255``, ``8px``, ``0.031``; kept exactly, echoed as ``8/255 (0.0314)``."""
+"""Radii as people write them: ``8/255``, ``8px``, ``5%``, ``0.031``; kept exactly, echoed as ``8/255 (0.0314)``."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _SHORT = 6  # a decimal of up to this many characters (0.0314) is what somebody 
 class Eps(float):
     """A radius: a float that remembers how it is written exactly (``.exact``).
 
-    Takes a text (``8/255``, ``8px`` for 8 of 255 grey levels, ``0.031``, ``inf``), a fraction or a number; a number that
-    equals k/255 is recognised. Raises InputError where the text is none of these or the value is not above 0.
+    Takes a text (``8/255``, ``8px`` for 8 of 255 grey levels, ``5%``, ``0.031``, ``inf``), a fraction or a number; a
+    number that equals k/255 is recognised. Raises InputError where the text is none of these or the value is not above 0.
     """
 
     exact: str
@@ -62,12 +62,16 @@ def _read(text: str) -> tuple[str, float]:
         if text.endswith("px"):
             levels = Fraction(text[:-2])
             return f"{levels}/255" if levels.denominator == 1 else str(levels / 255), float(levels / 255)
+        if text.endswith("%"):
+            share = float(Fraction(text[:-1]) / 100)
+            return _write(share), share
         if text in ("inf", "infinity"):
             return "inf", math.inf
         return text, float(Fraction(text))
     except (ValueError, ZeroDivisionError, OverflowError):
         raise InputError(
-            f"eps is {text!r}; write a fraction (8/255), a number of grey levels (8px) or a decimal (0.031)."
+            f"eps is {text!r}; write a fraction (8/255), a number of grey levels (8px), a percentage (5%) "
+            "or a decimal (0.031)."
         ) from None
 
 

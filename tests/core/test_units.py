@@ -79,7 +79,8 @@ def test_a_text_that_is_no_radius_is_echoed_with_what_is_allowed(written):
     with pytest.raises(InputError) as refused:
         Eps(written)
     assert str(refused.value) == (
-        f"eps is {written!r}; write a fraction (8/255), a number of grey levels (8px) or a decimal (0.031)."
+        f"eps is {written!r}; write a fraction (8/255), a number of grey levels (8px), a percentage (5%) "
+        "or a decimal (0.031)."
     )
 
 
@@ -92,3 +93,10 @@ def test_a_radius_must_be_above_zero(value):
 def test_arithmetic_with_a_radius_is_that_of_a_float():
     assert type(Eps("8/255") * 2) is float
     assert Eps("8/255") * 255 == pytest.approx(8)
+
+
+def test_a_percentage_is_a_share():
+    assert (Eps("5%"), Eps("5%").exact, Eps("12.5 %").exact, Eps("100%").exact) == (0.05, "0.05", "0.125", "1")
+    assert Eps(Eps("0.5%").exact) == Eps("0.5%") == 0.005
+    with pytest.raises(InputError, match="it must be above 0"):
+        Eps("0%")

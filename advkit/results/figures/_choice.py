@@ -15,7 +15,7 @@ from advkit.results.grid import WORST, Grid, Line
 
 __all__ = ["NORMS", "Chosen", "Series", "choose", "radius", "scenes"]
 
-NORMS = {"linf": "L∞", "l2": "L2", "l1": "L1", "l0": "L0"}
+NORMS = {"linf": "L∞", "l2": "L2", "l1": "L1", "l0": "L0", "area": "area", "shade": "shade", "veil": "veil"}
 _UNFINISHED = " †"
 
 
@@ -214,6 +214,8 @@ def radius(eps: str | None) -> float:
     try:
         if text.endswith("px"):
             return float(Fraction(text[:-2]) / 255)
+        if text.endswith("%"):
+            return float(Fraction(text[:-1]) / 100)
         return float("inf") if text == "inf" else float(Fraction(text))
     except (ValueError, ZeroDivisionError):
         raise InputError(
