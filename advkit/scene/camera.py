@@ -52,7 +52,8 @@ class Camera:
     def pixels(self, view: View) -> Tensor:
         """The sign's width on the sensor, (B,) px: focal * width / distance where the sign is seen straight on."""
         sides = self._project(view, view.distance.new_tensor([[-0.5 * self.width, 0.0], [0.5 * self.width, 0.0]]))
-        return (sides[:, 1] - sides[:, 0]).norm(dim=1)
+        width: Tensor = (sides[:, 1] - sides[:, 0]).norm(dim=1)
+        return width
 
     def box(self, view: View) -> tuple[Tensor, Tensor]:
         """The crop on the sensor: its top left corner and its width and height, (B, 2) each, in px of ``corners``."""

@@ -37,7 +37,7 @@ class _Root(torch.autograd.Function):
 
 def srgb(light: Tensor) -> Tensor:
     """sRGB values of linear light, which is cut to [0, 1] first. The inverse of ``linear``, to the last bit."""
-    root: Tensor = _Root.apply(light.clamp(0.0, 1.0))  # type: ignore[no-untyped-call]
+    root: Tensor = _Root.apply(light.clamp(0.0, 1.0))
     return root
 
 
