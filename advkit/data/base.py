@@ -40,6 +40,10 @@ class Data(ABC):
         """Whether the classes have names; else they are numbers, up to the highest label that occurs."""
         return any(name != str(number) for number, name in enumerate(self.classes))
 
+    def training(self) -> Data | None:
+        """The pictures that models learn from, where these are the test pictures of a data set that has both."""
+        return None
+
     def without(self, classes: Sequence[int]) -> Data:
         """The examples of the other classes."""
         kept = [i for i, label in enumerate(self.labels.tolist()) if label not in classes]
@@ -79,6 +83,10 @@ class Subset(Data):
     def fingerprint(self) -> str:
         """Hash of the whole data set's and of the indices."""
         return hashlib.sha256(f"{self.data.fingerprint()} {self.indices}".encode()).hexdigest()
+
+    def training(self) -> Data | None:
+        """The training pictures of the whole data set."""
+        return self.data.training()
 
 
 class TensorData(Data):

@@ -62,6 +62,10 @@ class Signs(Data):
         facts = f"{_VERSION} {self.split} {self.size} {len(self)} {self.seed}"
         return hashlib.sha256(facts.encode()).hexdigest()
 
+    def training(self) -> Data | None:
+        """The training split of the same size and seed."""
+        return Signs("train", self.size, None, self.seed) if self.split == "test" else None
+
     def homography(self, index: int) -> Tensor:
         """The map (3, 3), float64, from the face square [0, 1] x [0, 1] to pixels (x, y) of the picture.
 
@@ -91,6 +95,14 @@ class Signs(Data):
         drawn = torch.from_numpy(face(self.classes[label], size)).permute(2, 0, 1).clone()
         light = drawn[:3] / drawn[3:].clamp(min=1e-6)
         return torch.cat([light.clamp(0.0, 1.0).sqrt(), drawn[3:]])
+
+    def background(self, index: int, size: int) -> Tensor:
+        """What is around the sign of the picture at ``index``, without the sign, (3, size, size) sRGB in [0, 1]."""
+        if size < 1:
+            raise DataError(f"signs: a background of size {size} was asked for; give its width in pixels.")
+        chosen = self._checked(index)
+        light = background(self._draws(chosen, _VIEW), self._pose(chosen), size)
+        return torch.from_numpy(np.sqrt(np.clip(light, 0.0, 1.0))).permute(2, 0, 1).float().contiguous()
 
     def _checked(self, index: int) -> int:
         if not 0 <= index < len(self):

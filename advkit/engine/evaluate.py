@@ -17,6 +17,7 @@ from advkit.backbones import Classifier, load_model
 from advkit.catalog import ATTACKS
 from advkit.core.attack import Attack, Ensemble
 from advkit.core.defense import Wrapper
+from advkit.core.fitted import Fitted
 from advkit.core.goal import Goal, Targeted, Untargeted
 from advkit.core.modes import borrowed
 from advkit.core.rng import Rng, identify
@@ -24,6 +25,7 @@ from advkit.core.threat import Ball
 from advkit.data import Data, load_data
 from advkit.engine.checks import check_channels, check_classes, check_weights
 from advkit.engine.defend import Against, Defense, defend, read_defense
+from advkit.engine.fitting import fit_with, training_pictures
 from advkit.engine.passes import Passes, batch_for
 from advkit.engine.precision import Precision, PrecisionName, choose_precision
 from advkit.engine.run import Finished, Progress, Run, Source
@@ -220,6 +222,13 @@ def _attack(
     name = oblivious(plan.name) if plan.oblivious else plan.name
     title = f"{name}@{plan.attack.threat.eps.exact}"
     began = time.perf_counter()
+    if isinstance(plan.attack, Fitted) and len(chosen):
+        made_on = surrogate if plan.oblivious and surrogate is not None else passes
+        training = training_pictures(plan.attack, data, result.seed)
+        rule = None if result.goal == "untargeted" else result.goal
+        with observer.stage(f"{title}, fit") as progress:
+            fitted = fit_with(plan.attack, made_on, training, result.classes, rule, result.seed, progress)
+        plan = replace(plan, attack=fitted)
 
     def collect(finished: Finished) -> None:
         where = chosen[finished.example.cpu()]

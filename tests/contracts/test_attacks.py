@@ -6,24 +6,27 @@ from dataclasses import dataclass, fields
 
 import pytest
 import torch
-from attack_checks import CHECKS, check_batching, check_gain, check_result, check_seed, check_side_effects
+from attack_checks import CHECKS, FEW, check_batching, check_gain, check_result, check_seed, check_side_effects
 from helpers import linear, pictures, trained
 from torch import Tensor
 
 from advkit.catalog import ATTACKS
-from advkit.core import L0, L1, L2, Ascent, Attack, Ball, Ensemble, Goal, Linf, Point, Rng, Targeted
-from advkit.errors import AdvkitError, ThreatViolation
+from advkit.core import L0, L1, L2, Area, Ascent, Attack, Ball, Ensemble, Goal, Linf, Point, Rng, Targeted
+from advkit.core.fitted import Fitted
+from advkit.data import TensorData
+from advkit.engine.fitting import fit
+from advkit.errors import AdvkitError, InputError, ThreatViolation
 
-BALLS: list[Ball] = [Linf(0.05), L2(0.5), L1(5), L0(6)]
+BALLS: list[Ball] = [Linf(0.05), L2(0.5), L1(5), L0(6), Area(0.1)]
 STEPS = 4
 SMALL, WHOLE = Linf(0.05), Linf(1.0)
 
 
-def cases() -> list:
+def cases(*, fitted: bool = False) -> list:
     made = []
     for entry in ATTACKS.entries():
         default = entry.create()
-        if isinstance(default, Ensemble):
+        if isinstance(default, Ensemble) or isinstance(default, Fitted) is not fitted:
             continue
         few = {"steps": STEPS} if "steps" in entry.settings and default.steps > STEPS else {}
         balls = [ball for ball in BALLS if isinstance(ball, default.balls)]
@@ -38,7 +41,22 @@ def test_every_attack_keeps_the_contract(attack, check):
     check(attack)
 
 
-@pytest.mark.parametrize("attack", cases())
+@pytest.mark.parametrize("check", [each for name, each in CHECKS.items() if name not in ("gain", "exception")])
+@pytest.mark.parametrize("attack", cases(fitted=True))
+def test_what_was_fitted_is_an_attack_that_keeps_the_contract(attack, check):
+    # One thing serves one goal, so its own tests speak of the gain; and the model is asked once, so it cannot fail later.
+    model, x, y = trained()
+    check(fit(attack, model, TensorData(x[FEW:].float(), y[FEW:])))
+
+
+@pytest.mark.parametrize("attack", cases(fitted=True))
+def test_what_is_one_for_many_pictures_is_not_run_before_it_is_fitted(attack):
+    model, x, y = trained()
+    with pytest.raises(InputError, match=r"fitted before it is shown: advkit\.engine\.fitting\.fit"):
+        attack(model, x, y)
+
+
+@pytest.mark.parametrize("attack", [*cases(), *cases(fitted=True)])
 def test_every_attack_is_a_value(attack):
     again = type(attack)(**{f.name: getattr(attack, f.name) for f in fields(attack) if f.init})
     assert again == attack

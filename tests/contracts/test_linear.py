@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from advkit.attacks import BIM, FGSM, PGD, GreedySalt, Noise, RandomStartFGSM, Salt
 from advkit.core import L0, L1, L2, Ball, Linf, Margin, TargetedMargin
+from advkit.core.threat import Sparse
 
 DUAL = {"linf": 1, "l2": 2, "l1": torch.inf}
 SIZE = 192
@@ -31,10 +32,10 @@ def gain(x_adv: Tensor, x: Tensor, slope: Tensor) -> Tensor:
 
 
 def bound(ball: Ball, x: Tensor, slope: Tensor) -> Tensor:
-    """The largest gain in the ball (Hoelder); in L0 that of the best pixels, each at the better end of its range."""
-    if isinstance(ball, L0):
+    """The largest gain in the ball (Hoelder); where pixels count that of the best ones, each at the better end of its range."""
+    if isinstance(ball, Sparse):
         ends = torch.maximum(slope * (1 - x.flatten(1)), -slope * x.flatten(1)).reshape(len(x), 3, -1).sum(1)
-        return ends.topk(int(ball.eps), dim=1).values.sum(1)
+        return ends.topk(ball.room(x), dim=1).values.sum(1)
     return float(ball.eps) * torch.linalg.vector_norm(slope, DUAL[ball.norm], dim=1)
 
 

@@ -1,0 +1,42 @@
+"""Masks from picture files."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from advkit.errors import InputError
+
+__all__ = ["read_mask"]
+
+_LIGHT = 128
+
+
+def read_mask(path: str, what: str, allowed: str) -> Tensor:
+    """(h, w) float64 in {0, 1}: 1 where a picture file is light, and not transparent.
+
+    ``what`` was given and ``allowed`` is allowed, for errors. Raises InputError for a file that is none or is all dark.
+    """
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise InputError(f"{what} is {path!r}, and there is no such file; give {allowed}.")
+    return _read(str(file), file.stat().st_mtime_ns, what, allowed)
+
+
+@lru_cache(maxsize=16)
+def _read(path: str, _: int, what: str, allowed: str) -> Tensor:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as picture:
+            light = np.asarray(picture.convert("LA"))
+    except (OSError, UnidentifiedImageError):
+        raise InputError(f"{what} is {path!r}, which is no picture file; give {allowed}.") from None
+    mask = torch.from_numpy((light[..., 0] >= _LIGHT) & (light[..., 1] >= _LIGHT)).double()
+    if not bool(mask.any()):
+        raise InputError(f"{what} is {path!r}, which has no light pixel: nothing would be covered. Give {allowed}.")
+    return mask
