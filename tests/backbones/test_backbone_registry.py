@@ -195,3 +195,33 @@ def test_a_misspelt_name_or_setting_names_the_nearest() -> None:
         load_model("cnn", weights="random", classes=2, pool="max")
     with pytest.raises(InputError, match="cnn: pooling is 'mac'; Did you mean 'max'"):
         load_model("cnn", weights="random", classes=2, pooling="mac")
+
+
+@pytest.mark.parametrize(
+    ("name", "classes", "count"),
+    [
+        ("lisa-cnn", 17, 725_841),
+        ("lisa-cnn", 16, 725_328),
+        ("lisa-cnn", 43, 739_179),
+        ("gtsrb-cnn", 43, 16_571_223),
+    ],
+)
+def test_the_networks_of_rp2_have_as_many_parameters_as_the_authors_have(name: str, classes: int, count: int) -> None:
+    with torch.device("meta"):
+        assert sum(p.numel() for p in BACKBONES.create(name, classes=classes).parameters()) == count
+
+
+@pytest.mark.parametrize(("name", "least"), [("lisa-cnn", 28), ("gtsrb-cnn", 8)])
+def test_a_picture_too_small_for_the_networks_of_rp2_is_refused(name: str, least: int) -> None:
+    with torch.device("meta"):
+        BACKBONES.create(name, classes=2, size=least)
+        with pytest.raises(ModelError, match=f"give at least {least}"):
+            BACKBONES.create(name, classes=2, size=least - 1)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_every_colour_reaches_the_dense_layers_of_gtsrb_cnn(seed: int) -> None:
+    model = load_model("gtsrb-cnn", weights="random", classes=4, channels=3, size=8, seed=seed)
+    x = torch.rand(8, 3, 8, 8, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    (grad,) = torch.autograd.grad(model(x)[:, 0].sum(), x)
+    assert (grad.abs().amax((0, 2, 3)) > 0).all()
