@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 from advkit.catalog import DATASETS
 from advkit.data._files import PictureFiles, interleaved, is_picture, list_folder, read_problem
+from advkit.data._names import read_json, read_names
 from advkit.errors import DataError, nearest
 
 __all__ = ["Folder", "class_folders"]
@@ -32,7 +32,8 @@ class Folder(PictureFiles):
         if not root.is_dir():
             what = "is a file" if root.exists() else "does not exist"
             raise DataError(f"the folder {root} {what}; give a folder that holds pictures.")
-        names = _class_names(root)
+        source = root / "class_names.json"
+        names = read_names(source) if source.is_file() else None
         if (root / "labels.json").is_file():
             files, labels = _listed(root)
             classes = names or [str(i) for i in range(max(labels) + 1)]
@@ -80,7 +81,7 @@ def _is_class_folder(path: Path) -> bool:
 
 def _listed(root: Path) -> tuple[list[Path], list[int]]:
     source = root / "labels.json"
-    listed = _json(source)
+    listed = read_json(source)
     if not isinstance(listed, dict) or not listed:
         raise DataError(f"{source} must be an object of file names and class indices, such as {{'a.jpg': 0}}.")
     for file, label in listed.items():
@@ -89,26 +90,6 @@ def _listed(root: Path) -> tuple[list[Path], list[int]]:
         if not (root / file).is_file():
             raise DataError(f"{source} names the file {file!r}, which is not in {root}; add it or remove the entry.")
     return [root / file for file in listed], list(listed.values())
-
-
-def _class_names(root: Path) -> list[str] | None:
-    source = root / "class_names.json"
-    if not source.is_file():
-        return None
-    named = _json(source)
-    if isinstance(named, dict) and set(named) == {str(i) for i in range(len(named))}:
-        named = [named[str(i)] for i in range(len(named))]
-    if not isinstance(named, list) or not named or not all(isinstance(name, str) for name in named):
-        raise DataError(f"{source} must be a list of names, or an object from every index 0, 1, 2 ... to its name.")
-    return named
-
-
-def _json(source: Path) -> object:
-    try:
-        content: object = json.loads(source.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{source} cannot be read as JSON: {error}.") from error
-    return content
 
 
 def _readable(root: Path, files: list[Path], labels: list[int]) -> tuple[list[Path], list[int]]:

@@ -1,4 +1,4 @@
-"""Arrays in one ``.npz`` file: pictures ``x``, labels ``y`` and perhaps the names ``classes``."""
+"""Arrays in one ``.npz`` file: pictures ``x``, labels ``y`` and, there or in a file beside it, the names of the classes."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from advkit.catalog import DATASETS
+from advkit.data._names import read_names
 from advkit.data.base import TensorData
 from advkit.errors import DataError
 
@@ -23,15 +24,18 @@ _UNREADABLE = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
 
 @DATASETS.register("npz")
 def npz(path: str | Path) -> TensorData:
-    """Pictures x (N, H, W, 3), (N, 3, H, W) or (N, H, W), uint8 or float in [0, 1], and labels y (N,), of one file."""
+    """Pictures x (N, H, W, 3), (N, 3, H, W) or (N, H, W), uint8 or float in [0, 1], and labels y (N,), of one file.
+
+    The classes are named by an array ``classes`` or, for ``signs_test.npz``, by ``signs_test_classes.json`` or
+    ``signs_classes.json`` beside it: a list, or index to name.
+    """
     file = Path(path).expanduser()
     if not file.is_file():
         raise DataError(f"the file {file} does not exist; give the path of an .npz file with the arrays x and y.")
     arrays = _arrays(file)
     x, y = _pictures(file, arrays["x"]), _labels(file, arrays["y"], len(arrays["x"]))
-    return TensorData(
-        torch.from_numpy(x), torch.from_numpy(y), name=file.stem, classes=_classes(file, arrays.get("classes"))
-    )
+    names = _classes(file, arrays.get("classes")) or _names_beside(file)
+    return TensorData(torch.from_numpy(x), torch.from_numpy(y), name=file.stem, classes=names)
 
 
 def _arrays(file: Path) -> dict[str, _Array]:
@@ -99,3 +103,13 @@ def _classes(file: Path, classes: _Array | None) -> list[str] | None:
     if classes.ndim != 1 or classes.dtype.kind not in "US":
         raise DataError(f"{file}: classes is {classes.dtype} of shape {classes.shape}; give a list of names.")
     return [name.decode() if isinstance(name, bytes) else str(name) for name in classes]
+
+
+def _names_beside(file: Path) -> list[str] | None:
+    """The names in the file that is called most like this one: parts of a data set have their names in common."""
+    words = file.stem.split("_")
+    for count in range(len(words), 0, -1):
+        source = file.with_name("_".join([*words[:count], "classes.json"]))
+        if source.is_file():
+            return read_names(source)
+    return None

@@ -71,3 +71,13 @@ def test_torchvisions_mobilenet_takes_the_weights_of_a_file() -> None:
 def test_a_users_file_brings_real_weights() -> None:
     model = load_model(f"{DATA / 'model_defs.py'}:lisa_cnn", weights=DATA / "weights" / "lisa_cnn.safetensors")
     assert model(torch.rand(1, 3, 32, 32)).shape == (1, 18)
+
+
+def test_the_authors_lisa_cnn_reads_every_photo_of_a_stop_sign() -> None:
+    from advkit.data.stop_signs import StopSigns
+
+    data = StopSigns(DATA / "stop_signs")
+    model = load_model("lisa-cnn", weights=DATA / "weights" / "lisa_cnn.safetensors", data=data)
+    assert model.classes is not None
+    assert model.classes[14] == "stop"
+    assert accuracy(model, *data.tensors()) == 100

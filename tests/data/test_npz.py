@@ -111,3 +111,33 @@ def test_a_single_array_is_refused(file: Path) -> None:
 def test_a_missing_file_is_refused(file: Path) -> None:
     with pytest.raises(DataError, match=r"set\.npz does not exist; give the path of an \.npz file"):
         load_data(file)
+
+
+@pytest.mark.parametrize("beside", ["real_signs_test_classes.json", "real_signs_classes.json", "real_classes.json"])
+def test_a_file_beside_it_names_the_classes(tmp_path: Path, beside: str) -> None:
+    np.savez(tmp_path / "real_signs_test.npz", x=X, y=Y)
+    (tmp_path / beside).write_text('["stop", "yield", "ahead", "curve"]')
+    (tmp_path / "other_classes.json").write_text("[1]")
+    data = load_data(tmp_path / "real_signs_test.npz")
+    assert data.classes == ("stop", "yield", "ahead", "curve")
+    assert data.named
+
+
+def test_the_nearest_name_of_a_file_and_the_file_itself_win(tmp_path: Path) -> None:
+    (tmp_path / "signs_classes.json").write_text('["a", "b", "c"]')
+    (tmp_path / "signs_test_classes.json").write_text('{"0": "d", "1": "e", "2": "f"}')
+    np.savez(tmp_path / "signs_test.npz", x=X, y=Y)
+    assert load_data(tmp_path / "signs_test.npz").classes == ("d", "e", "f")
+    np.savez(tmp_path / "signs_test.npz", x=X, y=Y, classes=np.array(["g", "h", "i"]))
+    assert load_data(tmp_path / "signs_test.npz").classes == ("g", "h", "i")
+
+
+def test_too_few_names_beside_a_file_or_none_at_all_are_refused(file: Path) -> None:
+    np.savez(file, x=X, y=Y)
+    beside = file.with_name("set_classes.json")
+    beside.write_text('["a", "b"]')
+    with pytest.raises(DataError, match="set: the label 2 is out of range for 2 classes"):
+        load_data(file)
+    beside.write_text("[1, 2, 3]")
+    with pytest.raises(DataError, match=r"set_classes\.json must be a list of names"):
+        load_data(file)
