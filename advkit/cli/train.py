@@ -42,7 +42,7 @@ _RECIPE: tuple[tuple[str, Any, str], ...] = (
     ("--weight-decay", float, "Of weights; biases and norms have none. [default: 5e-4]"),
     ("--ema", float, "Decay of a running mean of the weights, such as 0.999, which is then kept. [default: none]"),
     ("--label-smoothing", float, "Share of a label that goes to all classes alike."),
-    ("--augment", str, "A chain of shift, crop, flip, cutmix, mixup, randaugment; or none. [default: shift]"),
+    ("--augment", str, "A chain of shift, crop, flip, affine, jitter, randaugment, mixup, cutmix. [default: shift]"),
     ("--shift", int, "Pixels by which shift moves pictures at random. [default: 2]"),
     ("--clip-norm", float, "The longest gradient. [default: any]"),
     ("--accumulate", int, "Parts in which a batch is taken, where a whole one does not fit. [default: 1]"),

@@ -98,7 +98,53 @@ def test_cropped_and_flipped_pictures_are_torchvisions() -> None:
     assert {flipped for _, _, flipped in seen} == {True, False}
 
 
-@pytest.mark.parametrize("chain", ["shift:1", "crop", "flip", "randaugment:2,9", "crop:1+flip+randaugment"])
+def test_a_turned_picture_shows_a_point_no_further_off_than_the_angle_allows() -> None:
+    """A spot of light, in pictures that are wider than high: turning keeps its distance from the centre."""
+    x = torch.zeros(40, 1, 33, 65)
+    x[:, :, 15:18, 51:54] = 1  # centre at (16.5, 52.5): 20 pixels to the right of the picture's centre
+    turned = augmented(x, read_augmentation("affine:30,0,0,0"), 0, streams(40))
+    down, across = (torch.arange(side) + 0.5 - side / 2 for side in (33, 65))
+    light = turned.sum((1, 2, 3))
+    y, z = (turned.sum((1, 3)) * down).sum(1) / light, (turned.sum((1, 2)) * across).sum(1) / light
+    angle = torch.atan2(y, z).rad2deg()
+    assert (y.square() + z.square()).sqrt().sub(20).abs().max() < 0.2
+    assert angle.abs().max() <= 30
+    assert angle.min() < -20
+    assert angle.max() > 20
+
+
+def test_zoom_and_place_stay_in_what_was_asked_for() -> None:
+    x = torch.zeros(40, 1, 32, 32)
+    x[:, :, 12:20, 12:20] = 1
+    zoomed = augmented(x, read_augmentation("affine:0,0,0.25,0"), 0, streams(40)).sum((1, 2, 3)) / 64
+    assert zoomed.min() >= 1 / 1.25**2 - 0.02
+    assert zoomed.max() <= 1.25**2 + 0.02
+    assert zoomed.max() > 1.3
+    moved = augmented(x, read_augmentation("affine:0,0.125,0,0"), 0, streams(40))
+    places = (moved.sum((1, 3)) * torch.arange(32)).sum(1) / moved.sum((1, 2, 3)) - 15.5
+    assert places.abs().max() <= 4.01
+    assert places.abs().max() > 3
+    assert torch.equal(augmented(x, read_augmentation("affine:0,0,0,0"), 0, streams(40)), x)
+
+
+def test_light_and_colour_change_by_no_more_than_asked() -> None:
+    x = 0.2 + 0.2 * torch.rand(50, 3, 6, 6, generator=torch.Generator().manual_seed(0))
+    brighter = augmented(x, read_augmentation("jitter:0.5,0,0"), 0, streams(50))
+    factor = (brighter / x).flatten(1)
+    assert (factor.amax(1) - factor.amin(1)).max() < 1e-4
+    assert 1 / 1.5 - 1e-4 <= factor.min() < 0.75
+    assert 1.35 < factor.max() <= 1.5 + 1e-4
+    contrast = augmented(x, read_augmentation("jitter:0,0.5,0"), 0, streams(50))
+    assert torch.allclose(contrast.mean((1, 2, 3)), x.mean((1, 2, 3)), atol=1e-5)
+    assert ((contrast.std((1, 2, 3)) / x.std((1, 2, 3))).amax() - 1.5).abs() < 0.15
+    grey = x.mean(1, keepdim=True).expand_as(x)
+    assert torch.allclose(augmented(grey, read_augmentation("jitter:0,0,0.9"), 0, streams(50)), grey, atol=1e-6)
+    assert not torch.allclose(augmented(x, read_augmentation("jitter:0,0,0.9"), 0, streams(50)), x, atol=0.02)
+
+
+@pytest.mark.parametrize(
+    "chain", ["shift:1", "crop", "flip", "randaugment:2,9", "affine", "jitter", "crop:1+flip+randaugment"]
+)
 def test_a_picture_is_augmented_alone_as_in_a_batch_and_torchs_generator_is_left_alone(chain: str) -> None:
     x = torch.rand(8, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     before = torch.get_rng_state()

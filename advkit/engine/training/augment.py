@@ -6,6 +6,7 @@ does. torchvision's transforms draw from torch's global generator: they get it s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -29,11 +30,18 @@ class Step:
     numbers: tuple[float, ...]
 
 
-# The numbers of each, with their defaults: pixels, -, alpha, alpha, (operations, magnitude).
+# The numbers of each, with their defaults.
 _DEFAULTS: dict[str, tuple[float, ...]] = {
-    "crop": (4,),
+    "affine": (
+        10,
+        0.1,
+        0.15,
+        10,
+    ),  # degrees, moved by this share of a side, larger or smaller by this share, shear in degrees
+    "crop": (4,),  # pixels
     "cutmix": (1.0,),
     "flip": (),
+    "jitter": (0.4, 0.4, 0.4),  # brightness, contrast and saturation grow or fall by up to this share
     "mixup": (0.2,),
     "randaugment": (2, 9),
     "shift": (-1,),  # the recipe's own
@@ -146,6 +154,33 @@ def _flip(x: Tensor, step: Step, shift: int, rng: Rng) -> Tensor:
     return torch.where(rng.uniform(1, 1, 1) < 0.5, x.flip(3), x)
 
 
+def _affine(x: Tensor, step: Step, shift: int, rng: Rng) -> Tensor:
+    """Each picture turned, sheared, zoomed and moved about its centre; bilinear, its border repeated."""
+    degrees, move, zoom, shear = step.numbers
+    height, width = x.shape[2:]
+    angle, lean, size, right, down = (2 * rng.uniform(5, dtype=x.dtype) - 1).unbind(1)
+    angle, size = angle * math.radians(degrees), (1 + zoom) ** size
+    cosine, sine = angle.cos() / size, angle.sin() / size
+    slope = (lean * math.radians(shear)).tan()
+    # What is seen at a place of the result, in the coordinates of affine_grid, which run from -1 to 1 along both sides.
+    rows = (
+        torch.stack([cosine, (cosine * slope - sine) * (height / width), 2 * move * right], 1),
+        torch.stack([sine * (width / height), sine * slope + cosine, 2 * move * down], 1),
+    )
+    places = F.affine_grid(torch.stack(rows, 1), list(x.shape), align_corners=False)
+    return F.grid_sample(x, places, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def _jitter(x: Tensor, step: Step, shift: int, rng: Rng) -> Tensor:
+    """torchvision's ColorJitter without hue, for all pictures at once; a factor f is as likely as 1 / f."""
+    draws = 2 * rng.uniform(3, 1, 1, 1, dtype=x.dtype) - 1
+    brightness, contrast, saturation = ((1 + most) ** draws[:, i] for i, most in enumerate(step.numbers))
+    grey = x.mean(1, keepdim=True)
+    x = grey + saturation * (x - grey)
+    mean = grey.mean((2, 3), keepdim=True)
+    return (brightness * (mean + contrast * (x - mean))).clamp(0, 1)
+
+
 def _randaugment(x: Tensor, step: Step, shift: int, rng: Rng) -> Tensor:
     """RandAugment (Cubuk et al. 2020) of torchvision, on one picture after the other."""
     change = _randaugmenter(int(step.numbers[0]), int(step.numbers[1]))
@@ -166,8 +201,10 @@ def _randaugmenter(operations: int, magnitude: int) -> Callable[[Tensor], Tensor
 
 
 _SINGLE: dict[str, Callable[[Tensor, Step, int, Rng], Tensor]] = {
+    "affine": _affine,
     "crop": _crop,
     "flip": _flip,
+    "jitter": _jitter,
     "randaugment": _randaugment,
     "shift": _shift,
 }
