@@ -22,7 +22,7 @@ class GtsrbCnn(nn.Module):
         mixing = nn.Conv2d(channels, 3, 1)
         # Pictures are positive: behind weights drawn negative the ReLU would let no colour through, and learn nothing.
         nn.init.uniform_(mixing.weight, 0, channels**-0.5)
-        nn.init.zeros_(mixing.bias)
+        mixing.bias = nn.Parameter(torch.zeros(3))
         self.colours = nn.Sequential(mixing, nn.ReLU())
         inputs = (3, *_WIDTHS)
         self.blocks = nn.ModuleList(
