@@ -19,7 +19,7 @@ class Moments(NamedTuple):
 
     mean: Tensor
     square: Tensor
-    count: Tensor
+    seen: Tensor
 
 
 def still(like: Tensor) -> Moments:
@@ -31,10 +31,10 @@ def still(like: Tensor) -> Moments:
 
 def adam(grad: Tensor, memory: Moments) -> tuple[Tensor, Moments]:
     """The direction of the next step, of length 1 or so in every value, and the memory after it."""
-    count = memory.count + 1
+    seen = memory.seen + 1
     mean = _MEAN * memory.mean + (1 - _MEAN) * grad
     square = _SQUARE * memory.square + (1 - _SQUARE) * grad.square()
-    centred = mean / expand(1 - _MEAN ** count.to(grad.dtype), grad)
-    size = (square / expand(1 - _SQUARE ** count.to(grad.dtype), grad)).sqrt()
+    centred = mean / expand(1 - _MEAN ** seen.to(grad.dtype), grad)
+    size = (square / expand(1 - _SQUARE ** seen.to(grad.dtype), grad)).sqrt()
     # A constant beside gradients of 1e-9, which sure models give, would be a step size of its own.
-    return centred / size.clamp_min(torch.finfo(grad.dtype).tiny), Moments(mean, square, count)
+    return centred / size.clamp_min(torch.finfo(grad.dtype).tiny), Moments(mean, square, seen)

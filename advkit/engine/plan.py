@@ -13,11 +13,13 @@ from torch import nn
 
 from advkit.backbones import Classifier, describe
 from advkit.core.attack import Attack
+from advkit.core.fitted import Fitted
 from advkit.core.modes import borrowed
 from advkit.core.units import Eps
 from advkit.data import Data
 from advkit.engine.checks import check_channels, check_classes, check_weights
 from advkit.engine.defend import Against, defend, read_defense
+from advkit.engine.fitting import training_pictures
 from advkit.engine.own import defense_hash, defined_by
 from advkit.engine.passes import Passes, automatic_batch
 from advkit.engine.precision import Precision, PrecisionName
@@ -119,6 +121,8 @@ def make_plan(wanted: Sweep, told: Callable[[str], None] = lambda text: None) ->
         for spec, label in zip(wanted.attacks, labels, strict=True)
     ]
     stages = [[spec.stages(ball(radius)) for radius in radii] for spec in attacks]
+    for fitted in [stage for at in stages for each in at for _, stage in each if isinstance(stage, Fitted)]:
+        training_pictures(fitted, data.head(samples), wanted.seed)  # refused here, and not by the first task
     asked = list(dict.fromkeys(wanted.defenses))
     # What a defense costs without attack shows only beside the model without it.
     defenses = {text: read_defense(text) for text in (asked if "none" in asked else ["none", *asked])}
@@ -211,6 +215,9 @@ def _cells(
         passes = 0
         for s, (_, attack) in enumerate(first):
             branches = max(1, attack.restarts) * max(1, attack.targets) * max(1, attack.probes)
+            if isinstance(attack, Fitted):
+                passes += len(group) * (2 * attack.steps * attack.batch + attack.pictures + samples * branches)
+                continue
             rounds = 2 if nested[s] else len(group)  # one search that fails, and short ones that do not
             passes += samples * rounds * (branches * max(1, at[group[-1]][s][1].steps) * 2 + 1)
         yield cell, passes

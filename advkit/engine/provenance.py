@@ -21,10 +21,12 @@ __all__ = ["circumstances", "code_version"]
 _DECIDE = (
     "advkit.core",
     "advkit.attacks",
+    "advkit.scene",
     "advkit.defenses",
     "advkit.engine.certify",
     "advkit.engine.defend",
     "advkit.engine.evaluate",
+    "advkit.engine.fitting",
     "advkit.engine.ladder",
     "advkit.engine.own",
     "advkit.engine.passes",

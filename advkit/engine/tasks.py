@@ -17,11 +17,14 @@ from pathlib import Path
 import torch
 
 from advkit.backbones import Classifier
+from advkit.core.attack import Attack
+from advkit.core.fitted import Fitted
 from advkit.core.goal import Untargeted
 from advkit.core.modes import borrowed
 from advkit.data import Data, Subset
 from advkit.engine.defend import defend, read_defense
 from advkit.engine.evaluate import without_attack
+from advkit.engine.fitting import fit_with, load_fitted, save_fitted, training_pictures
 from advkit.engine.memory import keep_freed_memory
 from advkit.engine.passes import Passes, batch_for
 from advkit.engine.precision import Precision, PrecisionName, choose_precision
@@ -155,14 +158,16 @@ def _perform(task: Task, watch: Watch) -> None:
         if task.attack is None:
             store.write(task.cell, task.span, clean_span(part))
             return
+        steered = Passes(bench.model, bench.steering, size, least=least)
+        surrogate = Passes(other.model, other.steering, size, least=least) if other else None
         facts, pictures = attack_span(
-            Passes(bench.model, bench.steering, size, least=least),
+            steered,
             part,
-            stages_of(task.attack, task.cell),
+            _fitted(stages_of(task.attack, task.cell), task, bench, store, surrogate or steered, watch),
             seed=task.cell.seed,
             keep_pictures=task.keep_pictures,
             watch=lambda stage: watch(task, stage),
-            surrogate=Passes(other.model, other.steering, size, least=least) if other else None,
+            surrogate=surrogate,
             made=other.made if other else None,
         )
     store.write(task.cell, task.span, facts, pictures)
@@ -179,6 +184,27 @@ def stages_of(attack: AttackSpec, cell: Cell) -> Stages:
             "advkit the same as that of the sweep?"
         )
     return [(stage.name, [stages[s][1] for stages in at], stage.nested) for s, stage in enumerate(cell.stages)]
+
+
+def _fitted(stages: Stages, task: Task, bench: _Bench, store: Store, passes: Passes, watch: Watch) -> Stages:
+    """The stages with what is one for many pictures fitted: by the first task of the cell, the others read its file."""
+    rule = None if task.cell.goal == "untargeted" else task.cell.goal
+    names = bench.data.classes if bench.data.named else (bench.net.classes or ())
+
+    def ready(attack: Attack, title: str, file: str) -> Attack:
+        if not isinstance(attack, Fitted):
+            return attack
+        path = store.beside(task.cell, file)
+        if not path.exists():
+            training = training_pictures(attack, Subset(bench.data, range(*task.span)), task.cell.seed)
+            with watch(task, f"{title}, fit") as progress:
+                save_fitted(fit_with(attack, passes, training, names, rule, task.cell.seed, progress), path)
+        return load_fitted(path)
+
+    return [
+        (name, [ready(attack, name, f"fitted-{s}-{r}.safetensors") for r, attack in enumerate(attacks)], nested)
+        for s, (name, attacks, nested) in enumerate(stages)
+    ]
 
 
 def _bench(task: Task, spec: ModelSpec, model_hash: str, defense: str) -> _Bench:

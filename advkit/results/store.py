@@ -212,6 +212,10 @@ class Store:
         ]
         return sorted({(p.index, p.stage, p.eps): p for p in found}.values(), key=lambda p: p.index)
 
+    def beside(self, cell: Cell, name: str) -> Path:
+        """Where a file of a cell's own stands that is no shard of it."""
+        return self._of(cell) / name
+
     def _of(self, cell: Cell) -> Path:
         return self.folder / "cells" / cell.key
 
