@@ -21,6 +21,8 @@ _COMMANDS = {
     "figure": "Draw curves, trade-offs, classes, distances or transfer from the results of a sweep.",
     "init": "Write a commented study file for advkit sweep.",
     "list": "List attacks, backbones, data sets, defenses and more.",
+    "photo": "Score photographs of a printed sticker.",
+    "print": "Print a sticker at its true size as a PDF.",
     "report": "Write the results of a sweep as one HTML page.",
     "results": "List, filter, compare, merge and export the results of sweeps.",
     "serve": "Show the report of a sweep in a browser while the sweep runs.",

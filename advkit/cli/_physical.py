@@ -1,0 +1,53 @@
+"""Saved stickers on the command line: what their facts say, and the sign they go to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from advkit.scene.sticker import Sticker
+
+__all__ = ["drawn_face", "fact", "shown_colours", "title_of"]
+
+_FACE = 512  # px
+_MOST_COLOURS = 48
+
+
+def fact(sticker: Sticker, name: str) -> str | None:
+    """What is known of a sticker under a name, where that is a text or a number."""
+    found = sticker.facts.get(name)
+    return str(found) if isinstance(found, str | int) and not isinstance(found, bool) else None
+
+
+def title_of(sticker: Sticker) -> str:
+    """Which sign, and what it is to be read as."""
+    label, target = fact(sticker, "class"), fact(sticker, "target")
+    if label is None:
+        return ""
+    return f"{label}, to be read as {target}" if target is not None else f"{label}, to be misread"
+
+
+def drawn_face(sticker: Sticker) -> Tensor | None:
+    """The sign that a sticker goes to (4, h, w), where advkit draws it."""
+    from advkit.data.signs import Signs
+
+    signs = Signs(count=1)
+    label = fact(sticker, "class")
+    known = fact(sticker, "data") in (None, signs.name) and label in signs.classes
+    return signs.face(signs.classes.index(str(label)), _FACE) if known else None
+
+
+def shown_colours(rgba: Tensor) -> list[tuple[float, float, float]]:
+    """The colours of a sticker (4, h, w), the most frequent first; of many, some that stand for all."""
+    import numpy as np
+    from PIL import Image
+
+    levels = (rgba[:3, rgba[3] > 0].clamp(0, 1) * 255).round().byte().T.contiguous().numpy()
+    colours, counts = np.unique(levels, axis=0, return_counts=True)
+    if len(colours) > _MOST_COLOURS:
+        few = np.asarray(Image.fromarray(levels[None]).quantize(_MOST_COLOURS // 2).convert("RGB"))[0]
+        colours, counts = np.unique(few, axis=0, return_counts=True)
+    order = np.argsort(-counts, kind="stable")
+    return [(r / 255, g / 255, b / 255) for r, g, b in colours[order].tolist()]

@@ -1,0 +1,78 @@
+"""advkit print."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from advkit.cli._shared import console
+from advkit.errors import InputError
+
+
+@click.command(name="print")
+@click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
+@click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="[default: DIR/print.pdf]")
+@click.option("--paper", default="a4", show_default=True, metavar="NAME", help="a4 or letter.")
+@click.option(
+    "--width", type=float, metavar="MM", help="Of the real sign, from edge to edge. [default: that of the design]"
+)
+@click.option("--quiet", is_flag=True, help="Say nothing.")
+def command(folder: Path, out: Path | None, paper: str, width: float | None, quiet: bool) -> None:
+    """Print the sticker of a folder as a PDF at its true size, with all that is needed to place and photograph it.
+
+    \b
+    advkit print stickers/stop
+    advkit print stickers/stop --paper letter --width 600
+
+    The pages of the sticker come first, then a sketch of where it goes, then tags for advkit photo. DIR/print.json keeps
+    what stands where.
+    """
+    import json
+
+    import numpy as np
+
+    from advkit.atomic import put_whole
+    from advkit.cli._physical import drawn_face, shown_colours, title_of
+    from advkit.results.print_pdf import write_pdf
+    from advkit.results.print_sheet import Box, lay_out
+    from advkit.scene.sticker import Sticker
+
+    # Parse
+    sticker = Sticker.load(folder)
+    path = folder / "print.pdf" if out is None else out
+    if path.suffix.lower() != ".pdf" or path.is_dir():
+        raise InputError(f"--out is {path}; give the name of a .pdf file.")
+    face = drawn_face(sticker)
+    if sticker.mode == "add" and face is None:
+        raise InputError(
+            "the sticker's colours are to be added to those of a sign that advkit does not draw, so they cannot be "
+            "printed; design one with colours of its own."
+        )
+
+    # Build
+    rgba = sticker.rgba
+    if face is not None and sticker.mode == "add":
+        side = rgba.shape[-1]
+        rgba = sticker.on(Sticker(face).sized(side, side)).clone()
+        rgba[3] = sticker.rgba[3]
+    alpha = rgba[3].double().numpy()
+    cover = None if face is None else face[3].double().numpy()
+    sign_mm = sticker.sign_mm
+    if width is not None:
+        whole = lay_out(np.ones((1, 1)), 100.0, (), paper, cover).bounds
+        sign_mm = width * 100.0 / whole.width
+    sheet = lay_out(alpha, sign_mm, shown_colours(rgba), paper, cover)
+
+    # Run
+    whole_face = None if face is None else face.double().numpy()
+    write_pdf(path, sheet, rgba.double().numpy(), title=title_of(sticker), face=whole_face)
+    put_whole(folder / "print.json", (json.dumps(sheet.to_json()) + "\n").encode())
+
+    # Render
+    screen = console(quiet)
+    box = Box(*(part * sign_mm / sticker.sign_mm for part in sticker.box_mm))
+    size = f"{box.width:.1f} x {box.height:.1f} mm"
+    pages = f"{len(sheet.pages)} page{'s' if len(sheet.pages) > 1 else ''} of {sheet.paper}"
+    screen.print(f"sticker {size}, for a sign {sheet.bounds.width:.1f} mm wide: {pages}", markup=False)
+    screen.print(f"wrote   {path}: print at 100 %, and measure the scale bar before you cut", markup=False)
