@@ -21,7 +21,7 @@ from advkit.engine.checks import check_channels, check_classes, check_weights
 from advkit.engine.defend import Against, defend, read_defense
 from advkit.engine.fitting import training_pictures
 from advkit.engine.own import defense_hash, defined_by
-from advkit.engine.passes import Passes, automatic_batch
+from advkit.engine.passes import Passes, automatic_batch, batch_for
 from advkit.engine.precision import Precision, PrecisionName
 from advkit.engine.provenance import circumstances, code_version
 from advkit.engine.specs import AttackSpec, DataSpec, ModelSpec, numbered, usual_ball
@@ -34,7 +34,7 @@ __all__ = ["Plan", "Planned", "Sweep", "make_plan"]
 
 _SHARD = 128
 
-_TRIAL = 16  # pictures of the pass that is timed
+_TRIAL = 16  # pictures, at most, of the pass that is timed
 
 
 @dataclass(frozen=True)
@@ -266,7 +266,8 @@ def _transferred(found: Sequence[Planned], surrogates: Sequence[tuple[str, str, 
 
 def _seconds_per_pass(model: nn.Module, data: Data, wanted: Sweep) -> float:
     """A forward and a backward pass of one example, timed; a model that does not fit the data is an error here."""
-    x = data.pictures(range(min(_TRIAL, len(data)))).to(wanted.device)
+    count = min(_TRIAL, len(data), batch_for(model, data.pictures([0])[0]))
+    x = data.pictures(range(count)).to(wanted.device)
     with borrowed(model):
         passes = Passes(model, Precision.own(model), len(x))
         try:
