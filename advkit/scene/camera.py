@@ -28,7 +28,7 @@ class Camera:
     crop: Literal["square", "tight"] = "square"
     size: int = 32  # px, of the model's picture
     eight_bit: bool = False  # the sensor's values are rounded to 8 bits; gradients pass as if they were not
-    fine: int = 2  # samples per pixel along each axis
+    fine: int = 3  # samples per pixel along each axis
 
     def __post_init__(self) -> None:
         if self.focal <= 0 or self.width <= 0:

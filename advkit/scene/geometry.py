@@ -57,20 +57,25 @@ def warp(texture: Tensor, corners: Tensor, size: tuple[int, int], *, fine: int =
     Differentiable in both.
     """
     corners = corners.double()
+    height, width = texture.shape[-2:]
     texels = _texels(texture, corners)
-    pooled = _pooling(texels.detach(), texture, fine)
-    left = texels / pooled  # of the averaged texels, per pixel
-    spread = (left.amax(1) - 1).clamp(0.0, 1.0)
-    at = _positions(corners, size, fine, spread)
-    aligned = (left.detach() - 1).abs().amax(1) < _ALIGNED
-    factors, member = torch.unique(pooled, dim=0, return_inverse=True)
-    groups = [(member == number).nonzero().flatten() for number in range(len(factors))]
+    merged = (texels.detach() / fine).round().clamp(min=1)
+    shape = (merged.new_tensor([width, height]) / merged).round().clamp(min=1).long()  # of the averaged texture
+    left = texels * shape / shape.new_tensor([width, height])  # of its texels, per pixel
+    at = _positions(corners, size, fine, (left.amax(1) - 1).clamp(0.0, 1.0))
+    shapes, member = torch.unique(shape, dim=0, return_inverse=True)
+    groups = [(member == number).nonzero().flatten() for number in range(len(shapes))]
     seen = [
-        _look(texture if len(texture) == 1 else texture[index], at[index], aligned[index], across, along, border)
-        for index, (across, along) in zip(groups, factors.tolist(), strict=True)
+        _look(texture if len(texture) == 1 else texture[index], at[index], columns, rows, border)
+        for index, (columns, rows) in zip(groups, shapes.tolist(), strict=True)
     ]
     samples = seen[0] if len(seen) == 1 else torch.cat(seen)[torch.cat(groups).argsort()]
-    return F.avg_pool2d(samples, fine) if fine > 1 else samples
+    mean = F.avg_pool2d(samples, fine) if fine > 1 else samples
+    candidates = ((left.detach() - 1).abs().amax(1) < _ALIGNED).nonzero().flatten()
+    if not len(candidates):
+        return mean
+    chosen = texture if len(texture) == 1 else texture[candidates]
+    return mean.index_copy(0, candidates, _aligned(chosen, at[candidates], mean[candidates], fine, border))
 
 
 def _texels(texture: Tensor, corners: Tensor) -> Tensor:
@@ -78,12 +83,6 @@ def _texels(texture: Tensor, corners: Tensor) -> Tensor:
     edge = (corners.roll(-1, 1) - corners).norm(dim=2)
     height, width = texture.shape[-2:]
     return torch.stack([2 * width / (edge[:, 0] + edge[:, 2]), 2 * height / (edge[:, 1] + edge[:, 3])], 1)
-
-
-def _pooling(texels: Tensor, texture: Tensor, fine: int) -> Tensor:
-    """Texels to be averaged across and along, (B, 2) whole numbers."""
-    wanted = (texels / fine).round().clamp(min=1).long()
-    return wanted.minimum(wanted.new_tensor([texture.shape[-1], texture.shape[-2]]))
 
 
 def _positions(corners: Tensor, size: tuple[int, int], fine: int, spread: Tensor) -> Tensor:
@@ -112,24 +111,27 @@ def _side(inverse: Tensor, corners: Tensor) -> Tensor:
     return (inverse[:, 2, 0] * middle[:, 0] + inverse[:, 2, 1] * middle[:, 1] + inverse[:, 2, 2]).detach().sign()
 
 
-def _look(texture: Tensor, at: Tensor, aligned: Tensor, across: int, along: int, border: bool) -> Tensor:
-    """Bilinear samples at points of the unit square, after the mean over ``along`` x ``across`` texels."""
-    height, width = texture.shape[-2:]
-    if (across, along) != (1, 1):
-        right, below = -width % across, -height % along
-        if right or below:
-            texture = F.pad(texture, (0, right, 0, below), mode="replicate" if border else "constant")
-        texture = F.avg_pool2d(texture, (along, across))
-    rows, columns = texture.shape[-2:]
-    share = at.new_tensor([2 * width / (across * columns), 2 * height / (along * rows)])
-    grid = (at * share - 1).to(texture.dtype)
-    source = texture.expand(len(at), -1, -1, -1)
+def _look(texture: Tensor, at: Tensor, columns: int, rows: int, border: bool) -> Tensor:
+    """Bilinear samples at points of the unit square of the texture, averaged to so many columns and rows."""
+    if texture.shape[-2:] != (rows, columns):
+        texture = F.adaptive_avg_pool2d(texture, (rows, columns))
+    grid = (2 * at - 1).to(texture.dtype)
     beyond = "border" if border else "zeros"
-    seen = F.grid_sample(source, grid, mode="bilinear", padding_mode=beyond, align_corners=False)
-    if not bool(aligned.any()):
-        return seen
-    place = at.detach() * at.new_tensor([width / across, height / along]) - 0.5
-    exact = aligned & ((place - place.round()).abs().flatten(1).amax(1) < _ALIGNED)
-    nearest = F.grid_sample(source.detach(), grid.detach(), mode="nearest", padding_mode=beyond, align_corners=False)
-    # Weights of 1 and 0 come out of float32 as 1 - 1e-7 and 1e-7: the value is the texel's, the gradient the bilinear one.
-    return torch.where(expand(exact, seen), nearest + (seen - seen.detach()), seen)
+    return F.grid_sample(
+        texture.expand(len(at), -1, -1, -1), grid, mode="bilinear", padding_mode=beyond, align_corners=False
+    )
+
+
+def _aligned(texture: Tensor, at: Tensor, mean: Tensor, fine: int, border: bool) -> Tensor:
+    """``mean``, with the texels themselves in rows whose samples all lie on the middle of a texel.
+
+    Weights of 1 and 0 come out of float32 as 1 - 1e-7 and 1e-7: the value is the texel's, the gradient that of the mean.
+    """
+    once = at.detach()[:, ::fine, ::fine]
+    texel = once * once.new_tensor([texture.shape[-1], texture.shape[-2]]) - 0.5
+    exact = (texel - texel.round()).abs().flatten(1).amax(1) < _ALIGNED
+    grid = (2 * once - 1).to(texture.dtype)
+    source = texture.detach().expand(len(at), -1, -1, -1)
+    beyond = "border" if border else "zeros"
+    nearest = F.grid_sample(source, grid, mode="nearest", padding_mode=beyond, align_corners=False)
+    return torch.where(expand(exact, mean), nearest + (mean - mean.detach()), mean)

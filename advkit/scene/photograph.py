@@ -11,7 +11,7 @@ from advkit.scene.camera import Camera
 from advkit.scene.geometry import warp
 from advkit.scene.light import linear, relight
 from advkit.scene.optics import blur
-from advkit.scene.sensor import record
+from advkit.scene.sensor import integrate, raster, record
 from advkit.scene.view import View
 
 __all__ = ["photograph", "place"]
@@ -29,11 +29,14 @@ def photograph(sign: Tensor, background: Tensor, view: View, camera: Camera) -> 
     _check(sign, background, count)
     cover = sign[:, 3:]
     corners, side = place(view, camera)
-    layer = warp(torch.cat([linear(sign[:, :3]) * cover, cover], 1), corners, (size, size), fine=camera.fine)
-    cover = layer[:, 3:]
-    behind = linear(_surround(background.to(sign.dtype), size))
-    light = relight(layer[:, :3], view.gain, view.bias, cover) + (1 - cover) * behind
-    light = blur(light, view.defocus, view.motion, view.motion_angle)
+    count = raster(side, size)
+    share = count / size  # of the raster: a far sign has fewer pixels on the sensor than the model's picture
+    colours = torch.cat([linear(sign[:, :3]) * cover, cover], 1)
+    layer = warp(colours, corners * share[:, None], (size, size), fine=camera.fine)
+    behind = _behind(background.to(sign.dtype), count, size)
+    light = relight(layer[:, :3], view.gain, view.bias, layer[:, 3:]) + (1 - layer[:, 3:]) * behind
+    shrunk = share.prod(1).sqrt()
+    light = blur(light, view.defocus * shrunk, view.motion * shrunk, view.motion_angle)
     return record(
         light,
         side,
@@ -51,12 +54,17 @@ def place(view: View, camera: Camera) -> tuple[Tensor, Tensor]:
     return (camera.corners(view) - origin[:, None]) / side[:, None] * camera.size, side
 
 
-def _surround(background: Tensor, size: int) -> Tensor:
-    """The background at the picture's size."""
-    if background.shape[-2:] == (size, size):
-        return background
-    resized = F.interpolate(background, (size, size), mode="bilinear", align_corners=False, antialias=True)
-    return resized.clamp(0.0, 1.0)
+def _behind(background: Tensor, count: Tensor, size: int) -> Tensor:
+    """The background's light on the raster of ``count`` (B, 2) columns and rows; in full it keeps its pixels' values."""
+    if background.shape[-2:] != (size, size):
+        resized = F.interpolate(background, (size, size), mode="bilinear", align_corners=False, antialias=True)
+        background = resized.clamp(0.0, 1.0)
+    light = linear(background)
+    coarse = (count < size).any(1).nonzero().flatten()
+    if not len(coarse):
+        return light
+    light = light.expand(len(count), -1, -1, -1)
+    return light.index_copy(0, coarse, integrate(light[coarse], count[coarse]))
 
 
 def _check(sign: Tensor, background: Tensor, count: int) -> None:

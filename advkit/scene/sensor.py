@@ -10,30 +10,30 @@ from advkit.core.rng import Rng
 from advkit.core.types import expand
 from advkit.scene.light import srgb
 
-__all__ = ["compress", "enlarge", "integrate", "noisy", "record", "rounded"]
+__all__ = ["compress", "enlarge", "integrate", "noisy", "raster", "record", "rounded"]
+
+
+def raster(pixels: Tensor, size: int) -> Tensor:
+    """How many columns and rows a picture is taken in, (B, 2): the sensor's own ``pixels``, but no more than ``size``."""
+    return pixels.round().clamp(min=1, max=size).long()
 
 
 def record(
     light: Tensor, pixels: Tensor, *, shot: Tensor, noise: Tensor, jpeg: Tensor, key: Tensor, eight_bit: bool
 ) -> Tensor:
-    """The picture (B, 3, size, size) in [0, 1] of light of the same shape.
+    """The picture (B, 3, size, size) in [0, 1] that the sensor takes of light of the same shape.
 
-    ``pixels`` (B, 2): how many pixels the sensor has across and down in that field. Where they are fewer than ``size`` the
-    light is gathered by so many and their picture is enlarged; where they are more, a pixel of the picture is the mean of
-    several, and its noise is less by the root of their number.
+    ``pixels`` (B, 2): how many pixels the sensor has across and down in that field. Where they are more than ``size``, a
+    pixel of the picture is the mean of several, and its noise is less by the root of their number. Where they are fewer, the
+    light stands in the first ``raster`` columns and rows, and their picture is enlarged.
     """
     size = light.shape[-1]
-    count = pixels.round().clamp(min=1, max=size).long()
-    is_coarse = (count < size).any(1)
-    coarse = is_coarse.nonzero().flatten()
-    if len(coarse):
-        light = light.index_copy(0, coarse, integrate(light[coarse], count[coarse]))
     merged = (pixels / size).clamp(min=1).prod(1)
     taken = noisy(srgb(light), shot / merged, noise / merged.sqrt(), key)
     taken = compress(rounded(taken) if eight_bit else taken, jpeg)
-    if len(coarse):
-        taken = taken.index_copy(0, coarse, enlarge(taken[coarse], count[coarse]))
-    return taken
+    count = raster(pixels, size)
+    coarse = (count < size).any(1).nonzero().flatten()
+    return taken.index_copy(0, coarse, enlarge(taken[coarse], count[coarse])) if len(coarse) else taken
 
 
 def integrate(light: Tensor, count: Tensor) -> Tensor:

@@ -210,3 +210,29 @@ def test_the_pictures_of_this_version_have_not_changed() -> None:
     # Where this fails on purpose, raise _VERSION in advkit/data/signs.py too: stored results are found by it.
     means = Signs().pictures(range(6)).mean((1, 2, 3))
     assert means.tolist() == pytest.approx([0.7838, 0.4951, 0.3369, 0.3644, 0.622, 0.4788], abs=2e-4)
+
+
+def test_the_background_is_what_is_seen_around_the_sign_and_not_the_sign() -> None:
+    signs = Signs(count=70, size=64)
+    background = torch.stack([signs.background(i, 64) for i in range(70)])
+    assert background.shape == (70, 3, 64, 64)
+    assert bool(((background >= 0) & (background <= 1)).all())
+    assert torch.equal(background[5], Signs(count=7, size=16).background(5, 64))
+    # Away from the sign the picture follows it, whatever the daylight; on the sign it does not.
+    masks = torch.stack([signs.mask(i) for i in range(70)])
+    pictures = signs.pictures(range(70))
+
+    def alike(where: torch.Tensor) -> float:
+        values = [
+            torch.corrcoef(torch.stack([pictures[i].mean(0)[where[i]], background[i].mean(0)[where[i]]]))[0, 1]
+            for i in range(70)
+        ]
+        return float(torch.stack(values).nanmean())
+
+    assert alike(masks == 0) > 0.6
+    assert alike(masks > 0.5) < 0.3
+
+
+def test_a_background_of_no_size_is_refused() -> None:
+    with pytest.raises(DataError, match="background"):
+        Signs(count=1).background(0, 0)
