@@ -31,6 +31,8 @@ __all__ = ["Frame", "Spot", "Verdict", "approach", "check_gif", "contact_sheet",
 Verdict = Literal["right", "misread", "target"]
 _COLOURS = {"right": "#009E73", "misread": "#D55E00", "target": "#7A0019", None: "0.75"}
 _MARKS = {"right": "✓ ", "misread": "✗ ", "target": "★ ", None: ""}
+_MEANINGS: dict[Verdict, str] = {"right": "read right", "misread": "misread", "target": "read as the target"}
+_BETWEEN, _HEADING = 0.4, 0.24  # inches
 _MOST_FRAMES = 300  # of a GIF
 _LETTER = 0.055  # inches
 _FPS = 50  # what a GIF's clock can say
@@ -75,41 +77,43 @@ def contact_sheet(path: Path, frames: Sequence[Frame], *, heading: str = "", col
     if not frames:
         raise InputError("there is nothing to draw: no picture was given.")
     rows = _rows(frames, columns)
-    wide = max(len(row) for row in rows)
-    width = max(PAGE * max(wide, 3) / columns, 3.4)
-    side = width / max(wide, 3)
-    lines = textwrap.wrap(plain(heading, 1000), int(width / _LETTER)) if heading else []
+    wide = max(max(len(row) for _, row in rows), 3)
+    width = max(PAGE * wide / columns, 3.4)
+    side = width / wide
+    room = side - 0.34  # inches of a picture
+    known = {frame.verdict for frame in frames}
+    key = "   ".join(f"{_MARKS[which]}{text}" for which, text in _MEANINGS.items() if which in known)
+    lines = [*textwrap.wrap(plain(heading, 1000), int(width / _LETTER)), *([key] if key else [])]
     top = 0.14 * len(lines) + 0.08
-    heights = [side + 0.16 + (0.2 if row[0].group else 0.0) for row in rows]
+    heights = [room + _BETWEEN + (_HEADING if group else 0.0) for group, _ in rows]
     with paper():
         figure = Figure(figsize=(width, top + sum(heights)))
         FigureCanvasAgg(figure)
         high = figure.get_figheight()
         figure.text(0.05 / width, 1 - 0.04 / high, "\n".join(lines), va="top", size=7, linespacing=1.2)
         y = top
-        for row, height in zip(rows, heights, strict=True):
-            if row[0].group:
-                figure.text(0.05 / width, 1 - (y + 0.13) / high, plain(row[0].group, 120), size=7.5, weight="bold")
-                y += 0.2
+        for (group, row), height in zip(rows, heights, strict=True):
+            below = y + height - room - _BETWEEN
+            if group:
+                figure.text(0.05 / width, 1 - (below - 0.07) / high, plain(group, 120), size=7.5, weight="bold")
             for place, frame in enumerate(row):
-                room = side - 0.34
                 left = place * side + (side - room) / 2
-                axes = figure.add_axes((left / width, 1 - (y + 0.17 + room) / high, room / width, room / high))
-                _show(axes, frame, int(side / _LETTER))
-            y += height - (0.2 if row[0].group else 0.0)
+                box = (left / width, 1 - (below + 0.17 + room) / high, room / width, room / high)
+                _show(figure.add_axes(box), frame, int(side / _LETTER))
+            y += height
     save(figure, path, dpi)
 
 
-def _rows(frames: Sequence[Frame], columns: int) -> list[list[Frame]]:
-    rows: list[list[Frame]] = []
-    group = None
+def _rows(frames: Sequence[Frame], columns: int) -> list[tuple[str, list[Frame]]]:
+    """Rows with their headings: a new group begins a row and has one."""
+    rows: list[tuple[str, list[Frame]]] = []
+    group = ""
     for frame in frames:
-        begins = not rows or len(rows[-1]) == columns or (bool(frame.group) and frame.group != group)
-        if frame.group:
-            group = frame.group
-        if begins:
-            rows.append([])
-        rows[-1].append(frame)
+        new = frame.group not in ("", group)
+        if new or not rows or len(rows[-1][1]) == columns:
+            rows.append((frame.group if new else "", []))
+        group = frame.group or group
+        rows[-1][1].append(frame)
     return rows
 
 
@@ -124,7 +128,7 @@ def _show(axes: Any, frame: Frame, letters: int) -> None:
         spine.set_color(frame.colour)
         spine.set_linewidth(0.8 if frame.verdict is None else 2.2)
     axes.set_title(plain(frame.title, letters), size=6.5, pad=3, color="black")
-    axes.set_xlabel(frame.said(letters), size=6.5, labelpad=3, color="black")
+    axes.set_xlabel(frame.said(int(1.15 * letters)), size=6, labelpad=3, color="black")
 
 
 def _levels(picture: Tensor) -> npt.NDArray[np.uint8]:
@@ -260,7 +264,7 @@ def _page(frames: Sequence[Frame], number: int, side: int) -> Images.Image:
     from PIL import Image, ImageDraw
 
     frame = frames[number]
-    edge, foot, line = max(4, side // 50), side // 16, side // 14
+    edge, foot, line = max(4, side // 50), max(side // 16, 12), max(side // 14, 9)
     page = Image.new("RGB", (side + 2 * edge, side + 2 * edge + 2 * line + foot), "white")
     draw = ImageDraw.Draw(page)
     draw.rectangle((0, 0, side + 2 * edge - 1, side + 2 * edge - 1), fill=_rgb(frame.colour))
