@@ -72,7 +72,9 @@ def _recipe_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option(
     "--bfloat16/--float32", default=None, help="Arithmetic of the passes; weights are float32. [default: bfloat16]"
 )
-@click.option("--stop-on-alarm", is_flag=True, help="Stop at the first sign of catastrophic overfitting.")
+@click.option(
+    "--stop-on-alarm/--no-stop-on-alarm", default=None, help="Stop at the first sign of catastrophic overfitting, or go on."
+)
 @click.option("--variant", help="Name under which the weights are found. [default: the defense]")
 @click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="File to write.")
 @click.option("--fresh", is_flag=True, help="Begin anew, where the same command would go on.")
@@ -197,9 +199,7 @@ def _asked(
     first, plus, others = defense.partition("+")
     more = ",".join(f"{key}={value}" for key, value in values.items())
     text = f"{first}{',' if ':' in first else ':'}{more}{plus}{others}" if more else defense
-    wanted = {
-        key: value for key, value in flags.items() if (value is not None and value is not False) or key in given_names
-    }
+    wanted = {key: value for key, value in flags.items() if value is not None}
     recipe = recipe_of({**held.recipe, "seed": choice.seed, **wanted})
 
     splits = given.name in DATASETS and "split" in DATASETS[given.name].settings

@@ -111,8 +111,8 @@ def contents(wrapper: Wrapper) -> list[str]:
             found.append(Classifier(value, name="").fingerprint())
         elif value == "auto":
             found += map(_digest, sorted(EMBEDDED.glob(f"*{DEFENSES.name_of(wrapper)}-*.safetensors")))
-        elif isinstance(value, str) and Path(value).is_file():
-            found.append(_digest(Path(value)))
+        elif isinstance(value, str) and Path(value).expanduser().is_file():
+            found.append(_digest(Path(value).expanduser()))
     return found
 
 
