@@ -210,7 +210,7 @@ def lay_out(
         raise InputError(f"the sign is {sign_mm:g} mm wide; a sticker can be printed for one of 10 to 5000 mm.")
     pieces = _pieces(alpha > 0, sign_mm)
     bounds = Box(0.0, 0.0, sign_mm, sign_mm) if cover is None else _around(_pieces(cover > 0.5, sign_mm))
-    tag = float(min(max(round(sign_mm / 12), 15), 60))
+    tag = float(min(max(round(sign_mm / 12), 15), 50))
     short, long = PAPERS[paper]
     card = _card(palette, short)
     sheets = []

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from advkit.errors import DataError, InputError, UnknownName
+from advkit.errors import DataError, InputError, MissingExtra, UnknownName
 from advkit.results.print_pdf import pdf, write_pdf
 from advkit.results.print_sheet import FIRST_TAG, MARKERS, REFERENCES, Sheet, lay_out
 
@@ -187,3 +188,25 @@ def test_what_cannot_be_printed_is_refused() -> None:
         lay_out(small, float("nan"))
     with pytest.raises(UnknownName, match="letter"):
         lay_out(small, 100.0, paper="a5")
+
+
+@pytest.mark.parametrize("paper", ["a4", "letter"])
+def test_tags_of_the_largest_signs_are_found_on_their_page(paper: str) -> None:
+    cv2 = pytest.importorskip("cv2")
+    rgba = sticker(40, 40, 50, 50)
+    sheet = lay_out(rgba[3], 1500.0, np.random.default_rng(0).random((40, 3)), paper)
+    finder = cv2.aruco.ArucoDetector(cv2.aruco.getPredefinedDictionary(getattr(cv2.aruco, MARKERS)))
+    corners, ids, _ = finder.detectMarkers((pages(sheet, rgba)[-1] * 255).astype(np.uint8).copy())
+    found = dict(zip(ids.ravel().tolist(), corners, strict=True))
+    assert set(found) == {FIRST_TAG, FIRST_TAG + 1, FIRST_TAG + 2, FIRST_TAG + 3, 4, 5, 6, 7}
+    for tag in range(FIRST_TAG, FIRST_TAG + 4):
+        across = np.linalg.norm(found[tag][0][1] - found[tag][0][0]) / MM
+        assert across == pytest.approx(sheet.tag, abs=0.3)
+
+
+@pytest.mark.parametrize("package", ["reportlab.pdfgen.canvas", "cv2"])
+def test_a_missing_package_names_its_extra(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    rgba = sticker(20, 30, 80, 55)
+    with pytest.raises(MissingExtra, match=r"advkit\[physical\]"):
+        pdf(lay_out(rgba[3], 200.0), rgba)
