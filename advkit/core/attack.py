@@ -98,6 +98,13 @@ class Attack(ABC):
         """The point to be judged where it is not the query itself; None means that queries are judged."""
         return None
 
+    def controls(self) -> tuple[tuple[str, Attack], ...]:
+        """What stands beside it in a table, by name, run once on the same examples; the first is the one that is shown.
+
+        Whoever attacks with things (tape, shadows) owes the same thing at a random place: it says how much is the search's.
+        """
+        return ()
+
     def __call__(
         self,
         model: nn.Module,

@@ -11,14 +11,14 @@ from helpers import linear, pictures, trained
 from torch import Tensor
 
 from advkit.catalog import ATTACKS
-from advkit.core import L0, L1, L2, Area, Ascent, Attack, Ball, Ensemble, Goal, Linf, Point, Rng, Targeted
+from advkit.core import L0, L1, L2, Area, Ascent, Attack, Ball, Ensemble, Goal, Linf, Point, Rng, Shade, Targeted, Veil
 from advkit.core.fitted import Fitted
 from advkit.data import TensorData
 from advkit.engine.fitting import fit
 from advkit.errors import AdvkitError, InputError, ThreatViolation
 
-BALLS: list[Ball] = [Linf(0.05), L2(0.5), L1(5), L0(6), Area(0.1)]
-STEPS = 4
+BALLS: list[Ball] = [Linf(0.05), L2(0.5), L1(5), L0(6), Area(0.2), Shade(0.57), Veil(0.5)]
+STEPS, QUERIES = 4, 32
 SMALL, WHOLE = Linf(0.05), Linf(1.0)
 
 
@@ -29,6 +29,8 @@ def cases(*, fitted: bool = False) -> list:
         if isinstance(default, Ensemble) or isinstance(default, Fitted) is not fitted:
             continue
         few = {"steps": STEPS} if "steps" in entry.settings and default.steps > STEPS else {}
+        if "queries" in entry.settings:
+            few = {"queries": QUERIES} | ({"population": 8} if default.population else {})
         balls = [ball for ball in BALLS if isinstance(ball, default.balls)]
         assert balls, f"{entry.name} works in no ball"
         made += [pytest.param(entry.create(threat=b, **few), id=f"{entry.name}-{b.norm}") for b in balls]

@@ -11,7 +11,7 @@ from test_attacks import cases
 from torch import Tensor, nn
 
 from advkit.attacks import BIM, FGSM, PGD, GreedySalt, Noise, RandomStartFGSM, Salt
-from advkit.core import L0, L1, L2, Ball, Linf, Margin, TargetedMargin
+from advkit.core import L0, L1, L2, Ball, Linf, Margin, Shade, TargetedMargin, Veil
 from advkit.core.threat import Sparse
 
 DUAL = {"linf": 1, "l2": 2, "l1": torch.inf}
@@ -36,6 +36,10 @@ def bound(ball: Ball, x: Tensor, slope: Tensor) -> Tensor:
     if isinstance(ball, Sparse):
         ends = torch.maximum(slope * (1 - x.flatten(1)), -slope * x.flatten(1)).reshape(len(x), 3, -1).sum(1)
         return ends.topk(ball.room(x), dim=1).values.sum(1)
+    if isinstance(ball, Veil):
+        return float(ball.eps) * torch.maximum(slope * (1 - x.flatten(1)), -slope * x.flatten(1)).sum(1)
+    if isinstance(ball, Shade):  # the bound of every ball in which no value rises
+        return (-slope * x.flatten(1)).clamp_min(0).sum(1)
     return float(ball.eps) * torch.linalg.vector_norm(slope, DUAL[ball.norm], dim=1)
 
 
