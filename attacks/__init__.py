@@ -5,6 +5,7 @@ from advkit.attacks.patch import Patch
 from advkit.attacks.pgd import BIM, FGSM, PGD, RandomStartFGSM
 from advkit.attacks.roa import ROA
 from advkit.attacks.salt import GreedySalt, Salt
+from advkit.attacks.sticker import Sticker
 from advkit.attacks.transfer import DIFGSM, MIFGSM, NIFGSM, TIFGSM
 from advkit.attacks.worst_case import worst_case
 
@@ -22,5 +23,6 @@ __all__ = [
     "Patch",
     "RandomStartFGSM",
     "Salt",
+    "Sticker",
     "worst_case",
 ]

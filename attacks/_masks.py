@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from advkit.errors import InputError
 
-__all__ = ["read_mask"]
+__all__ = ["fitted_mask", "read_mask"]
 
 _LIGHT = 128
 
@@ -40,3 +41,19 @@ def _read(path: str, _: int, what: str, allowed: str) -> Tensor:
     if not bool(mask.any()):
         raise InputError(f"{what} is {path!r}, which has no light pixel: nothing would be covered. Give {allowed}.")
     return mask
+
+
+def fitted_mask(mask: Tensor, path: str, room: int, x: Tensor) -> Tensor:
+    """(1, 1, H, W) bool: a mask (h, w) on the raster of pictures x (B, C, H, W).
+
+    Raises InputError where it covers more than ``room`` pixels, or none.
+    """
+    height, width = int(x.shape[2]), int(x.shape[3])
+    on = F.interpolate(mask[None, None].to(x.device), (height, width), mode="area") > 0.5
+    covered = int(on.sum())
+    if not 0 < covered <= room:
+        raise InputError(
+            f"the mask {path} covers {covered} of the {height * width} pixels of a picture, and eps allows {room}; "
+            + (f"give an eps of {covered / (height * width):.4f} or more." if covered else "give a larger mask.")
+        )
+    return on

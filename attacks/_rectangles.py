@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from advkit.attacks._masks import fitted_mask, read_mask
 from advkit.core.attack import Ascent, Attack, Point, State, Tells
 from advkit.core.goal import Goal
 from advkit.core.losses import Loss, Margin
@@ -41,10 +42,17 @@ def sides(area: int, aspect: float, x: Tensor) -> tuple[int, int]:
         high, wide = x.shape[2:]
         raise InputError(f"the area is less than one pixel of a picture of {wide}x{high}; give a larger eps.")
     high, wide = int(x.shape[2]), int(x.shape[3])
-    height = min(max(1, math.floor(math.sqrt(area / aspect) + 1e-6)), high, area)
-    width = min(max(1, round(aspect * height)), wide, area // height)
-    if width == wide:  # as wide as the picture: the rest of the area is in its height
-        height = min(high, max(height, min(area // width, math.ceil(width / aspect))))
+    ideal = math.sqrt(area / aspect)
+    if ideal > high:  # as high as the picture, and the rest of the area in its width
+        return high, min(wide, area // high)
+    if ideal * aspect > wide:
+        return max(1, area // wide), min(wide, area)
+    best = (0, 0, 0)
+    for height in sorted({math.floor(ideal + 1e-6), math.ceil(ideal - 1e-6)}):
+        height = min(max(1, height), high, area)
+        width = min(max(1, math.ceil(aspect * height - 1e-6)), wide, area // height)
+        best = max(best, (height * width, height, width))
+    _, height, width = best
     return height, width
 
 
@@ -81,6 +89,7 @@ class Blank(Attack):
     fill: Fill = "grey"
     pieces: int = 1
     aspect: float = 1.0
+    mask: str = ""  # a picture file, light where it is covered; then it is no rectangles
     steps: int = 0
     loss: Loss = Margin()
 
@@ -91,6 +100,9 @@ class Blank(Attack):
         """The pictures under their rectangles."""
         check_pictures(self, x)
         assert isinstance(self.threat, Area)
+        if self.mask:
+            on = fitted_mask(read_mask(self.mask, "the mask", "a picture file"), self.mask, self.threat.room(x), x)
+            return torch.where(on, filling(self.fill, x, rng), x)
         height, width = sides(self.threat.room(x) // self.pieces, self.aspect, x)
         draw = rng.fold("place").integers(places(height, width, x), self.pieces)
         covered = torch.zeros_like(x[:, :1], dtype=torch.bool)
