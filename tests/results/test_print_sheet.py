@@ -14,7 +14,7 @@ from advkit.errors import DataError, InputError, MissingExtra, UnknownName
 from advkit.results.print_pdf import pdf, write_pdf
 from advkit.results.print_sheet import FIRST_TAG, MARKERS, REFERENCES, Sheet, lay_out
 
-DPI = 200
+DPI = 127  # 5 pixels a mm
 MM = DPI / 25.4  # pixels
 MAGENTA = (0.9, 0.1, 0.8)
 
@@ -27,10 +27,10 @@ def sticker(left: int, top: int, right: int, bottom: int, side: int = 100) -> np
     return rgba
 
 
-def pages(sheet: Sheet, rgba: np.ndarray) -> list[np.ndarray]:
-    """Each page as sRGB (H, W, 3) at DPI."""
+def pages(sheet: Sheet, rgba: np.ndarray, dpi: int = DPI) -> list[np.ndarray]:
+    """Each page as sRGB (H, W, 3)."""
     pdfium = pytest.importorskip("pypdfium2")
-    return [page.render(scale=DPI / 72).to_numpy()[..., ::-1] / 255.0 for page in pdfium.PdfDocument(pdf(sheet, rgba))]
+    return [page.render(scale=dpi / 72).to_numpy()[..., ::-1] / 255.0 for page in pdfium.PdfDocument(pdf(sheet, rgba))]
 
 
 def magenta(page: np.ndarray, sheet: Sheet) -> np.ndarray:
@@ -116,7 +116,7 @@ def test_markers_are_where_the_sheet_says_and_patches_have_their_values() -> Non
     rgba = sticker(20, 30, 80, 55)
     palette = np.random.default_rng(0).random((20, 3))
     sheet = lay_out(rgba[3], 200.0, palette)
-    seen = pages(sheet, rgba)
+    seen = pages(sheet, rgba, 2 * DPI)
     finder = cv2.aruco.ArucoDetector(cv2.aruco.getPredefinedDictionary(getattr(cv2.aruco, MARKERS)))
     corners, ids, _ = finder.detectMarkers((seen[0] * 255).astype(np.uint8).copy())
     page = sheet.pages[0]
@@ -124,11 +124,11 @@ def test_markers_are_where_the_sheet_says_and_patches_have_their_values() -> Non
     known = {marker.id: marker for marker in (*page.markers, *card)}
     assert sorted(ids.ravel().tolist()) == sorted(known)
     for found, number in zip(corners, ids.ravel().tolist(), strict=True):
-        np.testing.assert_allclose((found[0] + 0.5) / MM, known[number].corners, atol=0.25)
+        np.testing.assert_allclose((found[0] + 0.5) / (2 * MM), known[number].corners, atol=0.25)
     assert {patch.colour for patch in sheet.card.patches} >= {*REFERENCES, *(tuple(row) for row in palette.tolist())}
     for patch in sheet.card.patches:
         y, x = page.card[1] + patch.y + patch.side / 2, page.card[0] + patch.x + patch.side / 2
-        np.testing.assert_allclose(seen[0][round(y * MM), round(x * MM)], patch.colour, atol=0.006)
+        np.testing.assert_allclose(seen[0][round(2 * y * MM), round(2 * x * MM)], patch.colour, atol=0.006)
     _, ids, _ = finder.detectMarkers((seen[2] * 255).astype(np.uint8).copy())
     assert {FIRST_TAG, FIRST_TAG + 1, FIRST_TAG + 2, FIRST_TAG + 3} <= set(ids.ravel().tolist())
 
