@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from advkit.attacks._rectangles import rectangle
 from advkit.catalog import DEFENSES
 from advkit.core.defense import Objective
 from advkit.core.rng import Rng, identify
-from advkit.defenses._rectangles import rectangle
 from advkit.defenses._settings import above, at_least, side_in_pixels
 from advkit.errors import InputError
 

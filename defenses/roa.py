@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from advkit.attacks._rectangles import GREY, heaviest, rectangle
 from advkit.catalog import DEFENSES
 from advkit.core.attack import Ascent, Attack
 from advkit.core.defense import Objective
@@ -16,10 +17,7 @@ from advkit.core.goal import Goal
 from advkit.core.rng import Rng
 from advkit.core.threat import L0, Ball
 from advkit.core.types import expand
-from advkit.defenses._rectangles import rectangle
 from advkit.defenses._settings import above, at_least, side_in_pixels
-
-_GREY = 0.5
 
 
 @DEFENSES.register("roa", paper="arXiv:1909.09552")
@@ -115,7 +113,9 @@ class _Occlusion(Attack):
         searching = state.taken < self.looks
         if self.looks:
             first = (state.taken == 0)[:, None]
-            state = state._replace(places=torch.where(first, self._likeliest(at.grad), state.places))
+            state = state._replace(
+                places=torch.where(first, heaviest(at.grad, self.height, self.width, self.tried), state.places)
+            )
         # The answer to a question is about the query: of the clean picture it says nothing of a place.
         asked = state.taken > 0 if self.looks else torch.ones_like(searching)
         index = (state.taken - 1).clamp(0, state.places.shape[1] - 1)
@@ -139,10 +139,4 @@ class _Occlusion(Attack):
 
     def _grey(self, x: Tensor, place: Tensor) -> Tensor:
         """The pictures under a grey rectangle."""
-        return torch.where(rectangle(place, self.height, self.width, x), torch.full_like(x, _GREY), x)
-
-    def _likeliest(self, grad: Tensor) -> Tensor:
-        """(B, tried) places with the largest sums of squared gradients, stride 1, all places."""
-        size = grad / grad.flatten(1).abs().amax(1).clamp_min(torch.finfo(grad.dtype).tiny)[:, None, None, None]
-        sums = F.avg_pool2d(size.square().sum(1, keepdim=True), (self.height, self.width), stride=1)
-        return sums.flatten(1).topk(self.tried, dim=1).indices
+        return torch.where(rectangle(place, self.height, self.width, x), torch.full_like(x, GREY), x)
