@@ -81,7 +81,7 @@ def command(
     if figure:
         check_suffix(figure)
         writable_folder(figure.parent)
-    quads = [_quad(text) for text in corners] if corners else [None for _ in images]
+    quads = [_quad(text) for text in corners]
     sticker = Sticker.load(folder)
     sheet = Sheet.load(folder / "print.json")
     label, target = label or fact(sticker, "class"), target or fact(sticker, "target")
@@ -102,10 +102,9 @@ def command(
     face = drawn_face(sticker)
 
     # Run
-    shots = [
-        look(path, sheet, sticker, size, corners=quad, face=face, correction=correction, margin=margin, upright=upright)
-        for path, quad in zip(images, quads, strict=True)
-    ]
+    shots = look(
+        images, sheet, sticker, size, corners=quads, face=face, correction=correction, margin=margin, upright=upright
+    )
     net = choice.build(source)
     screen = console(quiet)
     screen.print(f"model  {net.name}, weights {net.weights}", markup=False)

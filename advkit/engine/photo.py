@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ from advkit.engine.precision import Precision
 from advkit.engine.rectify import (
     Correction,
     Light,
+    Place,
     by_corners,
     by_page,
     by_tags,
@@ -29,7 +30,7 @@ from advkit.engine.rectify import (
 )
 from advkit.errors import InputError
 from advkit.results.pictures import Frame, Verdict
-from advkit.results.print_sheet import Sheet
+from advkit.results.print_sheet import Page, Sheet
 from advkit.results.statistics import share
 from advkit.results.table import Table
 from advkit.scene.sticker import Sticker
@@ -158,50 +159,84 @@ class Photographs:
 
 
 def look(
-    path: Path,
+    paths: Sequence[Path],
     sheet: Sheet,
     sticker: Sticker,
     size: int,
     *,
-    corners: Sequence[Sequence[float]] | None = None,
+    corners: Sequence[Sequence[Sequence[float]] | None] = (),
     face: Tensor | None = None,
     correction: Correction = "light",
     margin: float = 0.1,
     upright: bool = False,
-) -> Shot:
-    """Measure a photo of the sign with the sticker on it, or of the printed page, whose colours are then laid on ``face``.
+) -> list[Shot]:
+    """Measure photos of the sign with the sticker on it, or of printed pages, whose colours are then laid on ``face``.
 
-    ``face`` (4, H, W) is the drawn sign. Raises InputError where neither corners, nor tags, nor a page are to be seen.
+    ``corners`` are those of each photo, or none of any; ``face`` (4, H, W) is the drawn sign. Photos of the pages of a sticker
+    that takes several make one shot together. Raises InputError where a photo shows neither sign nor page, or a page is
+    missing.
     """
-    photo, name = read_photo(path), path.name
-    found = find_markers(photo)
-    light = light_of(photo, found, sheet, correction)
-    place = by_corners(corners, photo, sheet, name) if corners is not None else by_tags(found, sheet, name)
-    if place is not None:
-        seen = face_view(photo, place, size, margin, upright=upright)
-        return Shot(name, _shown(seen if light is None else light(seen)), place.how, place.pixels, place.misfit, light)
-    shown = by_page(found, sheet, name)
-    if shown is None:
+    shots, prints = [], []
+    for path, quad in zip(paths, corners or [None] * len(paths), strict=True):
+        photo, name = read_photo(path), path.name
+        found = find_markers(photo)
+        light = light_of(photo, found, sheet, correction)
+        place = by_corners(quad, photo, sheet, name) if quad is not None else by_tags(found, sheet, name)
+        if place is not None:
+            seen = face_view(photo, place, size, margin, upright=upright)
+            seen = seen if light is None else light(seen)
+            shots.append(Shot(name, _shown(seen), place.how, place.pixels, place.misfit, light))
+            continue
+        shown = by_page(found, sheet, name)
+        if shown is None:
+            raise InputError(
+                f"no sign was found in {name}: {len(found)} markers of the printed sheet are seen in it; fix the tags at the "
+                "sign's corners, photograph a whole page, or give the corners by --corners x,y;x,y;x,y;x,y."
+            )
+        prints.append(_Print(name, photo, *shown, light))
+    if prints and face is None:
         raise InputError(
-            f"no sign was found in {name}: {len(found)} markers of the printed sheet are seen in it; fix the tags at the "
-            "sign's corners, photograph a whole page, or give the corners by --corners x,y;x,y;x,y;x,y."
+            f"{prints[0].name} shows a printed page, and the sign that the sticker goes to is not one that advkit draws; "
+            "photograph the sign with the sticker on it, and give --corners."
         )
-    page, place = shown
-    if len(sheet.pages) > 1:
+    sets = [[one] for one in prints] if len(sheet.pages) == 1 else [prints] if prints else []
+    return shots + [_joined(group, sheet, sticker, face, size, margin) for group in sets if face is not None]
+
+
+class _Print(NamedTuple):
+    """A photo of a printed page."""
+
+    name: str
+    photo: Values
+    page: Page
+    place: Place
+    light: Light | None
+
+
+def _joined(group: list[_Print], sheet: Sheet, sticker: Sticker, face: Tensor, size: int, margin: float) -> Shot:
+    """The drawn sign with the sticker in the colours that were photographed, page by page."""
+    missing = [number + 1 for number, page in enumerate(sheet.pages) if all(one.page != page for one in group)]
+    if missing:
         raise InputError(
-            f"{name} shows one of the {len(sheet.pages)} pages that the sticker takes; photograph the sign with the sticker on "
-            "it, and fix the tags at its corners or give --corners."
+            f"the sticker takes {len(sheet.pages)} pages, and page {missing[0]} is in none of the photos; photograph every "
+            "page, or the sign with the sticker on it."
         )
-    if face is None:
-        raise InputError(
-            f"{name} shows the printed page, and the sign that the sticker goes to is not one that advkit draws; photograph "
-            "the sign with the sticker on it, and give --corners."
-        )
-    colours, known = printed(photo, page, place.matrix, (sticker.rgba.shape[1], sticker.rgba.shape[2]), sheet.sign_mm)
-    if light is not None:
-        colours = light(colours)
-    seen_sign = _laid(sticker, torch.from_numpy(colours.copy()), torch.from_numpy(known), face)
-    return Shot(name, _framed(seen_sign, size, margin), "page", place.pixels, place.misfit, light)
+    # No pixel may be wider than half of what neighbouring tiles share, or a seam would be on neither.
+    fine = max(1, -(-2 * sheet.sign_mm // (sheet.overlap * sticker.rgba.shape[-1])))
+    rgba = sticker.rgba.repeat_interleave(int(fine), 1).repeat_interleave(int(fine), 2)
+    shape = (rgba.shape[1], rgba.shape[2])
+    total, times = torch.zeros(3, *shape), torch.zeros(shape)
+    for one in group:
+        colours, known = printed(one.photo, one.page, one.place.matrix, shape, sheet.sign_mm)
+        colours = colours if one.light is None else one.light(colours)
+        total += torch.from_numpy(colours * known[..., None]).permute(2, 0, 1)
+        times += torch.from_numpy(known)
+    seen = torch.cat([(total / times.clamp(min=1)).clamp(0, 1), (rgba[3] * (times > 0))[None]])
+    name = group[0].name if len(group) == 1 else f"{group[0].name} and {len(group) - 1} more"
+    worst = max(group, key=lambda one: -1.0 if one.light is None else one.light.residual)
+    misfit = max(one.place.misfit or 0.0 for one in group)
+    picture = _framed(Sticker(seen, sheet.sign_mm).on(face), size, margin)
+    return Shot(name, picture, "page", min(one.place.pixels for one in group), misfit, worst.light)
 
 
 def score(
@@ -226,12 +261,6 @@ def score(
 
 def _shown(seen: Values) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(seen.transpose(2, 0, 1), np.float32)).clamp(0, 1)
-
-
-def _laid(sticker: Sticker, colours: Tensor, known: Tensor, face: Tensor) -> Tensor:
-    """The drawn sign with the sticker in the colours that were photographed; where none were, it is left out."""
-    rgba = torch.cat([colours.permute(2, 0, 1).clamp(0, 1), (sticker.rgba[3] * known)[None]])
-    return Sticker(rgba, sticker.sign_mm).on(face)
 
 
 def _framed(sign: Tensor, size: int, margin: float) -> Tensor:

@@ -178,13 +178,13 @@ def test_no_card_means_no_correction(tmp_path: Path) -> None:
 def test_a_photo_of_the_page_lays_the_printed_colours_on_the_drawn_sign(tmp_path: Path) -> None:
     page = pages()[0]
     shot(tmp_path / "page.jpg", page, np.float32([[150, 60], [900, 30], [960, 1060], [110, 1020]]))
-    seen = look(tmp_path / "page.jpg", sheet(), sticker(), 96, face=face(), margin=0.0)
+    (seen,) = look([tmp_path / "page.jpg"], sheet(), sticker(), 96, face=face(), margin=0.0)
     assert seen.how == "page"
     assert seen.misfit < 1
     true = sticker().on(torch.nn.functional.interpolate(face()[None], (96, 96), mode="area")[0])
     stuck = torch.nn.functional.avg_pool2d(sticker().rgba[3:], 3, 1, 1)[0] == 1
     assert (seen.picture - true[:3]).abs()[:, stuck].mean() < 0.03
-    bare = look(tmp_path / "page.jpg", sheet(), sticker(), 96, face=face(), margin=0.0, correction="none")
+    (bare,) = look([tmp_path / "page.jpg"], sheet(), sticker(), 96, face=face(), margin=0.0, correction="none")
     assert (bare.picture - true[:3]).abs()[:, stuck].mean() > 0.05
 
 
@@ -212,7 +212,7 @@ class Reads(torch.nn.Module):
 
 def test_photos_are_counted_with_an_interval(tmp_path: Path) -> None:
     shot(tmp_path / "photo.jpg", scene())
-    seen = look(tmp_path / "photo.jpg", sheet(), sticker(), 32)
+    (seen,) = look([tmp_path / "photo.jpg"], sheet(), sticker(), 32)
     from dataclasses import replace
 
     bright = replace(seen, picture=torch.ones(3, 32, 32), name="bright")
@@ -246,18 +246,18 @@ def test_photos_are_counted_with_an_interval(tmp_path: Path) -> None:
 def test_corners_that_cannot_be_are_refused(tmp_path: Path, corners: list[tuple[float, float]], part: str) -> None:
     Image.new("RGB", (1150, 1100)).save(tmp_path / "photo.png")
     with pytest.raises(InputError, match=part):
-        look(tmp_path / "photo.png", sheet(), sticker(), 32, corners=corners)
+        look([tmp_path / "photo.png"], sheet(), sticker(), 32, corners=[corners])
 
 
 def test_photos_that_show_no_sign_are_refused(tmp_path: Path) -> None:
     Image.new("RGB", (400, 300), "grey").save(tmp_path / "empty.png")
     with pytest.raises(InputError, match=r"no sign was found in empty\.png: 0 markers"):
-        look(tmp_path / "empty.png", sheet(), sticker(), 32)
+        look([tmp_path / "empty.png"], sheet(), sticker(), 32)
     (tmp_path / "text.jpg").write_text("no picture")
     with pytest.raises(DataError, match="no picture"):
-        look(tmp_path / "text.jpg", sheet(), sticker(), 32)
+        look([tmp_path / "text.jpg"], sheet(), sticker(), 32)
     with pytest.raises(DataError, match="does not exist"):
-        look(tmp_path / "none.jpg", sheet(), sticker(), 32)
+        look([tmp_path / "none.jpg"], sheet(), sticker(), 32)
     with pytest.raises(InputError, match="allowed are light, full, none"):
         light_of(np.zeros((10, 10, 3), np.float32), {}, sheet(), "some")
     with pytest.raises(UnknownName):
@@ -267,6 +267,24 @@ def test_photos_that_show_no_sign_are_refused(tmp_path: Path) -> None:
 def test_a_page_of_several_and_a_sign_that_is_not_drawn_are_refused(tmp_path: Path) -> None:
     shot(tmp_path / "page.png", pages()[0], np.float32([[150, 60], [900, 30], [960, 1060], [110, 1020]]))
     with pytest.raises(InputError, match="not one that advkit draws"):
-        look(tmp_path / "page.png", sheet(), sticker(), 32)
-    with pytest.raises(InputError, match="one of the 6 pages"):
-        look(tmp_path / "page.png", lay_out(sticker().rgba[3].numpy(), 750.0), sticker(750.0), 32, face=face())
+        look([tmp_path / "page.png"], sheet(), sticker(), 32)
+    with pytest.raises(InputError, match="takes 6 pages, and page 2 is in none"):
+        look([tmp_path / "page.png"], lay_out(sticker().rgba[3].numpy(), 750.0), sticker(750.0), 32, face=face())
+
+
+def test_photos_of_all_pages_of_a_large_sticker_make_one_sign(tmp_path: Path) -> None:
+    rgba = torch.zeros(4, 24, 24)
+    rgba[:3] = torch.linspace(0.1, 0.9, 24)[None, None]
+    rgba[3, 4:12, 3:21] = 1
+    own = Sticker(rgba, 480.0)
+    layout = lay_out(rgba[3].numpy(), 480.0)
+    assert len(layout.pages) > 1
+    paths = []
+    for number, page in enumerate(list(pdfium.PdfDocument(pdf(layout, rgba.numpy())))[: len(layout.pages)]):
+        paths.append(tmp_path / f"{number}.png")
+        Image.fromarray(page.render(scale=90 / 72).to_numpy()[..., ::-1]).save(paths[-1])
+    (seen,) = look(paths, layout, own, 96, face=torch.full((4, 96, 96), 1.0), margin=0.0, correction="none")
+    true = own.on(torch.ones(4, 96, 96))[:3]
+    assert seen.name == f"0.png and {len(paths) - 1} more"
+    assert (seen.picture - true).abs().mean() < 0.02
+    assert (seen.picture - true).abs()[:, 20:44, 16:80].mean() < 0.03  # no seam is missing
