@@ -86,7 +86,7 @@ class Free(Paint):
 
     def colours(self, theta: Tensor, temperature: float = 1.0) -> Tensor:
         """The squashed values; the temperature means nothing here."""
-        squashed = {"sigmoid": torch.sigmoid, "clamp": lambda t: t.clamp(0, 1), "none": lambda t: t}[self.squash](theta)
+        squashed = {"sigmoid": theta.sigmoid(), "clamp": theta.clamp(0, 1), "none": theta}[self.squash]
         return self.cells.spread(squashed)
 
     def settled(self, theta: Tensor) -> Tensor:
