@@ -25,8 +25,8 @@ def photograph(sign: Tensor, background: Tensor, view: View, camera: Camera) -> 
     depends on its own sign, background and view alone. A sign without margin that lies pixel on pixel, with nothing that
     disturbs it, comes back exactly.
     """
-    count, size = len(view), camera.size
-    _check(sign, background, count)
+    size = camera.size
+    _check(sign, background, len(view))
     cover = sign[:, 3:]
     corners, side = place(view, camera)
     count = raster(side, size)
