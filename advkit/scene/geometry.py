@@ -19,9 +19,9 @@ _ALIGNED = 1e-9  # px: nearer than this to a pixel's centre is on it; rounding i
 def homography(source: Tensor, target: Tensor) -> Tensor:
     """The maps (B, 3, 3), float64, that take four points (B, 4, 2) to four others; the last entry is 1."""
     source, target = source.double(), target.double()
-    larger = source if source.ndim > target.ndim or len(source) > len(target) else target
-    source, target = source.expand_as(larger), target.expand_as(larger)
-    one, zero = torch.ones_like(source[..., :1]), torch.zeros_like(source)
+    zero = torch.zeros_like(source) + torch.zeros_like(target)
+    source, target = source + zero, target + zero
+    one = torch.ones_like(source[..., :1])
     point = torch.cat([source, one], -1)
     none = torch.cat([zero, zero[..., :1]], -1)
     across = torch.cat([point, none, -source * target[..., :1]], -1)
