@@ -24,6 +24,7 @@ from advkit.core.rng import Rng, identify
 from advkit.core.threat import Ball
 from advkit.data import Data, load_data
 from advkit.engine.checks import check_channels, check_classes, check_weights
+from advkit.engine.controls import run_controls
 from advkit.engine.defend import Against, Defense, defend, read_defense
 from advkit.engine.fitting import fit_with, training_pictures
 from advkit.engine.passes import Passes, batch_for
@@ -33,7 +34,7 @@ from advkit.engine.targets import choose_targets
 from advkit.engine.transfer import transfer
 from advkit.errors import InputError
 from advkit.results.cell import oblivious
-from advkit.results.outcome import Evaluation, Outcome
+from advkit.results.outcome import Control, Evaluation, Outcome
 from advkit.results.statistics import Share, share
 
 __all__ = ["Attacks", "Observer", "accuracy", "evaluate", "without_attack"]
@@ -63,6 +64,7 @@ class _Plan:
     attack: Attack
     follows: str = ""
     oblivious: bool = False
+    alone: bool = True  # not a stage of several, which have no controls
 
 
 def evaluate(
@@ -258,6 +260,11 @@ def _attack(
         with observer.stage(title) as progress:
             run.go(collect, progress)
         forwards[chosen], backwards[chosen] = run.forwards.cpu(), run.backwards.cpu()
+    seconds = time.perf_counter() - began
+    controls: dict[str, Tensor] = {}
+    if plan.alone and bool(result.correct.any()):
+        everyone = Source(lambda indices: data.pictures(list(indices)), goal)
+        controls = run_controls(plan.attack, passes, everyone, result.clean, result.labels, result.seed)
     return Outcome(
         name=name,
         attack=repr(plan.attack),
@@ -269,8 +276,9 @@ def _attack(
         steps=steps,
         forwards=forwards,
         backwards=backwards,
-        seconds=time.perf_counter() - began,
+        seconds=seconds,
         follows=plan.follows,
+        controls=tuple(Control(kind, beaten) for kind, beaten in controls.items()),
     )
 
 
@@ -294,7 +302,7 @@ def _plans(attacks: Attacks, survivors: bool) -> list[_Plan]:
             label = _unlike(stage, part.threat, taken)
             if survivors and not former:
                 former = next((p.name for p in reversed(plans) if p.attack.threat == part.threat), "")
-            plans.append(_Plan(label, part, former))
+            plans.append(_Plan(label, part, former, alone=len(stages) == 1))
             former = label
     if not plans:
         raise InputError("no attack was given; name at least one, or leave it out for the default, worst-case.")

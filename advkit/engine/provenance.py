@@ -24,6 +24,7 @@ _DECIDE = (
     "advkit.scene",
     "advkit.defenses",
     "advkit.engine.certify",
+    "advkit.engine.controls",
     "advkit.engine.defend",
     "advkit.engine.evaluate",
     "advkit.engine.fitting",

@@ -15,11 +15,12 @@ from torch import Tensor
 from advkit.core.attack import Attack
 from advkit.core.goal import Goal
 from advkit.data import Data
+from advkit.engine.controls import run_controls
 from advkit.engine.passes import Passes
 from advkit.engine.run import Finished, Progress, Source
 from advkit.engine.search import Found, search
 from advkit.engine.transfer import Made, transfer
-from advkit.results.cell import Facts, Numbers, Picture
+from advkit.results.cell import Bools, Facts, Numbers, Picture
 from advkit.results.files import to_8_bits
 
 __all__ = ["Part", "attack_span", "clean_span"]
@@ -127,8 +128,17 @@ def attack_span(
         backwards=stacked("backwards"),
         tested=stacked("tested"),
         seconds=seconds,
+        controls=_controls(passes, part, source, stages, seed),
     )
     return facts, gallery.pictures(stages)
+
+
+def _controls(passes: Passes, part: Part, source: Source, stages: Stages, seed: int) -> dict[str, Bools]:
+    """Of an attack of one stage, what its controls beat at each radius, (R, n) by name."""
+    if len(stages) > 1:
+        return {}
+    at = [run_controls(attack, passes, source, part.clean, part.labels, seed) for attack in stages[0][1]]
+    return {name: torch.stack([found[name] for found in at]).numpy() for name in at[0]}
 
 
 class _Gallery:

@@ -19,6 +19,7 @@ Numbers = npt.NDArray[Any]
 
 
 _OBLIVIOUS = " (oblivious)"
+_CONTROL = "control "  # begins the name of an array that holds what a control beat
 
 
 def oblivious(attack: str) -> str:
@@ -133,6 +134,9 @@ class Facts:
     backwards: Numbers
     tested: Bools
     seconds: Numbers = field(default_factory=lambda: np.zeros((0, 0)))  # (S, R): time spent, of all examples together
+    controls: Mapping[str, Bools] = field(
+        default_factory=dict
+    )  # by name, (R, n): what each control beat; of one stage only
 
     def __len__(self) -> int:
         return len(self.index)
@@ -151,11 +155,21 @@ class Facts:
 
     def per_example(self) -> dict[str, Numbers]:
         """Every array whose last axis is the example, by name."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "seconds"}
+        arrays = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("seconds", "controls")}
+        # Numbered, for a file gives its arrays back in the order of their names.
+        return arrays | {f"{_CONTROL}{n} {name}": beaten for n, (name, beaten) in enumerate(self.controls.items())}
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, Numbers], seconds: Numbers) -> Self:
+        """The facts of arrays as ``per_example`` names them."""
+        numbered = sorted(name for name in arrays if name.startswith(_CONTROL))
+        controls = {name.split(" ", 2)[2]: arrays[name] for name in numbered}
+        plain = {name: array for name, array in arrays.items() if not name.startswith(_CONTROL)}
+        return cls(**plain, seconds=seconds, controls=controls)
 
     def take(self, rows: Numbers) -> Facts:
         """Some of the examples; the time is that of all."""
-        return Facts(**{name: array[..., rows] for name, array in self.per_example().items()}, seconds=self.seconds)
+        return Facts.of({name: array[..., rows] for name, array in self.per_example().items()}, self.seconds)
 
     @classmethod
     def joined(cls, parts: Iterable[Facts]) -> Facts:
@@ -163,12 +177,12 @@ class Facts:
         parts = list(parts)
         if len(parts) == 1:
             return parts[0]
-        arrays = {
-            name: np.concatenate([getattr(part, name) for part in parts], axis=-1) for name in parts[0].per_example()
-        }
+        found = [part.per_example() for part in parts]
+        shared = [name for name in found[0] if all(name in each for each in found)]
+        arrays = {name: np.concatenate([each[name] for each in found], axis=-1) for name in shared}
         seconds = np.sum([part.seconds for part in parts], axis=0)
         _, rows = np.unique(arrays["index"], return_index=True)
-        return cls(**arrays, seconds=seconds).take(rows)
+        return cls.of(arrays, seconds).take(rows)
 
 
 @dataclass(frozen=True)

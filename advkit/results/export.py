@@ -16,6 +16,7 @@ import numpy as np
 from advkit.atomic import write_whole
 from advkit.errors import InputError, MissingExtra
 from advkit.results.grid import Grid, Line
+from advkit.results.statistics import flat_controls
 
 if TYPE_CHECKING:
     import pandas
@@ -42,7 +43,7 @@ def to_pandas(grid: Grid, *, examples: bool = False) -> pandas.DataFrame:
     """
     frames = _extra("pandas", "a data frame")
     if not examples:
-        return frames.DataFrame([line.to_json() for line in _lines(grid)])
+        return frames.DataFrame(flat_controls([line.to_json() for line in _lines(grid)]))
     parts = [frames.DataFrame(columns) for columns in _examples(grid)]
     return frames.concat(parts, ignore_index=True) if parts else frames.DataFrame(columns=[*_OF, *_FACTS])
 
@@ -54,7 +55,7 @@ def export(grid: Grid, out: Path, *, examples: bool = False) -> int:
     """
     suffix = check_suffix(out)
     parts: Iterator[_Columns]
-    parts = _examples(grid) if examples else iter([_columns([line.to_json() for line in _lines(grid)])])
+    parts = _examples(grid) if examples else iter([_columns(flat_controls([line.to_json() for line in _lines(grid)]))])
     write = {".csv": _csv, ".json": _json, ".parquet": _parquet}[suffix]
     if suffix == ".parquet":  # asked for before a file is begun
         _extra("pyarrow", "writing .parquet")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, reduce
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from advkit.results.cell import Bools, Cell, Facts, Numbers, not_oblivious
-from advkit.results.statistics import Share, share
+from advkit.results.statistics import Share, controls_json, share
 from advkit.results.store import Record, Store, Study
 
 __all__ = ["WORST", "Grid", "Line", "load_grid", "newest"]
@@ -43,6 +43,7 @@ class Line:
     seconds: float = 0.0
     over: tuple[str, ...] = ()  # a worst case: the attacks it is taken over
     outdated: bool = False  # newer code, or a newer run, has made the same again
+    beaten: Mapping[str, Bools] = field(default_factory=dict)  # by control, (n,)
 
     @property
     def cell(self) -> Cell:
@@ -110,6 +111,12 @@ class Line:
         found = np.empty(0) if self.distance is None else self.distance[np.isfinite(self.distance)]
         return float(np.partition(found, (len(found) - 1) // 2)[(len(found) - 1) // 2]) if len(found) else None
 
+    @property
+    def controls(self) -> tuple[tuple[str, Share], ...]:
+        """Success of each control, of the examples that are right without attack."""
+        right = int(self.clean.sum())
+        return tuple((name, share(int(found.sum()), right)) for name, found in self.beaten.items()) if right else ()
+
     def to_json(self) -> dict[str, Any]:
         """The stable form: the fields of a row of ``advkit attack``, and what the row is of."""
         return {
@@ -133,6 +140,7 @@ class Line:
             "seconds": round(self.seconds, 3),
             "clean": self.clean_accuracy.value,
             "complete": self.complete,
+            **controls_json(self.controls),
         }
 
 
@@ -269,6 +277,7 @@ def _lines(record: Record, shared: _Shared, facts: Facts, wanted: int, outdated:
             backwards=int(facts.backwards[s, r].sum()),
             seconds=float(facts.seconds[s, r]),
             outdated=outdated,
+            beaten={name: found[r].copy() for name, found in facts.controls.items()},
         )
         for r, eps in enumerate(cell.radii)
         for s, stage in enumerate(cell.stages)

@@ -9,14 +9,22 @@ import torch
 from torch import Tensor
 
 from advkit.core.threat import Ball
-from advkit.results.statistics import Share, share
+from advkit.results.statistics import Share, controls_json, share
 
-__all__ = ["Evaluation", "Outcome", "Row", "with_defense"]
+__all__ = ["Control", "Evaluation", "Outcome", "Row", "with_defense"]
 
 
 def with_defense(defense: str) -> str:
     """A defense as it follows a model's name; nothing where there is none. It may stand in front, or be how it was trained."""
     return "" if defense == "none" else f" with {defense}"
+
+
+@dataclass(frozen=True)
+class Control:
+    """What a control did beside an attack: which examples it beat, (N,) bool, of those that are right without attack."""
+
+    name: str
+    success: Tensor
 
 
 @dataclass(frozen=True)
@@ -38,6 +46,7 @@ class Outcome:
     backwards: Tensor
     seconds: float
     follows: str = ""  # the attack whose survivors this one met; empty where it met all that were right
+    controls: tuple[Control, ...] = ()
 
     def stands(self, labels: Tensor) -> Tensor:
         """(N,) bool: right without attack, and right still."""
@@ -57,9 +66,10 @@ class Row:
     backwards: int
     seconds: float
     follows: str = ""
+    controls: tuple[tuple[str, Share], ...] = ()  # success of each, of the examples that were right without attack
 
     def to_json(self) -> dict[str, object]:
-        """The stable form."""
+        """The stable form; with ``control`` and ``controls`` where the attack has some."""
         return {
             "attack": self.attack,
             "eps": self.eps,
@@ -71,6 +81,7 @@ class Row:
             "forwards": self.forwards,
             "backwards": self.backwards,
             "seconds": round(self.seconds, 3),
+            **controls_json(self.controls),
         }
 
 
@@ -219,4 +230,5 @@ class Evaluation:
             backwards=int(outcome.backwards.sum()),
             seconds=outcome.seconds,
             follows=outcome.follows,
+            controls=tuple((each.name, share(int(each.success.sum()), right)) for each in outcome.controls),
         )

@@ -8,6 +8,7 @@ from dataclasses import replace
 from advkit.results.baseline import Versus
 from advkit.results.grid import Grid, Line
 from advkit.results.pivot import Pivot, Place
+from advkit.results.statistics import flat_controls
 from advkit.results.table import Table
 
 __all__ = ["differences", "line_table", "number_table", "pivot_table", "readable"]
@@ -43,6 +44,8 @@ def pivot_table(
         if intervals:
             low, high = f"{100 * share.low:.1f}", f"{100 * share.high:.1f}"
             shown += f"\n{low}-{high}" if stacked else f" [{low}, {high}]"
+        if line.controls:
+            shown += f"\ncontrol {100 * line.controls[0][1].value:.1f}"
         found = compared.get(id(line))
         if found is None:
             return shown
@@ -67,33 +70,40 @@ def pivot_table(
 def number_table(pivot: Pivot, *, intervals: bool = True, versus: Mapping[int, Versus] | None = None) -> Table:
     """One number per cell, for programs: accuracy in per cent, the ends of its interval beside it, and the difference."""
     parts = ("", *(("low", "high") if intervals else ()))
+    controlled = {column for (_, column), line in pivot.lines.items() if line.controls}
     more = ("difference", "difference low", "difference high", "p (Holm)") if versus is not None else ()
-    heads = [" ".join(filter(None, pivot.head(column))) for column in pivot.column_places]
+    heads = [(" ".join(filter(None, pivot.head(column))), column in controlled) for column in pivot.column_places]
 
-    def numbers(line: Line | None) -> list[str]:
+    def numbers(line: Line | None, column: Place) -> list[str]:
         if line is None:
-            return [""] * (len(parts) + len(more))
+            return [""] * (len(parts) + (column in controlled) + len(more))
         found = [_points(value) for value in line.accuracy[: len(parts)]]
+        if column in controlled:
+            found.append(_points(line.controls[0][1].value) if line.controls else "")
         difference = (versus or {}).get(id(line))
         if not more or difference is None:
             return [*found, *("" for _ in more)]
         return [*found, *(_points(value) for value in difference.found[:3]), f"{difference.p:.4g}"]
 
     rows = tuple(
-        _spelled(pivot, (*row, *(n for column in pivot.column_places for n in numbers(pivot.lines.get((row, column))))))
+        _spelled(
+            pivot,
+            (*row, *(n for column in pivot.column_places for n in numbers(pivot.lines.get((row, column)), column))),
+        )
         for row in pivot.row_places
     )
-    columns = tuple(f"{head} {part}".strip() for head in heads for part in (*parts, *more))
+    columns = tuple(f"{head} {part}".strip() for head, c in heads for part in (*parts, *["control"] * c, *more))
     return Table((*pivot.rows, *columns), rows, align="l" * len(pivot.rows) + "r" * len(columns))
 
 
 def line_table(lines: Sequence[Line], versus: Mapping[int, Versus] | None = None) -> Table:
     """One line per row, with all that is known of it; shares are fractions."""
-    heads = tuple(lines[0].to_json()) if lines else _OF_LINE
+    found_of = flat_controls([line.to_json() for line in lines])
+    heads = tuple(found_of[0]) if lines else _OF_LINE
     more = ("difference", "difference_low", "difference_high", "pairs", "gained", "lost", "p", "p_holm")
     rows = []
-    for line in lines:
-        row = ["" if value is None else str(value) for value in line.to_json().values()]
+    for line, of in zip(lines, found_of, strict=True):
+        row = ["" if value is None else str(value) for value in of.values()]
         if versus is not None:
             found = versus.get(id(line))
             if found is None:
@@ -181,6 +191,11 @@ def _caption(
     if pivot.best and bold:
         among = "its column" if pivot.best_of_columns else "the cells of the same attack, radius and data"
         said.append(f"Bold: the highest of {among}.")
+    if any(line.controls for line in pivot.lines.values()):
+        names = dict.fromkeys(line.controls[0][0] for line in pivot.lines.values() if line.controls)
+        said.append(
+            f"Control: success % of the same thing without a search ({', '.join(names)}), of the examples right without attack."
+        )
     if any(line.over for line in pivot.lines.values()):
         said.append("Worst case: right under every attack at the radius, example by example.")
     undone = [line for line in pivot.lines.values() if not line.complete]

@@ -12,15 +12,20 @@ __all__ = ["long_table", "per_class_table", "robustness_table"]
 
 _NUMBERS = ("accuracy", "low", "high", "success", "median_distance", "forwards", "backwards", "seconds")
 
+_HEADS = ("attack", "eps", "accuracy %", "success %", "median distance", "passes f+b", "seconds")
+_CONTROL = ("control", "control_success", "control_low", "control_high")
+
 
 def robustness_table(result: Evaluation) -> Table:
     """Clean accuracy, a row per attack, and the worst case over all of them at each radius."""
     clean = result.clean_accuracy
-    rows: list[tuple[str, ...]] = [("none (clean)", "-", clean.percent, "-", "-", "-", "-")]
+    controlled = any(row.controls for row in result.rows())
+    none = ("-",) * (4 + controlled)
+    rows: list[tuple[str, ...]] = [("none (clean)", "-", clean.percent, *none)]
     if result.undefended is not None:
-        rows.insert(0, ("none, without the defense", "-", result.undefended.percent, "-", "-", "-", "-"))
-    rows += [_cells(row) for row in result.rows()]
-    worst = [("worst case", eps, accuracy.percent, "-", "-", "-", "-") for eps, accuracy in result.worst()]
+        rows.insert(0, ("none, without the defense", "-", result.undefended.percent, *none))
+    rows += [_cells(row, controlled) for row in result.rows()]
+    worst = [("worst case", eps, accuracy.percent, *none) for eps, accuracy in result.worst()]
     staged = any(row.follows for row in result.rows())
     caption = (
         "accuracy with its 95 % Wilson interval; success: of the examples that were right without attack; "
@@ -28,12 +33,14 @@ def robustness_table(result: Evaluation) -> Table:
     )
     if staged:
         caption += " '+' rows met only what the rows above left standing."
+    if controlled:
+        caption += f" Control: success of the same without a search ({said_of_controls(result.rows())})."
     if any(outcome.name != not_oblivious(outcome.name) for outcome in result.outcomes):
         caption += " Oblivious: made on the model without its defense, and replayed."
     return Table(
-        ("attack", "eps", "accuracy %", "success %", "median distance", "passes f+b", "seconds"),
+        (*_HEADS[:4], *(("control %",) if controlled else ()), *_HEADS[4:]),
         (*rows, *worst),
-        align="llrrrrr",
+        align="llrrrrr" + "r" * controlled,
         strong=tuple(range(len(rows), len(rows) + len(worst))),
         caption=caption,
         title=_title(result),
@@ -52,7 +59,22 @@ def per_class_table(result: Evaluation) -> Table:
 
 def long_table(result: Evaluation, per_class: bool = False) -> Table:
     """One number per cell and what it is of in every row: for programs, and to be put below those of other runs."""
-    heads = ("model", "weights", "defense", "data", "n", "norm", "goal", "seed", "class", "attack", "eps", *_NUMBERS)
+    more = _CONTROL if any(row.controls for row in result.rows()) else ()
+    heads = (
+        "model",
+        "weights",
+        "defense",
+        "data",
+        "n",
+        "norm",
+        "goal",
+        "seed",
+        "class",
+        "attack",
+        "eps",
+        *_NUMBERS,
+        *more,
+    )
     of = (
         result.model,
         result.weights,
@@ -63,7 +85,7 @@ def long_table(result: Evaluation, per_class: bool = False) -> Table:
         result.goal,
         str(result.seed),
     )
-    none = ("",) * (len(_NUMBERS) - 3)
+    none = ("",) * (len(_NUMBERS) - 3 + len(more))
 
     def shares(name: str, attack: str, eps: str, values: Sequence[object]) -> tuple[str, ...]:
         return (*of, name, attack, eps, *map(str, values), *none)
@@ -74,14 +96,15 @@ def long_table(result: Evaluation, per_class: bool = False) -> Table:
     for row in result.rows():
         found = row.to_json()
         cells = ("" if found[key] is None else str(found[key]) for key in ("attack", "eps", *_NUMBERS))
-        rows.append((*of, "", *cells))
+        first = [(name, *map(str, success)) for name, success in row.controls[:1]]
+        rows.append((*of, "", *cells, *(first[0] if first else ("",) * len(more))))
     rows += [shares("", "worst case", eps, accuracy) for eps, accuracy in result.worst()]
     for name, n, right, left in result.per_class() if per_class else ():
         rows.append(shares(name, "none", "", (right / n, "", "")))
         rows += [
             shares(name, "worst case", eps, (kept / n, "", "")) for eps, kept in zip(result.radii, left, strict=True)
         ]
-    return Table(heads, tuple(rows), align="l" * 11 + "r" * len(_NUMBERS))
+    return Table(heads, tuple(rows), align="l" * 11 + "r" * (len(_NUMBERS) + len(more)))
 
 
 def _title(result: Evaluation) -> str:
@@ -92,12 +115,32 @@ def _title(result: Evaluation) -> str:
     )
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def said_of_controls(rows: Sequence[Row]) -> str:
+    """The controls of a table, in words: what each name means."""
+    words = {
+        "random": "random: one draw at random",
+        "grey": "grey: a grey piece, or a grey veil",
+        "dark": "dark: the whole picture darkened",
+    }
+    return "; ".join(words.get(name, name) for name in dict.fromkeys(name for row in rows for name, _ in row.controls))
+
+
+def _control(row: Row) -> str:
+    """``random 38.0 [32.6, 43.7], grey 5.0``: the first with its interval."""
+    shown = [
+        f"{name} {success.percent if not place else format(100 * success.value, '.1f')}"
+        for place, (name, success) in enumerate(row.controls)
+    ]
+    return ", ".join(shown) or "-"
+
+
+def _cells(row: Row, controlled: bool) -> tuple[str, ...]:
     return (
         f"+ {row.attack}" if row.follows else row.attack,
         row.eps,
         row.accuracy.percent,
         f"{100 * row.success:.1f}",
+        *((_control(row),) if controlled else ()),
         "-" if row.median_distance is None else f"{row.median_distance:.4g}",
         f"{_short(row.forwards)}+{_short(row.backwards)}",
         f"{row.seconds:.1f}",

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from scipy.special import bdtr, ndtri
 
-__all__ = ["Difference", "Share", "holm", "mcnemar", "paired", "share", "stars"]
+__all__ = ["Difference", "Share", "controls_json", "flat_controls", "holm", "mcnemar", "paired", "share", "stars"]
 
 
 class Share(NamedTuple):
@@ -38,6 +38,26 @@ def share(count: int, total: int, confidence: float = 0.95) -> Share:
     centre = (value + z * z / (2 * total)) / (1 + z * z / total)
     half = z / (1 + z * z / total) * math.sqrt(value * (1 - value) / total + z * z / (4 * total * total))
     return Share(value, 0.0 if count == 0 else centre - half, 1.0 if count == total else centre + half)
+
+
+def controls_json(controls: Sequence[tuple[str, Share]]) -> dict[str, object]:
+    """The stable form: ``control``, the first of them, and ``controls``, all; nothing where there are none."""
+    found = [{"name": name, "success": each.value, "low": each.low, "high": each.high} for name, each in controls]
+    return {"control": found[0], "controls": found} if found else {}
+
+
+def flat_controls(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of the stable form for a table: four columns for the first control, in every row or, without any, in none."""
+    any_has = any("control" in row for row in rows)
+    found = []
+    for row in rows:
+        flat = {key: value for key, value in row.items() if key not in ("control", "controls")}
+        if any_has:
+            control = row.get("control", {})
+            more = {f"control_{key}": control.get(key) for key in ("success", "low", "high")}
+            flat |= {"control": control.get("name"), **more}
+        found.append(flat)
+    return found
 
 
 class Difference(NamedTuple):

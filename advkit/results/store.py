@@ -327,7 +327,10 @@ def _is_whole(path: Path | str) -> bool:
 
 
 def _pack_facts(facts: Facts) -> bytes:
-    arrays: dict[str, Numbers] = {name: np.asarray(array, _TYPES[name]) for name, array in facts.per_example().items()}
+    arrays: dict[str, Numbers] = {
+        name: np.asarray(array, _TYPES.get(name, np.bool_))  # what a control beat has the control's name
+        for name, array in facts.per_example().items()
+    }
     return _pack(arrays, {"seconds": json.dumps(facts.seconds.tolist())})
 
 
@@ -339,7 +342,7 @@ def read_facts(path: Path | str) -> Facts | None:
     arrays, facts = found
     shape = arrays["attacked"].shape[:2]
     try:
-        return Facts(**arrays, seconds=np.asarray(json.loads(facts["seconds"]), np.float64).reshape(shape))
+        return Facts.of(arrays, np.asarray(json.loads(facts["seconds"]), np.float64).reshape(shape))
     except (ValueError, KeyError, TypeError):  # the checksum is of the arrays alone
         return None
 
