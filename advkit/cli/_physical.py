@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from advkit.scene.sticker import Sticker
 
-__all__ = ["drawn_face", "fact", "shown_colours", "title_of"]
+__all__ = ["drawn_face", "fact", "palette_of", "shown_colours", "title_of"]
 
 _FACE = 512  # px
 _MOST_COLOURS = 48
@@ -34,9 +34,17 @@ def drawn_face(sticker: Sticker) -> Tensor | None:
     from advkit.data.signs import Signs
 
     signs = Signs(count=1)
-    label = fact(sticker, "class")
-    known = fact(sticker, "data") in (None, signs.name) and label in signs.classes
-    return signs.face(signs.classes.index(str(label)), _FACE) if known else None
+    own = fact(sticker, "class") if fact(sticker, "data") in (None, signs.name) else None
+    name = fact(sticker, "face") if "face" in sticker.facts else own
+    return signs.face(signs.classes.index(name), _FACE) if name in signs.classes else None
+
+
+def palette_of(sticker: Sticker) -> list[tuple[float, float, float]]:
+    """The colours of the palette that a sticker was designed with, where advkit has it."""
+    from advkit.scene.printing import PALETTES, Palette
+
+    name = fact(sticker, "palette")
+    return [(r, g, b) for r, g, b in Palette.of(name).colours.tolist()] if name in PALETTES else []
 
 
 def shown_colours(rgba: Tensor) -> list[tuple[float, float, float]]:

@@ -21,7 +21,8 @@ from advkit.errors import InputError
               "sign, in pixels: upper left, upper right, lower right, lower left; once for each --image. [default: found "
               "by the printed tags]")  # fmt: skip
 @click.option("--class", "label", metavar="NAME", help="What the sign is. [default: as the sticker's design says]")
-@click.option("--target", metavar="NAME", help="What it is to be read as. [default: as the sticker's design says]")
+@click.option("--target", metavar="NAME", help="What it is to be read as; none for any wrong class. [default: as the "
+              "sticker's design says]")  # fmt: skip
 @click.option("--correct", default="light", show_default=True, metavar="NAME", help="What the colour card takes away: light, "
               "full (the printer's errors too) or none.")  # fmt: skip
 @click.option(
@@ -85,6 +86,8 @@ def command(
     sticker = Sticker.load(folder)
     sheet = Sheet.load(folder / "print.json")
     label, target = label or fact(sticker, "class"), target or fact(sticker, "target")
+    if target == "none":
+        target = None
     if label is None:
         raise InputError(f"the sticker in {folder} does not say which sign it goes to; say it by --class.")
 
@@ -92,23 +95,26 @@ def command(
     given = click.get_current_context().get_parameter_source
     if given("model") == ParameterSource.DEFAULT:
         choice = replace(choice, model=fact(sticker, "model") or choice.model)
-    source = pictures.build(1)
-    size = source.pictures([0]).shape[-1]
-    count = len(source.classes)
-    number = class_number(label, source.classes, count, rules=False)
-    aim = None if target is None else class_number(target, source.classes, count, rules=False)
+    # A sticker of another data set is scored by what its model knows of the classes.
+    own = given("data") == ParameterSource.DEFAULT and fact(sticker, "data") not in (None, pictures.name)
+    source = None if own else pictures.build(1)
+    net = choice.build(source)
+    names = tuple(source.classes if source is not None and source.named else net.classes or ())
+    count = net.num_classes or len(names)
+    number = class_number(label, names, count, rules=False)
+    aim = None if target is None else class_number(target, names, count, rules=False)
     if aim == number:
         raise InputError(f"the target is {target}, which the sign is anyway; give another one.")
+    size = pictures.size or (source.shape[-1] if source is not None else int(net.metadata.get("size", 32)))
     face = drawn_face(sticker)
 
     # Run
     shots = look(
         images, sheet, sticker, size, corners=quads, face=face, correction=correction, margin=margin, upright=upright
     )
-    net = choice.build(source)
     screen = console(quiet)
     screen.print(f"model  {net.name}, weights {net.weights}", markup=False)
-    found = score(net, shots, number, aim, source.classes, net.name)
+    found = score(net, shots, number, aim, names, net.name)
 
     # Render
     if form == "json":

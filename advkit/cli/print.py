@@ -33,7 +33,7 @@ def command(folder: Path, out: Path | None, paper: str, width: float | None, qui
     import numpy as np
 
     from advkit.atomic import put_whole
-    from advkit.cli._physical import drawn_face, shown_colours, title_of
+    from advkit.cli._physical import drawn_face, palette_of, shown_colours, title_of
     from advkit.results.print_pdf import write_pdf
     from advkit.results.print_sheet import Box, lay_out
     from advkit.scene.sticker import Sticker
@@ -62,7 +62,7 @@ def command(folder: Path, out: Path | None, paper: str, width: float | None, qui
     if width is not None:
         whole = lay_out(np.ones((1, 1)), 100.0, (), paper, cover).bounds
         sign_mm = width * 100.0 / whole.width
-    sheet = lay_out(alpha, sign_mm, shown_colours(rgba), paper, cover)
+    sheet = lay_out(alpha, sign_mm, [*shown_colours(rgba), *palette_of(sticker)], paper, cover)
 
     # Run
     whole_face = None if face is None else face.double().numpy()

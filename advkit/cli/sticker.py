@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from advkit.results.sticker import Score
     from advkit.scene.sticker import Sticker
 
+_SHOWN = 6  # views in the figure
 _LIGHTS = 20  # views at each of RP2's poses
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm"}
 
@@ -59,6 +60,8 @@ _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm"}
 @click.option(
     "--out", type=click.Path(path_type=Path), metavar="DIR", help="Write sticker.png, .safetensors and .json here."
 )
+@click.option("--figure", type=click.Path(path_type=Path), metavar="FILE", help="Draw the sticker, and what is read in some of "
+              "the views that score it (.png, .svg, .pdf).")  # fmt: skip
 @model_and_data
 @click.option("--format", "form", default="table", show_default=True, help="table, markdown, csv, json, latex or html.")
 @click.option("--quiet", is_flag=True, help="No progress and no header.")
@@ -77,6 +80,7 @@ def command(
     held_out: int | None,
     test_views: int,
     out: Path | None,
+    figure: Path | None,
     form: str,
     quiet: bool,
     **given: Any,
@@ -91,6 +95,7 @@ def command(
     """
     from advkit.engine.design import optimise
     from advkit.engine.targets import class_number
+    from advkit.results.figures import check_suffix
     from advkit.results.sticker import score_table
     from advkit.results.table import show
     from advkit.scene.sticker import Sticker
@@ -102,6 +107,9 @@ def command(
     if not sign_mm > 0:
         raise InputError(f"--sign-mm is {sign_mm:g}; give the width of the sign in mm, above 0.")
     writable_folder(out)
+    if figure:
+        check_suffix(figure)
+        writable_folder(figure.parent)
 
     # Build
     source = None if photos and _is_default("data") else pictures.build(1)
@@ -150,6 +158,9 @@ def command(
             form,
         )
     screen.print(f"area   {100 * share:.1f} % of the sign, {found.steps} steps", markup=False)
+    if figure:
+        _draw(figure, net, sticker, recipe, tests, number, aim, names)
+        screen.print(f"drew   {figure}", markup=False)
     if out:
         screen.print(f"files  {out}/sticker.png, sticker.safetensors, sticker.json", markup=False)
     if found.interrupted:
@@ -263,6 +274,23 @@ def _mask(
         return mask_of(text, stage.cover, sign_mm)
     with bar(screen, "mask") as progress:
         return auto_mask(net, stage, label, target, recipe, area, pieces=pieces, progress=progress)
+
+
+def _draw(
+    path: Path, net: Classifier, sticker: Sticker, recipe: Recipe, tests: list[tuple[str, Stage, Any]], label: int,
+    target: int | None, names: tuple[str, ...],
+) -> None:  # fmt: skip
+    """The contact sheet: of photos as they are, else of the last views."""
+    from advkit.cli._physical import title_of
+    from advkit.engine.contact import contact_frames, some
+    from advkit.results.pictures import contact_sheet
+
+    title, stage, seen = next((test for test in reversed(tests) if test[2].view is None), tests[-1])
+    printing = {"print_model": recipe.print_model, "palette": recipe.palette}
+    frames = contact_frames(net, stage, sticker, some(seen, _SHOWN), label, target, names, **printing)
+    share = 100 * sticker.facts["area"]
+    heading = f"{title_of(sticker)}: {share:.1f} % of a sign of {sticker.sign_mm:g} mm, read by {net.name}; of {title}:"
+    contact_sheet(path, frames, heading=heading, columns=_SHOWN)
 
 
 def _rgba(colours: Tensor, mask: Tensor) -> Tensor:

@@ -153,13 +153,16 @@ class Spot:
     pixels: float | None = None  # of the sign on the sensor
 
 
-def spots(rows: Iterable[Mapping[str, Any]], key: str = "targeted") -> list[Spot]:
-    """The spots of the rows of ``advkit drive --format json``: ``key`` says which share."""
+def spots(rows: Iterable[Mapping[str, Any]], look: str = "printed", kind: str = "targeted") -> list[Spot]:
+    """The spots of the ``rows`` of ``advkit drive --format json``: of which look, and which kind of success."""
     found = []
     for row in rows:
-        held = row.get(key)
-        value = held.get("value") if isinstance(held, Mapping) else held
-        found.append(Spot(float(row["distance"]), float(row["yaw"]), value, int(row["n"]), row.get("pixels")))
+        told = row[look]
+        success = told[kind]
+        if success is None:
+            raise InputError(f"nothing is aimed at, so there is no {kind} success; draw the untargeted one.")
+        spot = Spot(row["distance_m"], row["yaw_deg"], success["value"], told["of"], row["sign_px"])
+        found.append(spot)
     return found
 
 

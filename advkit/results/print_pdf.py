@@ -20,6 +20,7 @@ __all__ = ["pdf", "write_pdf"]
 
 Values = npt.NDArray[np.float64]
 _MM = 72 / 25.4  # points
+_PIXELS = 1024  # across a face, at least
 _SCALE = 100.0  # mm that the scale bar measures
 _FONT, _BOLD = "Helvetica", "Helvetica-Bold"
 _MOST_LISTED = 24  # pieces, below the sketch
@@ -68,6 +69,9 @@ def _picture(rgba: Values) -> Any:
     from reportlab.lib.utils import ImageReader
 
     levels = np.round(np.clip(rgba, 0.0, 1.0) * 255).astype(np.uint8)
+    # Viewers smooth between pixels: small ones keep that from the cells' edges.
+    fine = max(1, -(-_PIXELS // levels.shape[-1]))
+    levels = levels.repeat(fine, 1).repeat(fine, 2)
     return ImageReader(Image.fromarray(np.ascontiguousarray(levels.transpose(1, 2, 0)), "RGBA"))
 
 

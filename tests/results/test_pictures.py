@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from PIL import Image
 
 from advkit.errors import InputError
+from advkit.results.drive import DriveTable, Read, Subject
 from advkit.results.pictures import Frame, Spot, approach, contact_sheet, heat_map, spots
 
 COLOURS = {"right": (0, 158, 115), "misread": (213, 94, 0), "target": (122, 0, 25)}
@@ -78,11 +80,16 @@ def test_a_heat_map_has_the_colour_of_each_share(tmp_path: Path) -> None:
 
 
 def test_spots_are_read_from_the_rows_of_a_drive() -> None:
-    rows = [
-        {"distance": 3.0, "yaw": 15, "n": 8, "pixels": 250.0, "targeted": {"value": 0.5, "low": 0.2, "high": 0.8}},
-        {"distance": 76.2, "yaw": 0, "n": 0, "targeted": None},
-    ]
-    assert spots(rows) == [Spot(3.0, 15.0, 0.5, 8, 250.0), Spot(76.2, 0.0, None, 0)]
+    subject = Subject(("stop", "yield", "bump"), 0, 1)
+    answers = {"clean": np.array([[0, 0, 0, 1], [2, 2, 2, 2]]), "printed": np.array([[1, 2, 0, 1], [1, 1, 1, 1]])}
+    answers |= dict.fromkeys(("digital", "moved", "grey"), answers["clean"])
+    read = Read((3.0, 76.2), (15.0, 0.0), (250.0, 9.8), answers)
+    rows = DriveTable(subject, read).to_json()["rows"]
+    assert spots(rows) == [Spot(3.0, 15.0, 1 / 3, 3, 250.0), Spot(76.2, 0.0, None, 0, 9.8)]
+    assert spots(rows, kind="untargeted")[0].share == 2 / 3
+    assert spots(rows, "digital")[0].share == 0
+    with pytest.raises(InputError, match="nothing is aimed at"):
+        spots(DriveTable(replace(subject, target=None), read).to_json()["rows"])
 
 
 def test_an_approach_shows_every_frame_for_its_time(tmp_path: Path) -> None:
