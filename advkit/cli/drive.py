@@ -14,10 +14,12 @@ from advkit.cli._shared import DataChoice, ModelChoice, bar, check_format, conso
 from advkit.errors import DataError, InputError, UnknownName
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from advkit.backbones import Classifier
     from advkit.data import Data
     from advkit.engine.drive import Scene
-    from advkit.results.drive import Subject
+    from advkit.results.drive import DriveTable, Subject
     from advkit.scene.sticker import Sticker
 
 _DRAWS, _DRIVES = 40, 10
@@ -30,7 +32,11 @@ _BACKGROUNDS = 200
 @click.option("--class", "label", metavar="CLASS", help="What the sign is. [default: as the sticker's design says]")
 @click.option("--target", metavar="CLASS", help="What it is to be read as; none for any wrong class. "
               "[default: as the sticker's design says]")  # fmt: skip
-@click.option("--face", metavar="NAME", help="The class of signs whose face is drawn. [default: that of --class]")
+@click.option(
+    "--face",
+    metavar="NAME",
+    help="The class of signs whose face is drawn. [default: as the sticker's design says, else that of --class]",
+)
 @click.option("--poses", default="all", show_default=True, metavar="NAME", help="rp2 (its 15 lab poses), distance (1.5 to "
               "76 m), yaw (0 to 60 degrees), all of these, or METRES@DEGREES with commas.")  # fmt: skip
 @click.option("--draws", type=click.IntRange(1), help="Views at each pose, each with its own light, blur, noise and "
@@ -49,6 +55,10 @@ _BACKGROUNDS = 200
 @click.option("--focal", type=float, default=1000.0, show_default=True, help="Focal length of the camera, in px.")
 @click.option("--crop", type=click.Choice(["square", "tight"]), default="square", show_default=True,
               help="The box around the sign; a tight one is stretched to a square, which undoes foreshortening.")  # fmt: skip
+@click.option("--figure", type=click.Path(path_type=Path), metavar="FILE", help="Draw success over distance and angle (.png, "
+              ".svg, .pdf).")  # fmt: skip
+@click.option("--gif", type=click.Path(path_type=Path), metavar="FILE", help="Of --drive-by: animate the first drive, with "
+              "what is read in each frame.")  # fmt: skip
 @model_and_data
 @click.option("--format", "form", default="table", show_default=True, help="table, markdown, csv, json, latex or html.")
 @click.option("--quiet", is_flag=True, help="No progress and no header.")
@@ -72,6 +82,8 @@ def command(
     palette: str | None,
     focal: float,
     crop: str,
+    figure: Path | None,
+    gif: Path | None,
     form: str,
     quiet: bool,
 ) -> None:
@@ -81,8 +93,8 @@ def command(
 
     \b
     advkit drive stickers/stop
-    advkit drive stickers/stop --poses rp2 --print-model gamut
-    advkit drive stickers/stop --drive-by --every 10
+    advkit drive stickers/stop --poses rp2 --print-model gamut --figure map.png
+    advkit drive stickers/stop --drive-by --every 10 --gif drive.gif
     """
     from advkit.engine.drive import POSES, Lane, approach, read_poses
     from advkit.results.drive import DriveBy, DriveTable
@@ -91,6 +103,7 @@ def command(
 
     # Parse
     check_format(form)
+    _check_pictures(figure, gif, by)
     chosen = POSES[poses] if poses in POSES else _poses(poses, tuple(POSES))
     lane = Lane(start, end, offset, speed, fps, every)
     sticker = Sticker.load(folder)
@@ -100,19 +113,29 @@ def command(
         choice = replace(choice, model=_fact(sticker, "model") or choice.model)
     source = pictures.build(1)
     subject = _subject(source, sticker, folder, label, target)
-    scene = _scene(source, sticker, face or subject.name, focal, crop, draws or (_DRIVES if by else _DRAWS), choice.seed,
+    face = face or (None if label else _fact(sticker, "face")) or subject.name
+    scene = _scene(source, sticker, face, focal, crop, draws or (_DRIVES if by else _DRAWS), choice.seed,
                    print_model, palette)  # fmt: skip
     net = choice.build(source)
-    subject = replace(subject, facts=_facts(net, scene, folder, face or subject.name, lane if by else None))
+    subject = replace(subject, facts=_facts(net, scene, folder, face, lane if by else None))
     screen = console(quiet)
     screen.print(f"model  {net.name}, weights {net.weights}", markup=False)
     for name in ("sticker_text", "print_text", "views_text"):
         screen.print(f"{name.partition('_')[0]:<6} {subject.facts[name]}", markup=False)
 
     # Run
+    watched = "digital" if scene.print_model == "none" else "printed"
+    frames: list[Tensor] = []
+
+    def watch(look: str, picture: Tensor) -> None:
+        if gif and look == watched:
+            frames.append(picture)
+
     with bar(screen, "frames" if by else "poses") as progress:
         read = (
-            approach(net, scene, lane, progress=progress) if by else read_poses(net, scene, chosen, progress=progress)
+            approach(net, scene, lane, progress=progress, watch=watch)
+            if by
+            else read_poses(net, scene, chosen, progress=progress)
         )
 
     # Render
@@ -128,6 +151,45 @@ def command(
         show([found.long_table()], form)
     else:
         show([found.table(), *([found.bands()] if isinstance(found, DriveBy) else [])], form)
+    if gif:
+        from advkit.engine.contact import drive_frames
+        from advkit.results.pictures import approach as animate
+
+        seconds = lane.every / lane.rate
+        animate(gif, drive_frames(frames, read, subject, watched, seconds), fps=1 / seconds)
+        screen.print(f"drew   {gif}", markup=False)
+    if figure and isinstance(found, DriveTable):
+        _draw(figure, found, watched)
+        screen.print(f"drew   {figure}", markup=False)
+
+
+def _check_pictures(figure: Path | None, gif: Path | None, by: bool) -> None:
+    from advkit.cli._shared import writable_folder
+    from advkit.results.figures import check_suffix
+    from advkit.results.pictures import check_gif
+
+    if figure and by:
+        raise InputError(
+            "--figure draws success over poses, and --drive-by has none; give --gif, or leave out --drive-by."
+        )
+    if gif and not by:
+        raise InputError("--gif animates a drive towards the sign; give --drive-by too.")
+    for path, check in ((figure, check_suffix), (gif, check_gif)):
+        if path:
+            check(path)
+            writable_folder(path.parent)
+
+
+def _draw(path: Path, found: DriveTable, look: str) -> None:
+    """The heat map of what counts: the target where there is one."""
+    from advkit.results.pictures import heat_map, spots
+
+    subject = found.subject
+    kind = "untargeted" if subject.target is None else "targeted"
+    aim = "misread" if subject.target is None else f"read as {subject.aim}"
+    facts = "; ".join(str(subject.facts[name]) for name in ("model_text", "sticker_text", "print_text", "views_text"))
+    said = f"{facts}. Of the views that are read right without the sticker; - where none is."
+    heat_map(path, spots(found.to_json()["rows"], look, kind), title=f"{subject.name} {aim}, {look}", small_print=said)
 
 
 def _poses(text: str, names: tuple[str, ...]) -> tuple[tuple[float, float], ...]:

@@ -150,18 +150,19 @@ def approach(
     lane: Lane,
     *,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    watch: Callable[[str, Tensor], None] = lambda look, picture: None,
 ) -> Read:
     """What the model reads in each frame of ``scene.draws`` drives.
 
     The sign faces along the lane, so it turns away as the car comes near. Light, background and print belong to the drive;
-    blur, noise and the detector's crop to the frame.
+    blur, noise and the detector's crop to the frame. ``watch`` is shown the frames (3, s, s) of the first drive, look by look.
     """
     distances = lane.distances
     poses = [(math.hypot(d, lane.offset), math.degrees(math.atan2(lane.offset, d))) for d in distances]
     drives = scene.streams("drive-by")
     light = scene.views.draw(drives)
     with borrowed(model), torch.no_grad():
-        eye = _Eye(model, scene)
+        eye = _Eye(model, scene, watch)
         found = []
         for number, (distance, yaw) in enumerate(poses):
             # The frame's number, not that of the frames read: every n-th frame is the same frame.
@@ -175,8 +176,10 @@ def approach(
 class _Eye:
     """The model, and the signs it is shown."""
 
-    def __init__(self, model: nn.Module, scene: Scene) -> None:
-        self.scene, self.device = scene, device_of(model)
+    def __init__(
+        self, model: nn.Module, scene: Scene, watch: Callable[[str, Tensor], None] = lambda look, picture: None
+    ) -> None:
+        self.scene, self.device, self.watch = scene, device_of(model), watch
         self.looks = {name: sign.to(self.device) for name, sign in scene.looks().items()}
         self.backgrounds = scene.backgrounds.to(self.device)
         size = scene.camera.size
@@ -198,6 +201,8 @@ class _Eye:
                     view.take(rows).to(self.device),
                     self.scene.camera,
                 )
+                if not seen:
+                    self.watch(name, shown[0].cpu())
                 seen.append(self.passes.judge(shown).argmax(1).cpu())
             answers[name] = torch.cat(seen)
         return answers

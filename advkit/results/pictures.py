@@ -242,15 +242,15 @@ def check_gif(path: Path) -> None:
 def approach(path: Path, frames: Sequence[Frame], *, fps: float = 10.0, side: int = 320) -> None:
     """Write a drive-by as an animated GIF: each frame with its title (the distance) and what the model reads written in.
 
-    A strip below has a mark for each frame so far, in the colour of its answer. Of more than 300 frames, every so-manieth
-    is shown, and the time kept.
+    A strip below has a mark for each frame so far, in the colour of its answer. Of more than 300 frames,
+    or 50 a second, every so-manieth is shown, and the time kept.
     """
     check_gif(path)
     if not frames:
         raise InputError("there is nothing to draw: the drive-by has no frame.")
-    if not 0 < fps <= _FPS:
-        raise InputError(f"fps is {fps:g}; a GIF shows more than 0 and up to {_FPS} frames a second.")
-    step = math.ceil(len(frames) / _MOST_FRAMES)
+    if not fps > 0:
+        raise InputError(f"fps is {fps:g}; give frames a second, above 0.")
+    step = max(math.ceil(len(frames) / _MOST_FRAMES), math.ceil(fps / _FPS))
     shown = range(0, len(frames), step)
     pages = [_page(frames, number, side) for number in shown]
     ticks = [round(100 * step * place / fps) for place in range(len(pages) + 1)]
