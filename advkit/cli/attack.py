@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from advkit.backbones import Classifier
     from advkit.core import Attack, Ensemble
+    from advkit.core.fitted import Applied
     from advkit.data import Data
     from advkit.engine.defend import Against
     from advkit.engine.run import Finished
@@ -57,7 +58,10 @@ _SAMPLES = 200
 @click.option("--precision", default="auto", show_default=True, help="What steers the search: auto, float32, folded, "
               "mixed (bfloat16 first). Verdicts are always the model's own.")  # fmt: skip
 @click.option(
-    "--save", type=click.Path(path_type=Path), metavar="DIR", help="Write facts and adversarial pictures here."
+    "--save",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Write facts and adversarial pictures here, and what was fitted (a patch).",
 )
 @click.option(
     "--figure",
@@ -108,6 +112,7 @@ def command(
     from advkit.engine.checks import check_classes
     from advkit.engine.defend import read_defense
     from advkit.engine.evaluate import Observer, evaluate
+    from advkit.engine.fitting import save_fitted
     from advkit.engine.precision import checked_precision
     from advkit.results.figure import check_suffix
     from advkit.results.files import Saver
@@ -153,10 +158,15 @@ def command(
         if saver:
             saver.add(name, part.example, part.x_adv)
 
+    def fitted(name: str, thing: Applied) -> None:
+        if save:
+            save_fitted(thing, save / f"{name.replace('/', '-')}.safetensors")
+
     # Run
     observer = Observer(
         stage=lambda name: bar(screen, name),
         finished=finished,
+        fitted=fitted,
         row=lambda result: last.__setitem__(slice(None), [result]),
     )
     _header(screen, net, source, whole, chosen, aim, choice, defense)

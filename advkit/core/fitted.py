@@ -44,7 +44,8 @@ class Fitted(Attack):
     batch: int = 32
     """Of them, how many are looked at in a step."""
     fitted_on: str = "auto"
-    """A data set's name or path; auto: the training split of the data, else pictures of it that are not scored."""
+    """A data set's name or path; auto: the training split of the data, else pictures of it that are not scored. A file of
+    ``save_fitted`` (.safetensors) is shown as it is."""
 
     @abstractmethod
     def begin(self, x: Tensor, rng: Rng) -> Fit:

@@ -17,7 +17,7 @@ from advkit.backbones import Classifier, load_model
 from advkit.catalog import ATTACKS
 from advkit.core.attack import Attack, Ensemble
 from advkit.core.defense import Wrapper
-from advkit.core.fitted import Fitted
+from advkit.core.fitted import Applied, Fitted
 from advkit.core.goal import Goal, Targeted, Untargeted
 from advkit.core.modes import borrowed
 from advkit.core.rng import Rng, identify
@@ -26,7 +26,7 @@ from advkit.data import Data, load_data
 from advkit.engine.checks import check_channels, check_classes, check_weights
 from advkit.engine.controls import run_controls
 from advkit.engine.defend import Against, Defense, defend, read_defense
-from advkit.engine.fitting import fit_with, training_pictures
+from advkit.engine.fitting import check_fit, fit_for
 from advkit.engine.passes import Passes, batch_for
 from advkit.engine.precision import Precision, PrecisionName, choose_precision
 from advkit.engine.run import Finished, Progress, Run, Source
@@ -54,6 +54,8 @@ class Observer:
     """Opens the progress of one attack (``pgd@8/255``), or of the pass without attack (``clean``)."""
     finished: Callable[[str, Finished], None] = lambda name, finished: None
     """Gets each attack's examples (``pgd@8/255``) as they are finished; ``example`` is the example's place in the data."""
+    fitted: Callable[[str, Applied], None] = lambda name, applied: None
+    """Gets what was fitted for an attack (``patch@0.05``), before it is shown."""
     row: Callable[[Evaluation], None] = lambda result: None
     """Gets the evaluation so far after each attack."""
 
@@ -117,6 +119,9 @@ def evaluate(
     if undefended is not None and against != "adaptive":
         replays = [replace(p, oblivious=True, follows=oblivious(p.follows) if p.follows else "") for p in plans]
         plans = replays if against == "oblivious" else [*replays, *plans]
+    for plan in plans:
+        if isinstance(plan.attack, Fitted):
+            check_fit(plan.attack, source, seed)  # before the other attacks have run
     check_weights(net)
     named, net = net, defend(net, guard.wrappers)
     size = _batch_size(batch_size, net, source)
@@ -226,10 +231,10 @@ def _attack(
     began = time.perf_counter()
     if isinstance(plan.attack, Fitted) and len(chosen):
         made_on = surrogate if plan.oblivious and surrogate is not None else passes
-        training = training_pictures(plan.attack, data, result.seed)
         rule = None if result.goal == "untargeted" else result.goal
         with observer.stage(f"{title}, fit") as progress:
-            fitted = fit_with(plan.attack, made_on, training, result.classes, rule, result.seed, progress)
+            fitted = fit_for(plan.attack, made_on, data, result.classes, rule, result.seed, progress)
+        observer.fitted(title, fitted)
         plan = replace(plan, attack=fitted)
 
     def collect(finished: Finished) -> None:

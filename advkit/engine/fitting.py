@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import torch
@@ -25,9 +25,10 @@ from advkit.engine.run import Progress
 from advkit.engine.targets import choose_targets
 from advkit.errors import DataError, InputError
 
-__all__ = ["fit", "fit_with", "load_fitted", "save_fitted", "training_pictures"]
+__all__ = ["check_fit", "fit", "fit_for", "fit_with", "load_fitted", "save_fitted", "training_pictures"]
 
 _LEAST = 8  # pictures, below which a fit says nothing
+_FILE = ".safetensors"
 
 
 def fit(
@@ -86,6 +87,38 @@ def fit_with(
     return attack.applied(state.thing)
 
 
+def fit_for(
+    attack: Fitted,
+    passes: Passes,
+    scored: Data,
+    names: Sequence[str],
+    target: str | None,
+    seed: int,
+    progress: Progress | None,
+) -> Applied:
+    """Fit an attack that is to be scored on ``scored``; where ``fitted_on`` names a file of ``save_fitted``, take that."""
+    if attack.fitted_on.endswith(_FILE):
+        return _from_file(attack)
+    return fit_with(attack, passes, training_pictures(attack, scored, seed), names, target, seed, progress)
+
+
+def check_fit(attack: Fitted, scored: Data, seed: int) -> None:
+    """Raise InputError where an attack that is to be scored on ``scored`` could not be fitted."""
+    if attack.fitted_on.endswith(_FILE):
+        _from_file(attack)
+    else:
+        training_pictures(attack, scored, seed)
+
+
+def _from_file(attack: Fitted) -> Applied:
+    found = load_fitted(Path(attack.fitted_on).expanduser())
+    if type(found.by) is not type(attack):
+        raise InputError(
+            f"{attack.fitted_on} was fitted by {ATTACKS.name_of(found.by)}, not by {ATTACKS.name_of(attack)}; name that attack."
+        )
+    return replace(found, threat=attack.threat, restarts=attack.restarts)
+
+
 def training_pictures(attack: Fitted, scored: Data, seed: int) -> Data:
     """What an attack is fitted on when it is scored on ``scored``: other pictures, in an order drawn by the seed.
 
@@ -101,16 +134,21 @@ def training_pictures(attack: Fitted, scored: Data, seed: int) -> Data:
                 "height, width); fit on pictures of the size of those that are scored."
             )
         pool = range(len(found))
+        if found.fingerprint() == _root(scored)[0].fingerprint():
+            raise InputError(
+                f"{what}: {attack.fitted_on} are the pictures that it is scored on; name others, or leave fitted_on out."
+            )
     elif (training := scored.training()) is not None:
         found, pool = training, range(len(training))
     else:
         found, used = _root(scored)
         pool = range(len(found) // 2, len(found))
         if len(pool) < _LEAST or (used and max(used) >= pool.start):
+            fewer = f"at most {pool.start:,} samples, or " if len(pool) >= _LEAST else ""
             raise DataError(
                 f"{what} is fitted on other pictures than those it is scored on. {found.name} has no training split, so the "
-                f"second half of its {len(found):,} pictures is for the fit, and {len(used):,} are to be scored: give at "
-                f"most {max(1, pool.start):,} samples, or other pictures for the fit (--set fitted_on=PATH)."
+                f"second half of its {len(found):,} picture{'s' if len(found) > 1 else ''} is for the fit, and {len(used):,} "
+                f"are to be scored: give {fewer}other pictures for the fit (--set fitted_on=NAME or PATH)."
             )
     order = Rng.of(seed, torch.tensor(pool)).fold("fitted on").uniform(dtype=torch.float64).argsort(stable=True)
     # More than are wanted: those that the model gets wrong are left out.
@@ -170,7 +208,7 @@ def save_fitted(applied: Applied, path: Path) -> None:
     """Write what was fitted as a ``.safetensors`` file, whose header says by what, and the same facts as JSON beside it."""
     from safetensors.torch import save
 
-    if path.suffix != ".safetensors":
+    if path.suffix != _FILE:
         raise InputError(f"{path} is to hold what was fitted; give a name that ends in .safetensors.")
     facts = json.dumps(_facts(applied))
     put_whole(path, save({"thing": applied.thing.contiguous()}, {"advkit fitted": facts}))

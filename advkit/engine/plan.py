@@ -19,7 +19,7 @@ from advkit.core.units import Eps
 from advkit.data import Data
 from advkit.engine.checks import check_channels, check_classes, check_weights
 from advkit.engine.defend import Against, defend, read_defense
-from advkit.engine.fitting import training_pictures
+from advkit.engine.fitting import check_fit
 from advkit.engine.own import defense_hash, defined_by
 from advkit.engine.passes import Passes, automatic_batch, batch_for
 from advkit.engine.precision import Precision, PrecisionName
@@ -122,7 +122,7 @@ def make_plan(wanted: Sweep, told: Callable[[str], None] = lambda text: None) ->
     ]
     stages = [[spec.stages(ball(radius)) for radius in radii] for spec in attacks]
     for fitted in [stage for at in stages for each in at for _, stage in each if isinstance(stage, Fitted)]:
-        training_pictures(fitted, data.head(samples), wanted.seed)  # refused here, and not by the first task
+        check_fit(fitted, data.head(samples), wanted.seed)  # refused here, and not by the first task
     asked = list(dict.fromkeys(wanted.defenses))
     # What a defense costs without attack shows only beside the model without it.
     defenses = {text: read_defense(text) for text in (asked if "none" in asked else ["none", *asked])}

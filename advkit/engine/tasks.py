@@ -24,7 +24,7 @@ from advkit.core.modes import borrowed
 from advkit.data import Data, Subset
 from advkit.engine.defend import defend, read_defense
 from advkit.engine.evaluate import without_attack
-from advkit.engine.fitting import fit_with, load_fitted, save_fitted, training_pictures
+from advkit.engine.fitting import fit_for, load_fitted, save_fitted
 from advkit.engine.memory import keep_freed_memory
 from advkit.engine.passes import Passes, batch_for
 from advkit.engine.precision import Precision, PrecisionName, choose_precision
@@ -196,9 +196,9 @@ def _fitted(stages: Stages, task: Task, bench: _Bench, store: Store, passes: Pas
             return attack
         path = store.beside(task.cell, file)
         if not path.exists():
-            training = training_pictures(attack, Subset(bench.data, range(*task.span)), task.cell.seed)
+            scored = Subset(bench.data, range(*task.span))
             with watch(task, f"{title}, fit") as progress:
-                save_fitted(fit_with(attack, passes, training, names, rule, task.cell.seed, progress), path)
+                save_fitted(fit_for(attack, passes, scored, names, rule, task.cell.seed, progress), path)
         return load_fitted(path)
 
     return [

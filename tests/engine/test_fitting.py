@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numpy as np
 import pytest
 import torch
 from helpers import conv_net, linear, pictures, trained
@@ -29,6 +30,7 @@ class Universal(Fitted):
     threat: Ball = BALL
     steps: int = 5
     pace: float = 0.05
+    fitted_on: str = "auto"
     loss: Loss = LOSS
 
     def begin(self, x: Tensor, rng: Rng) -> Fit:
@@ -152,6 +154,23 @@ def test_a_fit_needs_pictures_that_the_model_gets_right():
     x, y = data().tensors()
     with pytest.raises(DataError, match="fitted on pictures that the model gets right, and of 32 of tensors there are"):
         fit(Patch(), trained()[0], (x, (y + 1) % 4))
+
+
+def test_what_was_fitted_before_is_shown_as_it_is(tmp_path):
+    path = tmp_path / "patch.safetensors"
+    found = fit(Patch(Area(0.3), steps=2), trained()[0], data())
+    save_fitted(found, path)
+    outcome = evaluate(trained()[0], data(), Patch(Area(0.2), fitted_on=str(path))).outcomes[0]
+    assert outcome.attack == repr(replace(found, threat=Area(0.2)))
+    with pytest.raises(InputError, match=r"was fitted by patch, not by Universal; name that attack"):
+        evaluate(trained()[0], data(), Universal(fitted_on=str(path)))
+
+
+def test_the_scored_pictures_by_another_name_are_refused(tmp_path):
+    x, y = data().tensors()
+    np.savez(tmp_path / "own.npz", x=x.numpy(), y=y.numpy())
+    with pytest.raises(InputError, match=r"own.npz are the pictures that it is scored on; name others, or leave"):
+        training_pictures(Patch(fitted_on=str(tmp_path / "own.npz")), load_data(tmp_path / "own.npz").head(5), 0)
 
 
 def test_evaluate_fits_names_what_it_made_and_shows_it_to_other_pictures():
