@@ -27,8 +27,11 @@ _FEW = {
     "certify": ["--samples", "2", "--n", "100", "--quiet"],
     "check": ["--samples", "4", "--quiet"],
     "detect": ["--samples", "8", "--quiet"],
+    "sticker": ["--steps", "4", "--views", "2", "--test-views", "4", "--quiet"],
+    "drive": ["--draws", "1", "--quiet"],
+    "photo": ["--quiet"],
 }
-_SILENT = ("train", "init", "figure", "report", "results", "table")  # where they write a file
+_SILENT = ("train", "init", "figure", "report", "results", "table", "print")  # where they write a file
 _STORES = ("first", "study", "before", "after", "all", "machine-1", "machine-2")
 _CANNOT = ("advkit results show",)  # needs a key that is known once the sweep is done
 
@@ -93,6 +96,10 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in _STORES[1:]:
         shutil.copytree(desk / "runs" / "first", desk / "runs" / name)
     _advkit(f"init {desk}/study.toml")
+    _advkit(f"sticker --target yield {' '.join(_FEW['sticker'])} --out {desk}/stickers/stop")
+    face = advkit.load_data("signs").face(stop, 240)
+    photo = (face[:3] * face[3:] + 0.5 * (1 - face[3:])).permute(1, 2, 0)
+    Image.fromarray((photo * 255).round().byte().numpy()).save(desk / "photo.jpg")
     return desk
 
 
