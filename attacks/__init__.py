@@ -1,11 +1,18 @@
 """The attacks, one file per method; each is a frozen value with ``first``, ``start`` and ``step``."""
 
+from advkit.attacks.dots import Dots
+from advkit.attacks.fixed_sticker import FixedSticker
+from advkit.attacks.light import Light
 from advkit.attacks.noise import Noise
 from advkit.attacks.patch import Patch
 from advkit.attacks.pgd import BIM, FGSM, PGD, RandomStartFGSM
+from advkit.attacks.pixel import Pixel
+from advkit.attacks.rain import Rain
 from advkit.attacks.roa import ROA
 from advkit.attacks.salt import GreedySalt, Salt
+from advkit.attacks.shadow import Shadow
 from advkit.attacks.sticker import Sticker
+from advkit.attacks.tape import Tape
 from advkit.attacks.transfer import DIFGSM, MIFGSM, NIFGSM, TIFGSM
 from advkit.attacks.worst_case import worst_case
 
@@ -18,11 +25,18 @@ __all__ = [
     "PGD",
     "ROA",
     "TIFGSM",
+    "Dots",
+    "FixedSticker",
     "GreedySalt",
+    "Light",
     "Noise",
     "Patch",
+    "Pixel",
+    "Rain",
     "RandomStartFGSM",
     "Salt",
+    "Shadow",
     "Sticker",
+    "Tape",
     "worst_case",
 ]

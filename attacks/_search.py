@@ -59,6 +59,8 @@ class Search(ABC):
 class RandomSearch(Search):
     """Every vector is drawn afresh."""
 
+    usual: int = 1
+
     def begin(self, first: Tensor, moves: Moves, generations: int, rng: Rng) -> Memory:
         """Nothing is remembered."""
         return Memory(first)
