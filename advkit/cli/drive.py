@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from advkit.backbones import Classifier
     from advkit.data import Data
-    from advkit.engine.drive import Scene
+    from advkit.engine.drive import Lane, Scene
     from advkit.results.drive import DriveTable, Subject
     from advkit.scene.sticker import Sticker
 
@@ -38,7 +38,8 @@ _BACKGROUNDS = 200
     help="The class of signs whose face is drawn. [default: as the sticker's design says, else that of --class]",
 )
 @click.option("--poses", default="all", show_default=True, metavar="NAME", help="rp2 (its 15 lab poses), distance (1.5 to "
-              "76 m), yaw (0 to 60 degrees), all of these, or METRES@DEGREES with commas.")  # fmt: skip
+              "76 m), yaw (0 to 60 degrees), all of these, grid (each distance at each yaw), or "
+              "METRES@DEGREES with commas.")  # fmt: skip
 @click.option("--draws", type=click.IntRange(1), help="Views at each pose, each with its own light, blur, noise and "
               "background; of --drive-by: drives. [default: 40; 10 drives]")  # fmt: skip
 @click.option("--drive-by", "by", is_flag=True, help="Drive towards the sign instead, and read it in every frame.")
@@ -93,7 +94,8 @@ def command(
 
     \b
     advkit drive stickers/stop
-    advkit drive stickers/stop --poses rp2 --print-model gamut --figure map.png
+    advkit drive stickers/stop --poses rp2 --print-model gamut
+    advkit drive stickers/stop --poses grid --figure map.png
     advkit drive stickers/stop --drive-by --every 10 --gif drive.gif
     """
     from advkit.engine.drive import POSES, Lane, approach, read_poses
@@ -279,7 +281,7 @@ def _scene(
     )
 
 
-def _facts(net: Classifier, scene: Scene, folder: Path, face: str, lane: Any) -> dict[str, Any]:
+def _facts(net: Classifier, scene: Scene, folder: Path, face: str, lane: Lane | None) -> dict[str, Any]:
     """What the numbers hold for, in words and by name."""
     from dataclasses import asdict
 
@@ -307,5 +309,11 @@ def _facts(net: Classifier, scene: Scene, folder: Path, face: str, lane: Any) ->
         "model_text": f"{net.name}, weights {net.weights}",
         "sticker_text": f"{folder.name or folder}, {100 * area:.1f} % of the {face} sign of {sticker.sign_mm:g} mm",
         "print_text": f"{scene.print_model} ({printer.get(scene.print_model, 'as designed')})",
-        "views_text": f"{scene.draws} {'drives' if lane else 'at each pose'}, {camera_text}",
+        "views_text": f"{_road(lane) if lane else f'{scene.draws} at each pose'}, {camera_text}",
     }
+
+
+def _road(lane: Lane) -> str:
+    """The drive in words."""
+    every = f"every {lane.every}th of " if lane.every > 1 else ""
+    return f"a lane {lane.offset:g} m beside the sign, {lane.speed:g} m/s, {every}{lane.rate:g} frames a second"

@@ -286,8 +286,8 @@ def _draw(
     from advkit.results.pictures import contact_sheet
 
     title, stage, seen = next((test for test in reversed(tests) if test[2].view is None), tests[-1])
-    printing = {"print_model": recipe.print_model, "palette": recipe.palette}
-    frames = contact_frames(net, stage, sticker, some(seen, _SHOWN), label, target, names, **printing)
+    frames = contact_frames(net, stage, sticker, some(seen, _SHOWN), label, target, names,
+                            print_model=recipe.print_model, palette=recipe.palette)  # fmt: skip
     share = 100 * sticker.facts["area"]
     heading = f"{title_of(sticker)}: {share:.1f} % of a sign of {sticker.sign_mm:g} mm, read by {net.name}; of {title}:"
     contact_sheet(path, frames, heading=heading, columns=_SHOWN)

@@ -34,8 +34,10 @@ POSES: dict[str, tuple[Pose, ...]] = {
     "all": tuple(dict.fromkeys((*RP2_POSES, *((d, 0.0) for d in DISTANCES_M), *((_YAW_AT_M, yaw) for yaw in YAWS)))),
     "distance": tuple((d, 0.0) for d in DISTANCES_M),
     "yaw": tuple((_YAW_AT_M, yaw) for yaw in YAWS),
+    "grid": tuple((d, yaw) for d in DISTANCES_M for yaw in YAWS),
 }
-"""Poses by name, (distance in m, yaw in degrees): RP2's 15; these, farther ones and turned ones; straight on; turned."""
+"""Poses by name, (distance in m, yaw in degrees): RP2's 15; these, farther ones and turned ones; straight on; turned; every
+distance at every yaw."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,9 +192,15 @@ class _Eye:
     def read(self, view: View, draw: Tensor, behind: View | None = None) -> dict[str, Tensor]:
         """The classes (B,) read in each look; every look has the same views and backgrounds."""
         place = Rng((view if behind is None else behind).key).fold("background").integers(len(self.backgrounds))
-        answers = {}
+        answers: dict[str, Tensor] = {}
+        first: dict[str, Tensor] = {}
         for name, signs in self.looks.items():
-            seen = []
+            # Colours of the palette come out of the printer as they went in: the same sign need not be looked at twice.
+            if name == "printed" and torch.equal(signs, self.looks["digital"]):
+                answers[name] = answers["digital"]
+                self.watch(name, first["digital"])
+                continue
+            seen: list[Tensor] = []
             for rows in torch.split(draw, self.part):
                 sign = signs if len(signs) == 1 else signs[rows.to(self.device)]
                 shown = photograph(
@@ -202,7 +210,8 @@ class _Eye:
                     self.scene.camera,
                 )
                 if not seen:
-                    self.watch(name, shown[0].cpu())
+                    first[name] = shown[0].cpu()
+                    self.watch(name, first[name])
                 seen.append(self.passes.judge(shown).argmax(1).cpu())
             answers[name] = torch.cat(seen)
         return answers

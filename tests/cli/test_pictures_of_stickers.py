@@ -20,6 +20,7 @@ QUICK = ("sticker", "--model", "cnn", "--steps", "2", "--views", "2", "--test-vi
 def saved(tmp_path: Path) -> Path:
     """A folder with a black bar for a stop sign."""
     rgba = torch.zeros(4, 64, 64)
+    rgba[:3] = torch.tensor([0.06, 0.06, 0.07])[:, None, None]  # of the palette: printed as it was designed
     rgba[3, 20:44, 6:58] = 1
     Sticker(rgba, 750.0, {"class": "stop", "target": "yield", "data": "signs", "model": "cnn"}).save(tmp_path / "bar")
     return tmp_path / "bar"
