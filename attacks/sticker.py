@@ -177,7 +177,7 @@ class Sticker(Attack):
     @property
     def _looking(self) -> int:
         """Steps that look for the mask."""
-        return self.steps // 4 if self.mask == "auto" else 0
+        return max(1, self.steps // 4) if self.mask == "auto" else 0
 
     def _room(self, x: Tensor) -> int:
         assert isinstance(self.threat, Area)

@@ -44,6 +44,12 @@ def test_the_mask_auto_lies_where_the_model_looks(corner):
     assert int(changed.sum()) == 27
 
 
+def test_one_step_lays_a_sticker_already():
+    model, x, y = trained()
+    found = Sticker(Area(0.1), pieces=1, steps=1)(model, x[:4], y[:4], keep="last")
+    assert bool(((found != x[:4]).any(1).flatten(1).sum(1) == 6).all())
+
+
 def test_pieces_are_rectangles_apart_within_the_area():
     model, x, y = trained()
     x, y = x[:8], y[:8]
