@@ -33,7 +33,7 @@ from advkit.engine.training.interrupt import Pressed, listening
 from advkit.engine.training.ranks import ALONE, Ranks, synchronised
 from advkit.engine.training.recipe import Recipe, learning_rate
 from advkit.engine.training.watch import Epoch, Validate, alarming, ball_of, better, hold_out, robustness
-from advkit.errors import AdvkitError, DataError, InputError, PassError
+from advkit.errors import AdvkitError, DataError, InputError, ModelError, PassError
 
 __all__ = ["CHECKPOINT", "Training", "put", "state", "train"]
 
@@ -105,6 +105,20 @@ class _Loss(nn.Module):
 
     def forward(self, x: Tensor, shown: Tensor, y: Tensor) -> Tensor:
         return self.objective.loss(self.net, x, shown, y)
+
+
+def _asked(wrapped: nn.Module, x: Tensor, shown: Tensor, y: Tensor) -> Tensor:
+    """The loss; says in plain words what keeps several processes from agreeing on a gradient."""
+    try:
+        loss: Tensor = wrapped(x, shown, y)
+    except RuntimeError as error:
+        if "finished reduction in the prior iteration" not in str(error):
+            raise
+        raise ModelError(
+            "the network has parameters that the loss does not reach, for which the processes of torchrun would wait for "
+            "ever; freeze them (requires_grad_(False)) or take them out, or train in one process."
+        ) from error
+    return loss
 
 
 def _together(loss: _Loss) -> DistributedDataParallel:
@@ -293,7 +307,7 @@ class _Session:
             if objective.wants_gradient:
                 shown = (shown.clone() if shown is x else shown).requires_grad_(True)
             with objective.disturbed(self.model, x, shown, y):
-                loss = wrapped(x, shown, y)
+                loss = _asked(wrapped, x, shown, y)
                 # DistributedDataParallel takes the mean over the processes, where shares want the sum.
                 torch.autograd.backward(loss * (share * self.ranks.world))
         kept = None
