@@ -95,14 +95,16 @@ def _positions(corners: Tensor, size: tuple[int, int], fine: int, spread: Tensor
         return (centres[:, None] + offset[:, None]).flatten(1)
 
     y, x = places(size[0])[:, :, None], places(size[1])[:, None]
-    u, v, depth = (
-        inverse[:, row, 0, None, None] * x + inverse[:, row, 1, None, None] * y + inverse[:, row, 2, None, None]
-        for row in range(3)
-    )
-    # Beyond the plane's horizon the map comes back from the other side: nothing of the texture is seen there.
-    beyond = depth * expand(_side(inverse, corners), depth) <= 1e-9
-    depth = torch.where(beyond, torch.ones_like(depth), depth)
-    return torch.stack([u, v], -1).div(depth[..., None]).where(~beyond[..., None], -9.0)
+    a = inverse[..., None, None]
+    u, v, depth = (a[:, row, 0] * x + (a[:, row, 1] * y + a[:, row, 2]) for row in range(3))
+    seen = torch.stack([u, v], -1)
+    # Beyond the plane's horizon the map comes back from the other side: nothing of the texture is seen there. The depth is
+    # linear, so it is enough to look at the corners.
+    ahead = depth.detach() * expand(_side(inverse, corners), depth)
+    if bool((ahead[:, :: ahead.shape[1] - 1 or 1, :: ahead.shape[2] - 1 or 1] > 1e-9).all()):
+        return seen / depth[..., None]
+    is_ahead = (ahead > 1e-9)[..., None]
+    return torch.where(is_ahead, seen / torch.where(is_ahead, depth[..., None], 1.0), -9.0)
 
 
 def _side(inverse: Tensor, corners: Tensor) -> Tensor:
