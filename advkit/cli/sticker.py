@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from advkit.scene.sticker import Sticker
 
 _SHOWN = 6  # views in the figure
-_LIGHTS = 20  # views at each of RP2's poses
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm"}
 
 
@@ -56,7 +55,13 @@ _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm"}
 @click.option("--photos", type=click.Path(path_type=Path), metavar="DIR", help="Stick it on these photos of the sign instead; "
               "a mask is then a picture in their frame.")  # fmt: skip
 @click.option("--held-out", type=int, help="Photos that only score it. [default: a third]")
-@click.option("--test-views", type=click.IntRange(1), default=300, show_default=True, help="Fresh views that score it.")
+@click.option(
+    "--test-views",
+    type=click.IntRange(1),
+    default=300,
+    show_default=True,
+    help="Fresh views that score it, and as many in all at RP2's 15 poses.",
+)
 @click.option(
     "--out", type=click.Path(path_type=Path), metavar="DIR", help="Write sticker.png, .safetensors and .json here."
 )
@@ -216,10 +221,11 @@ def _on_sign(
     fitted = rendered(face, size, sign_mm, seed=seed)
     test = rendered(face, size, sign_mm, seed=seed, split="test")
     streams = _test_streams(seed)
-    lab = View.cat([test.views.at(*pose).draw(streams.fold(k), _LIGHTS) for k, pose in enumerate(RP2_POSES)])
+    lights = max(1, test_views // len(RP2_POSES))
+    lab = View.cat([test.views.at(*pose).draw(streams.fold(k), lights) for k, pose in enumerate(RP2_POSES)])
     return fitted, [
         ("fresh views", test, test.draw(streams, test_views)),
-        (f"RP2's 15 poses, {_LIGHTS} lights each", test, test.looking(lab)),
+        (f"RP2's 15 poses, {lights} lights each", test, test.looking(lab)),
     ]
 
 
