@@ -98,6 +98,7 @@ def command(
     advkit drive stickers/stop --poses grid --figure map.png
     advkit drive stickers/stop --drive-by --every 10 --gif drive.gif
     """
+    from advkit.engine.checks import check_classes
     from advkit.engine.drive import POSES, Lane, approach, read_poses
     from advkit.results.drive import DriveBy, DriveTable
     from advkit.results.table import show
@@ -119,6 +120,8 @@ def command(
     scene = _scene(source, sticker, face, focal, crop, draws or (_DRIVES if by else _DRAWS), choice.seed,
                    print_model, palette)  # fmt: skip
     net = choice.build(source)
+    if net.num_classes is not None:
+        check_classes(source, net.num_classes)
     subject = replace(subject, facts=_facts(net, scene, folder, face, lane if by else None))
     screen = console(quiet)
     screen.print(f"model  {net.name}, weights {net.weights}", markup=False)

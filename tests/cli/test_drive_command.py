@@ -97,3 +97,11 @@ def test_bad_input_is_refused(refused: Callable[..., str], folder: Path, args: t
 
 def test_a_folder_without_a_sticker_is_refused(refused: Callable[..., str], tmp_path: Path) -> None:
     assert "no sticker" in refused("drive", tmp_path / "none")
+
+
+def test_a_model_of_other_classes_is_refused(refused: Callable[..., str], folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "few.py").write_text(
+        "from torch import nn\n\ndef net():\n    return nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 2))\n"
+    )
+    said = refused("drive", folder, *QUICK, "--model", f"{tmp_path / 'few.py'}:net", "--target", "us one way")
+    assert "classes" in said
