@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -23,6 +23,8 @@ class Data(ABC):
     name: str
     classes: tuple[str, ...]
     labels: Tensor
+    trains: Callable[[], Data] | None = None
+    """Loads the training pictures, where these are the test pictures of a data set that has both."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -42,7 +44,7 @@ class Data(ABC):
 
     def training(self) -> Data | None:
         """The pictures that models learn from, where these are the test pictures of a data set that has both."""
-        return None
+        return None if self.trains is None else self.trains()
 
     def without(self, classes: Sequence[int]) -> Data:
         """The examples of the other classes."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -71,21 +72,29 @@ def cifar10(split: Split = "test", download: bool = True) -> Data:
     source = _fetch(
         "CIFAR10", "cifar10", "cifar-10-batches-py/ (data_batch_1 to 5, test_batch, batches.meta)", split, download
     )
-    return _colour("cifar10", source.data, source.targets, source.classes)
+    return _tested(
+        _colour("cifar10", source.data, source.targets, source.classes), split, partial(cifar10, "train", download)
+    )
 
 
 @DATASETS.register("cifar100")
 def cifar100(split: Split = "test", download: bool = True) -> Data:
     """CIFAR-100: 32x32 colour photos of 100 classes (Krizhevsky 2009)."""
     source = _fetch("CIFAR100", "cifar100", "cifar-100-python/ (train, test, meta)", split, download)
-    return _colour("cifar100", source.data, source.targets, source.classes)
+    return _tested(
+        _colour("cifar100", source.data, source.targets, source.classes), split, partial(cifar100, "train", download)
+    )
 
 
 @DATASETS.register("mnist")
 def mnist(split: Split = "test", download: bool = True) -> Data:
     """MNIST: 28x28 handwritten digits (LeCun et al. 1998)."""
     source = _fetch("MNIST", "mnist", "MNIST/raw/ (the four idx-ubyte files, unpacked)", split, download)
-    return TensorData(source.data[:, None], source.targets, name="mnist", classes=[str(i) for i in range(10)])
+    return _tested(
+        TensorData(source.data[:, None], source.targets, name="mnist", classes=[str(i) for i in range(10)]),
+        split,
+        partial(mnist, "train", download),
+    )
 
 
 @DATASETS.register("fashion_mnist")
@@ -93,14 +102,22 @@ def fashion_mnist(split: Split = "test", download: bool = True) -> Data:
     """Fashion-MNIST: 28x28 gray pictures of 10 kinds of clothing (Xiao et al. 2017)."""
     files = "FashionMNIST/raw/ (the four idx-ubyte files, unpacked)"
     source = _fetch("FashionMNIST", "fashion_mnist", files, split, download)
-    return TensorData(source.data[:, None], source.targets, name="fashion_mnist", classes=source.classes)
+    return _tested(
+        TensorData(source.data[:, None], source.targets, name="fashion_mnist", classes=source.classes),
+        split,
+        partial(fashion_mnist, "train", download),
+    )
 
 
 @DATASETS.register("svhn")
 def svhn(split: Split = "test", download: bool = True) -> Data:
     """SVHN: 32x32 colour photos of house numbers, one digit each (Netzer et al. 2011)."""
     source = _fetch("SVHN", "svhn", f"{split}_32x32.mat", split, download)
-    return _colour("svhn", source.data.transpose(0, 2, 3, 1), source.labels, [str(i) for i in range(10)])
+    return _tested(
+        _colour("svhn", source.data.transpose(0, 2, 3, 1), source.labels, [str(i) for i in range(10)]),
+        split,
+        partial(svhn, "train", download),
+    )
 
 
 @DATASETS.register("gtsrb")
@@ -117,7 +134,11 @@ def gtsrb(split: Split = "test", size: int = 32, download: bool = True) -> Data:
             rows = list(csv.DictReader(table, delimiter=";", skipinitialspace=True))
         files = [base / "GTSRB" / "Final_Test" / "Images" / row["Filename"] for row in rows]
         labels = [int(row["ClassId"]) for row in rows]
-    return PictureFiles("gtsrb", files, labels, _GTSRB_CLASSES, size=size, crop=1.0)
+    return _tested(
+        PictureFiles("gtsrb", files, labels, _GTSRB_CLASSES, size=size, crop=1.0),
+        split,
+        partial(gtsrb, "train", size, download),
+    )
 
 
 @DATASETS.register("imagenet")
@@ -172,6 +193,12 @@ def _fetch(kind: str, name: str, files: str, split: str, download: bool) -> Any:
         f"{name}: no complete copy was found under {root}, {why}. "
         f"Put {files} there, or set ADVKIT_HOME to the folder whose data/ holds it."
     )
+
+
+def _tested(data: Data, split: str, training: Callable[[], Data]) -> Data:
+    """Pictures that know their training pictures, if they are those of a test."""
+    data.trains = training if split == "test" else None
+    return data
 
 
 def _colour(name: str, data: Any, labels: Any, classes: list[str]) -> TensorData:

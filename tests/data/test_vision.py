@@ -73,6 +73,10 @@ def test_mnist_is_read_from_its_idx_files(cache: Path, name: str, folder: str) -
         assert data.labels.tolist() == [7, 0, 9]
         assert len(data.classes) == 10
         assert data.name == name
+        learned = data.head(2).training()
+        assert (learned is None) == (split == "train")
+    assert learned is not None
+    assert learned.training() is None
 
 
 def test_a_broken_idx_file_is_refused(cache: Path) -> None:
@@ -142,6 +146,9 @@ def test_gtsrb_is_read_from_its_folders(cache: Path) -> None:
     assert test.labels.tolist() == [14]
     assert test.shape == (3, 16, 16)
     assert test.classes[14] == "stop"
+    learned = test.training()
+    assert learned is not None
+    assert (learned.labels.tolist(), learned.shape) == ([1, 14], (3, 16, 16))
     assert len(test.classes) == 43
 
 
