@@ -54,8 +54,10 @@ def flat_controls(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         flat = {key: value for key, value in row.items() if key not in ("control", "controls")}
         if any_has:
             control = row.get("control", {})
-            more = {f"control_{key}": control.get(key) for key in ("success", "low", "high")}
-            flat |= {"control": control.get("name"), **more}
+            flat |= {
+                "control": control.get("name"),
+                **{f"control_{key}": control.get(key) for key in ("success", "low", "high")},
+            }
         found.append(flat)
     return found
 
