@@ -66,11 +66,10 @@ def warp(texture: Tensor, corners: Tensor, size: tuple[int, int], *, fine: int =
     shapes, member = torch.unique(shape, dim=0, return_inverse=True)
     groups = [(member == number).nonzero().flatten() for number in range(len(shapes))]
     seen = [
-        _look(texture if len(texture) == 1 else texture[index], at[index], columns, rows, border)
+        _look(texture if len(texture) == 1 else texture[index], at[index], columns, rows, fine, border)
         for index, (columns, rows) in zip(groups, shapes.tolist(), strict=True)
     ]
-    samples = seen[0] if len(seen) == 1 else torch.cat(seen)[torch.cat(groups).argsort()]
-    mean = F.avg_pool2d(samples, fine) if fine > 1 else samples
+    mean = seen[0] if len(seen) == 1 else torch.cat(seen)[torch.cat(groups).argsort()]
     candidates = ((left.detach() - 1).abs().amax(1) < _ALIGNED).nonzero().flatten()
     if not len(candidates):
         return mean
@@ -113,15 +112,15 @@ def _side(inverse: Tensor, corners: Tensor) -> Tensor:
     return (inverse[:, 2, 0] * middle[:, 0] + inverse[:, 2, 1] * middle[:, 1] + inverse[:, 2, 2]).detach().sign()
 
 
-def _look(texture: Tensor, at: Tensor, columns: int, rows: int, border: bool) -> Tensor:
-    """Bilinear samples at points of the unit square of the texture, averaged to so many columns and rows."""
+def _look(texture: Tensor, at: Tensor, columns: int, rows: int, fine: int, border: bool) -> Tensor:
+    """Means of ``fine`` x ``fine`` bilinear samples of the texture in so many columns and rows, at points of the unit square."""
     if texture.shape[-2:] != (rows, columns):
         texture = F.adaptive_avg_pool2d(texture, (rows, columns))
     grid = (2 * at - 1).to(texture.dtype)
     beyond = "border" if border else "zeros"
-    return F.grid_sample(
-        texture.expand(len(at), -1, -1, -1), grid, mode="bilinear", padding_mode=beyond, align_corners=False
-    )
+    source = texture.expand(len(at), -1, -1, -1)
+    samples = F.grid_sample(source, grid, mode="bilinear", padding_mode=beyond, align_corners=False)
+    return F.avg_pool2d(samples, fine) if fine > 1 else samples
 
 
 def _aligned(texture: Tensor, at: Tensor, mean: Tensor, fine: int, border: bool) -> Tensor:
