@@ -113,7 +113,7 @@ def _side(inverse: Tensor, corners: Tensor) -> Tensor:
 
 
 def _look(texture: Tensor, at: Tensor, columns: int, rows: int, fine: int, border: bool) -> Tensor:
-    """Means of ``fine`` x ``fine`` bilinear samples of the texture in so many columns and rows, at points of the unit square."""
+    """Means of ``fine`` x ``fine`` samples of the texture in so many columns and rows, at points of the unit square."""
     if texture.shape[-2:] != (rows, columns):
         texture = F.adaptive_avg_pool2d(texture, (rows, columns))
     grid = (2 * at - 1).to(texture.dtype)
