@@ -34,7 +34,7 @@ def robustness_table(result: Evaluation) -> Table:
     if staged:
         caption += " '+' rows met only what the rows above left standing."
     if controlled:
-        caption += f" Control: success of the same without a search ({said_of_controls(result.rows())})."
+        caption += f" Control: success of the same without a search ({_said_of_controls(result)})."
     if any(outcome.name != not_oblivious(outcome.name) for outcome in result.outcomes):
         caption += " Oblivious: made on the model without its defense, and replayed."
     return Table(
@@ -115,14 +115,16 @@ def _title(result: Evaluation) -> str:
     )
 
 
-def said_of_controls(rows: Sequence[Row]) -> str:
+def _said_of_controls(result: Evaluation) -> str:
     """The controls of a table, in words: what each name means."""
+    covers = result.norm in ("area", "l0")
     words = {
         "random": "random: one draw at random",
-        "grey": "grey: a grey piece, or a grey veil",
+        "grey": f"grey: {'a grey piece of the same area' if covers else 'the whole picture under a grey veil'}",
         "dark": "dark: the whole picture darkened",
     }
-    return "; ".join(words.get(name, name) for name in dict.fromkeys(name for row in rows for name, _ in row.controls))
+    names = dict.fromkeys(name for row in result.rows() for name, _ in row.controls)
+    return "; ".join(words.get(name, name) for name in names)
 
 
 def _control(row: Row) -> str:
