@@ -24,7 +24,8 @@ from advkit.errors import InputError
 
 __all__ = ["Parametric"]
 
-_RATE = 0.03  # Adam's, in shares of the range
+_RATE = 0.03  # Adam's, in shares of the range of a parameter
+_CLIMB = 20  # steps of it
 _MEAN, _SPREAD = 0.9, 0.99  # Adam's decays
 
 
@@ -134,7 +135,7 @@ class Parametric(Attack):
     def step(self, state: Any, at: Ascent, x: Tensor, goal: Goal, rng: Rng) -> State:
         """One generation, or one step up the gradient."""
         if isinstance(state, _Climb):
-            return self._climbed(state, at, x)
+            return self._climbed(state, at, x, rng)
         top, place = at.loss.max(1)
         better = top > state.height
         seen = state.query[torch.arange(len(x), device=x.device), place]
@@ -158,8 +159,8 @@ class Parametric(Attack):
         """Of the climb, the picture with its hard edges."""
         return state.shown if isinstance(state, _Climb) else None
 
-    def _climbed(self, state: _Climb, at: Ascent, x: Tensor) -> _Climb:
-        """A step of Adam (Kingma & Ba 2015) in the parameters, each example its own."""
+    def _climbed(self, state: _Climb, at: Ascent, x: Tensor, rng: Rng) -> _Climb:
+        """A step of Adam (Kingma & Ba 2015) in the parameters; after a while a new climb from other parameters."""
         size = state.theta.shape[1]
         grad = _unpacked(at.grad, size)[0]
         grad = grad / grad.abs().amax(1, keepdim=True).clamp_min(torch.finfo(grad.dtype).tiny)
@@ -169,6 +170,10 @@ class Parametric(Attack):
         direct = mean / (1 - _MEAN**age)[:, None]
         theta = state.theta + _RATE * direct / ((spread / (1 - _SPREAD**age)[:, None]).sqrt() + 1e-8)
         theta = torch.where(self.renderer.moves(x).wraps, theta % 1, theta.clamp(0, 1))
+        over = (age >= _CLIMB)[:, None]  # most hills of a hard-edged thing are low
+        theta = torch.where(over, rng.fold("theta").uniform(size, dtype=x.dtype), theta)
+        mean, spread = mean.masked_fill(over, 0), spread.masked_fill(over, 0)
+        age = age.masked_fill(over[:, 0], 0)
         shown = self._shown(theta, x, state.canvas)
         return _Climb(_packed(theta, x, state.canvas), shown, state.canvas, theta, mean, spread, age)
 
