@@ -24,7 +24,7 @@ Npz = Callable[..., Path]
     [
         (("atack",), ("'atack'", "'attack'", "train")),
         (("attack", "--model", "resent"), ("'resent'", "'resnet'", "advkit list backbones")),
-        (("attack", "--attack", "pdg"), ("'pdg'", "Did you mean 'pgd'?", "fgsm")),
+        (("attack", "--attack", "pdg"), ("'pdg'", "Did you mean 'pgd'?", "advkit list attacks")),
         (("attack", "--data", "sings"), ("'sings'", "Did you mean 'signs'?", "cifar10", "folder")),
         (("attack", "--attack", "pgd", "--loss", "margn"), ("'margn'", "Did you mean 'margin'?", "dlr")),
         (("attack", "--norm", "linff"), ("'linff'", "Did you mean 'linf'?", "l2")),
