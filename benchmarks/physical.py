@@ -36,7 +36,7 @@ from advkit.engine.run import Finished
 from advkit.results.statistics import share
 
 PAGE = Path(__file__).parent.parent / "docs" / "physical_measured.md"
-VICTIMS = {"standard": "standard training", "cutout": "trained with two holes of 10 pixels"}
+VICTIMS = {"standard": "standard training", "cutout": "trained on with a hole of 10 pixels"}
 PICTURES = 300
 
 
