@@ -2,8 +2,8 @@
 
     python benchmarks/printed.py [--model cnn --weights FILE --data gtsrb_test.npz] [--class 14 --target 5] [--out FILE]
 
-Prints one table in markdown: each way to search a sticker (two graffiti bars on the drawn stop sign), each seed, and all
-seeds together. The defaults are the embedded model of advkit and its own signs, stop to be read as yield.
+Prints one table in markdown: each way to search a sticker for the drawn stop sign, each seed, and all seeds together. The
+defaults are the embedded model of advkit and its own signs, stop to be read as yield.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ def main() -> None:
     options.add_argument("--steps", type=int, default=400)
     options.add_argument("--lights", type=int, default=20)
     options.add_argument("--lab", action="store_true", help="search in the range of the poses: 1.5 to 12.2 m")
+    options.add_argument("--mask", default="bars")
     options.add_argument("--only", default="")
     options.add_argument("--out", type=Path)
     given = options.parse_args()
@@ -57,7 +58,8 @@ def main() -> None:
     views = Views(distance=(1.5, 12.2)) if given.lab else Views()
     lines = [
         f"{net.name}, weights {net.weights}: {given.label} -> {given.target}; {given.lights} lights at each of RP2's 15 poses; "
-        f"{given.steps} steps of {Recipe().views} views; cells of {Recipe().cell_mm:g} mm; percent of the views that are right "
+        f"mask {given.mask}; {given.steps} steps of {Recipe().views} views; cells of {Recipe().cell_mm:g} mm; "
+        "percent of the views that are right "
         "without the sticker",
         "",
         "| search | seed | clean right | digital | printed: snap to ink | printed: gamut | grey |",
@@ -71,7 +73,7 @@ def main() -> None:
         for seed in range(given.seeds):
             began = time.perf_counter()
             fit = rendered("stop", 32, 750.0, views=views, seed=seed)
-            mask = mask_of("bars", fit.cover, 750.0)
+            mask = mask_of(given.mask, fit.cover, 750.0)
             own = replace(recipe, seed=seed, steps=given.steps)
             colours = optimise(net, fit, mask, label, target, own).colours
             sticker = Sticker(torch.cat([colours * mask, mask[None]]))

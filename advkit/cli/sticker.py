@@ -43,7 +43,7 @@ _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm"}
 @click.option("--preset", metavar="NAME", help="rp2-paper, or rp2-code: what the authors' code did.")
 @click.option("--steps", type=int, help="Steps of Adam. [default: 400]")
 @click.option("--views", type=int, help="Ways to look at each step. [default: 16]")
-@click.option("--lr", type=float, help="Learning rate. [default: 0.3 for a palette, 0.1 for free colours]")
+@click.option("--lr", type=float, help="Learning rate of Adam. [default: 0.1]")
 @click.option("--lam", type=float, help="Weight of the norm of the change. [default: 0.02]")
 @click.option("--norm", "length", metavar="NAME", help="l2 or l1. [default: l2]")
 @click.option("--nps-weight", type=float, help="Of the non-printability score. [default: 5 for free colours, else 0]")
@@ -336,4 +336,4 @@ def _settings(recipe: Recipe) -> dict[str, Any]:
 
     plain = {field.name: getattr(recipe, field.name) for field in fields(recipe) if field.name != "palette"}
     nps_weight, tv_weight = recipe.weights
-    return plain | {"lr": recipe.rate, "nps_weight": nps_weight, "tv_weight": tv_weight}
+    return plain | {"nps_weight": nps_weight, "tv_weight": tv_weight}

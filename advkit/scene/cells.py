@@ -17,7 +17,7 @@ from advkit.scene.printing import Palette
 __all__ = ["Cells", "Free", "FromPalette", "annealed"]
 
 
-def annealed(done: float, hot: float = 1.0, cold: float = 0.1) -> float:
+def annealed(done: float, hot: float = 1.0, cold: float = 0.3) -> float:
     """The temperature when the share ``done`` of the steps is: from ``hot`` to ``cold`` by equal factors."""
     return exp(log(hot) + (log(cold) - log(hot)) * min(1.0, max(0.0, done)))
 
@@ -96,7 +96,11 @@ class Free(Paint):
 
 @dataclass(frozen=True, eq=False)
 class FromPalette(Paint):
-    """One colour of a palette for each cell: a softmax over the palette while it is optimised, one of them at the end."""
+    """One colour of a palette for each cell, the likeliest; its gradient is that of a softmax over the palette.
+
+    A mean of colours that only hardens at the end is decided within some twenty steps and then stands still, for Adam
+    remembers the large gradients of the beginning; taking the likeliest at once finds stickers that succeed more often.
+    """
 
     palette: Palette
 
@@ -105,9 +109,11 @@ class FromPalette(Paint):
         return 0.1 * rng.fold("paint").normal(len(self.palette), self.cells.count, self.cells.count)[0]
 
     def colours(self, theta: Tensor, temperature: float) -> Tensor:
-        """The mean of the palette by the softmax of ``theta`` / temperature."""
+        """The settled colours, with the gradient of the palette's mean by the softmax of ``theta`` / temperature."""
         share = (theta / temperature).softmax(0)
-        return self.cells.spread(torch.einsum("nyx,nc->cyx", share, self.palette.colours.to(theta)))
+        mean = self.cells.spread(torch.einsum("nyx,nc->cyx", share, self.palette.colours.to(theta)))
+        # mean - mean is exactly 0: the value is the palette's to the last bit
+        return self.settled(theta) + (mean - mean.detach())
 
     def settled(self, theta: Tensor) -> Tensor:
         """The likeliest colour of each cell, exactly that of the palette."""

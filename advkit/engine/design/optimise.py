@@ -26,7 +26,7 @@ __all__ = ["COLOURS", "PRESETS", "Found", "Recipe", "auto_mask", "optimise", "pa
 
 COLOURS = ("palette", "free", "black-white")
 _CHECKS = 8  # times that the settled sticker is looked at on the way
-_CHECK_VIEWS = 64
+_CHECK_VIEWS = 48
 _NORM_RASTER = 32  # pixels along the side in which lam is given: that of the authors' photographs
 _AUTO_STEPS = 100
 _AUTO_L1 = 0.01
@@ -39,8 +39,8 @@ class Recipe:
 
     Minimised is the mean over ``views`` ways to look of the cross-entropy towards the target (or its negative, away from the
     class), plus ``lam`` times the norm of the change (of a raster of 32 pixels), plus ``nps_weight`` times the
-    non-printability score, plus ``tv_weight`` times the total variation. ``palette`` colours are a softmax over the palette per
-    cell, whose temperature falls from 1 to 0.1. None takes what suits the colours.
+    non-printability score, plus ``tv_weight`` times the total variation. ``palette`` colours are the likeliest of a softmax
+    over the palette per cell, whose temperature falls from 1 to 0.3. None takes what suits the colours.
     """
 
     colours: Literal["palette", "free", "black-white"] = "palette"
@@ -48,7 +48,7 @@ class Recipe:
     print_model: PrintModel = "snap"
     steps: int = 400
     views: int = 16
-    lr: float | None = None
+    lr: float = 0.1
     lam: float = 0.02
     norm: Literal["l2", "l1"] = "l2"
     nps_weight: float | None = None
@@ -68,7 +68,7 @@ class Recipe:
             value = getattr(self, name)
             if value is not None and not value >= 0:
                 raise InputError(f"{name} is {value}; give 0 or more.")
-        if self.lr is not None and not self.lr > 0:
+        if not self.lr > 0:
             raise InputError(f"lr is {self.lr}; give a learning rate above 0.")
         if self.norm not in ("l2", "l1"):
             raise UnknownName("norm", self.norm, ("l2", "l1"))
@@ -83,11 +83,6 @@ class Recipe:
         if self.colours == "free":
             return Free(cells, "none" if self.mode == "add" else "sigmoid")
         return FromPalette(cells, self.palette if self.colours == "palette" else Palette.of("black-white"))
-
-    @property
-    def rate(self) -> float:
-        """Adam's learning rate: 0.1 for free colours, 0.3 for a palette."""
-        return self.lr if self.lr is not None else 0.1 if self.colours == "free" else 0.3
 
     @property
     def weights(self) -> tuple[float, float]:
@@ -169,7 +164,7 @@ class _Search:
 
     def go(self, progress: Callable[[int, int], None] | None) -> Found:
         theta = self.paint.start(self.streams).to(self.mask).requires_grad_()
-        adam = torch.optim.Adam([theta], lr=self.recipe.rate)
+        adam = torch.optim.Adam([theta], lr=self.recipe.lr)
         steps, done, interrupted = self.recipe.steps, 0, False
         try:
             for step in range(steps):
