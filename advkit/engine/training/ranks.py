@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -94,6 +95,8 @@ def joined(device: str | None = None) -> Iterator[Ranks]:
     try:
         yield ranks
     finally:
+        # DistributedDataParallel lies in cycles that hold the group; freed after it, its threads abort the process at times.
+        gc.collect()
         dist.destroy_process_group()
 
 
