@@ -73,7 +73,9 @@ def _recipe_options(command: Callable[..., None]) -> Callable[..., None]:
     "--bfloat16/--float32", default=None, help="Arithmetic of the passes; weights are float32. [default: bfloat16]"
 )
 @click.option(
-    "--stop-on-alarm/--no-stop-on-alarm", default=None, help="Stop at the first sign of catastrophic overfitting, or go on."
+    "--stop-on-alarm/--no-stop-on-alarm",
+    default=None,
+    help="Stop at the first sign of catastrophic overfitting, or go on.",
 )
 @click.option("--variant", help="Name under which the weights are found. [default: the defense]")
 @click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="File to write.")
