@@ -154,8 +154,8 @@ def text(found: Sequence[tuple[Case, Path]]) -> str:
         "clean ones. Unlike there, examples made without the denoiser lose much of their force behind it (mean: 30 % stand),",
         "which is what makes the oblivious number a trap.",
         "",
-        "WebP, quilting and TV with dropout still stand high on some networks under attack. That is the attack's weakness and not",
-        "their strength: none has a gradient that is worth much. Ask `advkit check`, which also attacks by scores.",
+        "WebP, quilting and TV with dropout still stand high on some networks under attack. That is the attack's weakness and",
+        "not their strength: none has a gradient that is worth much. Ask `advkit check`, which also attacks by scores.",
     ]
     for case, out in found:
         grid = load_grid(out / case.name)
