@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+
+from advkit.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
+    from advkit.backbones import Classifier
+    from advkit.data import Data
     from advkit.scene.sticker import Sticker
 
-__all__ = ["drawn_face", "fact", "palette_of", "shown_colours", "title_of"]
+__all__ = ["Read", "aimed", "drawn_face", "fact", "palette_of", "read_by", "shown_colours", "title_of"]
 
 _FACE = 512  # px
 _MOST_COLOURS = 48
@@ -19,6 +25,34 @@ def fact(sticker: Sticker, name: str) -> str | None:
     """What is known of a sticker under a name, where that is a text or a number."""
     found = sticker.facts.get(name)
     return str(found) if isinstance(found, str | int) and not isinstance(found, bool) else None
+
+
+def aimed(label: str, target: str | None, names: Sequence[str], count: int) -> tuple[int, int | None]:
+    """The classes that a sign has and is to be read as, by number. Raises InputError where they are the same one."""
+    from advkit.engine.targets import class_number
+
+    number = class_number(label, names, count, rules=False)
+    aim = None if target is None or target == "none" else class_number(target, names, count, rules=False)
+    if aim == number:
+        raise InputError(f"the target is {target}, which the sign is anyway; give another class, or none.")
+    return number, aim
+
+
+class Read(NamedTuple):
+    """What a network reads: its classes, the sign's and the target's number, and the side of its pictures in pixels."""
+
+    names: tuple[str, ...]
+    label: int
+    target: int | None
+    size: int
+
+
+def read_by(net: Classifier, source: Data | None, label: str, target: str | None, size: int | None) -> Read:
+    """The same for a network, with what is known of the data it is for, if anything is."""
+    names = tuple(source.classes if source is not None and source.named else net.classes or ())
+    number, aim = aimed(label, target, names, net.num_classes or len(names))
+    own = source.shape[-1] if source is not None else int(net.metadata.get("size", 32))
+    return Read(names, number, aim, size or own)
 
 
 def title_of(sticker: Sticker) -> str:

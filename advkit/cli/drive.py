@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from advkit.cli._physical import aimed, fact
 from advkit.cli._shared import DataChoice, ModelChoice, bar, check_format, console, model_and_data
 from advkit.errors import DataError, InputError, UnknownName
 
@@ -113,10 +114,10 @@ def command(
 
     # Build
     if click.get_current_context().get_parameter_source("model") == ParameterSource.DEFAULT:
-        choice = replace(choice, model=_fact(sticker, "model") or choice.model)
+        choice = replace(choice, model=fact(sticker, "model") or choice.model)
     source = pictures.build(1)
     subject = _subject(source, sticker, folder, label, target)
-    face = face or (None if label else _fact(sticker, "face")) or subject.name
+    face = face or (None if label else fact(sticker, "face")) or subject.name
     scene = _scene(source, sticker, face, focal, crop, draws or (_DRIVES if by else _DRAWS), choice.seed,
                    print_model, palette)  # fmt: skip
     net = choice.build(source)
@@ -214,27 +215,15 @@ def _poses(text: str, names: tuple[str, ...]) -> tuple[tuple[float, float], ...]
     return tuple(found)
 
 
-def _fact(sticker: Sticker, name: str) -> str | None:
-    from advkit.cli._physical import fact
-
-    return fact(sticker, name)
-
-
 def _subject(source: Data, sticker: Sticker, folder: Path, label: str | None, target: str | None) -> Subject:
     """The classes by number, from the options or from the sticker's design."""
-    from advkit.engine.targets import class_number
     from advkit.results.drive import Subject
 
-    label = label or _fact(sticker, "class")
+    label = label or fact(sticker, "class")
     if label is None:
         raise InputError(f"the sticker in {folder} does not say which sign it goes to; say it by --class.")
-    aim = target or _fact(sticker, "target")
-    count = len(source.classes)
-    number = class_number(label, source.classes, count, rules=False)
-    goal = None if aim is None or aim == "none" else class_number(aim, source.classes, count, rules=False)
-    if goal == number:
-        raise InputError(f"the target is {aim}, which the sign is anyway; give another one, or none.")
-    return Subject(tuple(source.classes), number, goal)
+    classes = tuple(source.classes)
+    return Subject(classes, *aimed(label, target or fact(sticker, "target"), classes, len(classes)))
 
 
 def _scene(
@@ -263,7 +252,7 @@ def _scene(
             "Give --size, or other data."
         )
     # A sticker designed without a printer in mind is printed all the same.
-    designed = _fact(sticker, "print_model")
+    designed = fact(sticker, "print_model")
     printer = print_model or ("snap" if designed in (None, "none") else designed)
     if printer not in PRINT_MODELS:
         raise UnknownName("print model", printer, PRINT_MODELS)
@@ -278,7 +267,7 @@ def _scene(
         torch.stack([signs.background(index, height) for index in range(min(_BACKGROUNDS, 5 * draws))]),
         Camera(focal=focal, width=sticker.sign_mm / 1000, crop=crop, size=height),
         print_model=printer,  # type: ignore[arg-type]
-        palette=Palette.of(palette or _fact(sticker, "palette") or "ink"),
+        palette=Palette.of(palette or fact(sticker, "palette") or "ink"),
         draws=draws,
         seed=seed,
     )

@@ -58,10 +58,9 @@ def command(
     advkit photo stickers/stop --image one.jpg --image two.jpg
     advkit photo stickers/stop --image one.jpg --corners "210,80;640,95;630,520;205,505"
     """
-    from advkit.cli._physical import drawn_face, fact
+    from advkit.cli._physical import drawn_face, fact, read_by
     from advkit.engine.photo import look, score
     from advkit.engine.rectify import CORRECTIONS
-    from advkit.engine.targets import class_number
     from advkit.errors import UnknownName
     from advkit.results.figures import check_suffix
     from advkit.results.print_sheet import Sheet
@@ -86,8 +85,6 @@ def command(
     sticker = Sticker.load(folder)
     sheet = Sheet.load(folder / "print.json")
     label, target = label or fact(sticker, "class"), target or fact(sticker, "target")
-    if target == "none":
-        target = None
     if label is None:
         raise InputError(f"the sticker in {folder} does not say which sign it goes to; say it by --class.")
 
@@ -99,13 +96,7 @@ def command(
     own = given("data") == ParameterSource.DEFAULT and fact(sticker, "data") not in (None, pictures.name)
     source = None if own else pictures.build(1)
     net = choice.build(source)
-    names = tuple(source.classes if source is not None and source.named else net.classes or ())
-    count = net.num_classes or len(names)
-    number = class_number(label, names, count, rules=False)
-    aim = None if target is None else class_number(target, names, count, rules=False)
-    if aim == number:
-        raise InputError(f"the target is {target}, which the sign is anyway; give another one.")
-    size = pictures.size or (source.shape[-1] if source is not None else int(net.metadata.get("size", 32)))
+    names, number, aim, size = read_by(net, source, label, target, pictures.size)
     face = drawn_face(sticker)
 
     # Run

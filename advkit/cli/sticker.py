@@ -98,8 +98,8 @@ def command(
     advkit sticker --preset rp2-paper --target "speed limit 50"
     advkit sticker --model lisa-cnn --weights lisa.safetensors --photos photos --mask mask.png --class 14 --target 12
     """
+    from advkit.cli._physical import read_by
     from advkit.engine.design import optimise
-    from advkit.engine.targets import class_number
     from advkit.results.figures import check_suffix
     from advkit.results.sticker import score_table
     from advkit.results.table import show
@@ -119,14 +119,8 @@ def command(
     # Build
     source = None if photos and _is_default("data") else pictures.build(1)
     net = choice.build(source)
-    names = tuple(source.classes if source is not None and source.named else net.classes or ())
-    count = net.num_classes or len(names)
-    number = class_number(label, names, count, rules=False)
-    aim = None if target is None else class_number(target, names, count, rules=False)
-    if aim == number:
-        raise InputError(f"the target is {target}, which the sign is anyway; give another class, or none.")
+    names, number, aim, size = read_by(net, source, label, target, pictures.size)
     name, aimed = (str(k) if k is None or not names else names[k] for k in (number, aim))
-    size = pictures.size or (source.shape[-1] if source is not None else int(net.metadata.get("size", 32)))
     screen = console(quiet)
     fitted, tests = (
         _on_photos(photos, size, recipe, preset, held_out, choice.seed, test_views)
@@ -159,7 +153,7 @@ def command(
         click.echo(json.dumps(facts))
     else:
         show(
-            [score_table(scores, names or [str(k) for k in range(count)], recipe.print_model, recipe.palette.name)],
+            [score_table(scores, names, recipe.print_model, recipe.palette.name)],
             form,
         )
     screen.print(f"area   {100 * share:.1f} % of the sign, {found.steps} steps", markup=False)

@@ -48,7 +48,8 @@ def score_table(scores: Sequence[Score], classes: Sequence[str], print_model: st
     rows = []
     for score in scores:
         cells = [rate.percent if (rate := score.rate(getattr(score, name))) else "-" for name in _SHARES]
-        commonest = "-" if score.commonest is None else classes[score.commonest]
+        often = score.commonest
+        commonest = "-" if often is None else classes[often] if often < len(classes) else str(often)
         rows.append((score.title, f"{score.right} of {score.seen}", *cells, commonest))
     ink = f", palette {palette}" if print_model == "snap" else ""
     return Table(
