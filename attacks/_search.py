@@ -183,7 +183,7 @@ class Evolution(Search):
             self._evolve(population, energies, seed, None)
         except _Asked as asked:
             return asked.vectors
-        return population  # it has converged to one point
+        raise AssertionError("scipy bred a generation and judged none of it")
 
     def _generation(self, population: Array, energies: Array, seed: int, trials: Array) -> tuple[Array, Array]:
         """Population and energies after a generation whose trial vectors have these energies."""
