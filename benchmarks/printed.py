@@ -9,6 +9,7 @@ defaults are the embedded model of advkit and its own signs, stop to be read as 
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 import time
 from dataclasses import replace
@@ -48,7 +49,7 @@ def main() -> None:
     options.add_argument("--lights", type=int, default=20)
     options.add_argument("--lab", action="store_true", help="search in the range of the poses: 1.5 to 12.2 m")
     options.add_argument("--mask", default="bars")
-    options.add_argument("--only", default="")
+    options.add_argument("--only", action="append", help="a part of the name of a way; repeatable")
     options.add_argument("--out", type=Path)
     given = options.parse_args()
 
@@ -57,7 +58,12 @@ def main() -> None:
     label, target = (class_number(text, data.classes, len(data.classes)) for text in (given.label, given.target))
     views = Views(distance=(1.5, 12.2)) if given.lab else Views()
     lines = [
-        f"{net.name}, weights {net.weights}: {given.label} -> {given.target}; {given.lights} lights at each of RP2's 15 poses; "
+        f"# Printed stickers: {given.model}, mask {given.mask}",
+        "",
+        f"Made by `python benchmarks/printed.py {shlex.join(sys.argv[1:])}`; do not edit. *Printed: snap* is the worst printer: every",
+        "colour becomes the nearest of the palette `ink`; *gamut* a mild one. *Grey*: the same shape in grey, read as the target.",
+        "",
+        f"Weights {Path(net.weights).name}: {given.label} -> {given.target}; {given.lights} lights at each of RP2's 15 poses; "
         f"mask {given.mask}; {given.steps} steps of {Recipe().views} views; cells of {Recipe().cell_mm:g} mm; "
         "percent of the views that are right "
         "without the sticker",
@@ -67,7 +73,7 @@ def main() -> None:
     ]
     sys.stdout.write("\n".join(lines) + "\n")
     for name, recipe in WAYS.items():
-        if given.only not in name:
+        if given.only and not any(part in name for part in given.only):
             continue
         found: list[tuple[Score, Score]] = []
         for seed in range(given.seeds):
