@@ -60,8 +60,10 @@ def main() -> None:
     lines = [
         f"# Printed stickers: {given.model}, mask {given.mask}",
         "",
-        f"Made by `python benchmarks/printed.py {shlex.join(sys.argv[1:])}`; do not edit. *Printed: snap* is the worst printer: every",
-        "colour becomes the nearest of the palette `ink`; *gamut* a mild one. *Grey*: the same shape in grey, read as the target.",
+        f"Made by `python benchmarks/printed.py {shlex.join(sys.argv[1:])}`; do not edit.",
+        "",
+        "*Printed: snap* is the worst printer: every colour becomes the nearest of the palette `ink`; *gamut* is a mild one.",
+        "*Grey*: the same shape in grey, read as the target.",
         "",
         f"Weights {Path(net.weights).name}: {given.label} -> {given.target}; {given.lights} lights at each of RP2's 15 poses; "
         f"mask {given.mask}; {given.steps} steps of {Recipe().views} views; cells of {Recipe().cell_mm:g} mm; "
