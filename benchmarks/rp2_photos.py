@@ -95,9 +95,10 @@ class Report:
         self.lines = [
             "# Stickers on the photographs of RP2, measured",
             "",
-            "Made by `python benchmarks/rp2_photos.py --out FILE`; do not edit. 30 photographs of stop signs (Eykholt et al. 2018), of",
-            "the 40 that were published, all read right by their LISA-CNN; success: read as speed limit 45, of those that are right",
-            "without the sticker, with its 95 % Wilson interval. Published are 36 of 40 for the sticker and 40 of 40 for the poster.",
+            "Made by `python benchmarks/rp2_photos.py --out FILE`; do not edit. 30 photographs of stop signs of the 40",
+            "that were published (Eykholt et al. 2018), all read right by their LISA-CNN. Success: read as speed limit",
+            "45, of those that are right without the sticker, with its 95 % Wilson interval. Published: 36 of 40 by the",
+            "sticker, 40 of 40 by the poster.",
             "",
             "| sticker | mask | fitted photos | printed (snap to ink) | held-out photos | held-out, printed | "
             f"fitted, {views} fresh views each | printed | held-out, {views} fresh views each | printed |",
