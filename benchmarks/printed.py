@@ -65,7 +65,8 @@ def main() -> None:
         "*Printed: snap* is the worst printer: every colour becomes the nearest of the palette `ink`; *gamut* is a mild one.",
         "*Grey*: the same shape in grey, read as the target.",
         "",
-        f"Weights {Path(net.weights.removeprefix('file ')).name}: {given.label} -> {given.target}; {given.lights} lights at each of RP2's 15 poses; "
+        f"Weights {Path(net.weights.removeprefix('file ')).name}: {given.label} -> {given.target}; "
+        f"{given.lights} lights at each of RP2's 15 poses; "
         f"mask {given.mask}; {given.steps} steps of {Recipe().views} views; cells of {Recipe().cell_mm:g} mm; "
         "percent of the views that are right "
         "without the sticker",
