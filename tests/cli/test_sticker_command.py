@@ -72,6 +72,7 @@ def test_photos_are_fitted_and_held_out(run, tmp_path, preset):
         (["--mask", "auto", "--area", "much"], "0.05 or 5%"),
         (["--area", "5%"], "--mask auto"),
         (["--mask", "5,5;9,5"], "polygon"),
+        (["--mask", "900,900;1000,900;1000,1000"], "leaves the sign's square"),
         (["--mask", "1,1;4,1;4,4"], "outside the sign"),
         (["--mask", "none.png"], "there is no mask"),
         (["--palette", "one.csv"], "cannot be read"),

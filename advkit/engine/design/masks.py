@@ -60,6 +60,11 @@ def _polygon(text: str, size: int, sign_mm: float) -> Tensor:
     points = torch.tensor(corners, dtype=torch.float64)
     if float(points.max()) > 1:
         points = points / sign_mm
+    if bool((points < 0).any()) or bool((points > 1).any()):
+        raise InputError(
+            f"the polygon {text} leaves the sign's square, which is {sign_mm:g} mm wide; give points from 0 to {sign_mm:g} mm, "
+            "or from 0 to 1 as shares of it."
+        )
     centres = (torch.arange(size, dtype=torch.float64) + 0.5) / size
     y, x = centres[:, None], centres[None]
     inside = torch.zeros(size, size, dtype=torch.bool)
