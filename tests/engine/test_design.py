@@ -243,7 +243,7 @@ def test_the_automatic_mask_finds_where_the_model_looks():
     ("text", "words"),
     [
         ("0.01,0.01;0.02,0.01;0.02,0.02", "outside the sign|empty"),
-        ("2000,2000;3000,2000;3000,3000", "empty"),
+        ("2000,2000;3000,2000;3000,3000", "leaves the sign's square"),
         ("1,2;3", "cannot be read"),
         ("bar", "Did you mean 'bars'"),
     ],
