@@ -167,7 +167,7 @@ def spots(rows: Iterable[Mapping[str, Any]], look: str = "printed", kind: str = 
 
 
 def heat_map(path: Path, found: Sequence[Spot], *, title: str = "", small_print: str = "", dpi: int = 300) -> None:
-    """Draw a share over distance and yaw: a cell for each that was measured, with its number; others stay empty."""
+    """Draw a share over distance and yaw: a cell for each that was measured, with its number and of how many it is."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -189,28 +189,14 @@ def heat_map(path: Path, found: Sequence[Spot], *, title: str = "", small_print:
         drawn = axes.imshow(values, cmap="viridis", vmin=0, vmax=100, aspect="auto", origin="lower")
         axes.grid(False)
         axes.set_facecolor("0.93")
-        for row, column in np.argwhere(~np.isnan(values)):
-            share = values[row, column]
-            axes.text(
-                column,
-                row,
-                f"{share:.0f}",
-                ha="center",
-                va="center",
-                size=6.5,
-                color="white" if share < 60 else "black",
-            )
         for spot in found:
-            if spot.share is None:
-                axes.text(
-                    distances.index(spot.distance),
-                    yaws.index(spot.yaw),
-                    "-",
-                    ha="center",
-                    va="center",
-                    size=6.5,
-                    color=GREY,
-                )
+            place = distances.index(spot.distance), yaws.index(spot.yaw)
+            share = spot.share
+            ink = GREY if share is None else "white" if share < 0.6 else "black"
+            said = "-" if share is None else f"{100 * share:.0f}"
+            # A share of two views must not look like one of forty.
+            axes.text(*place, said, ha="center", va="bottom", size=6.5, color=ink)
+            axes.text(*place, f"of {spot.n}", ha="center", va="top", size=4.5, color=ink)
         sizes = {
             spot.distance: spot.pixels for spot in found if spot.pixels is not None and spot.yaw == min(yaws, key=abs)
         }
