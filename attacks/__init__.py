@@ -1,5 +1,6 @@
 """The attacks, one file per method; each is a frozen value with ``first``, ``start`` and ``step``."""
 
+from advkit.attacks.apgd import APGD, TargetedAPGD
 from advkit.attacks.dots import Dots
 from advkit.attacks.fixed_sticker import FixedSticker
 from advkit.attacks.light import Light
@@ -17,6 +18,7 @@ from advkit.attacks.transfer import DIFGSM, MIFGSM, NIFGSM, TIFGSM
 from advkit.attacks.worst_case import worst_case
 
 __all__ = [
+    "APGD",
     "BIM",
     "DIFGSM",
     "FGSM",
@@ -38,5 +40,6 @@ __all__ = [
     "Shadow",
     "Sticker",
     "Tape",
+    "TargetedAPGD",
     "worst_case",
 ]

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from helpers import conv_net, linear, pictures
 from torch import Tensor, nn
 
-from advkit.attacks import BIM, FGSM, MIFGSM, NIFGSM, PGD, TIFGSM
-from advkit.core import L2, Linf, Smooth, Targeted
+from advkit.attacks import APGD, BIM, FGSM, MIFGSM, NIFGSM, PGD, TIFGSM
+from advkit.core import DLR, L2, CrossEntropy, Linf, Smooth, Targeted, Untargeted
 
 pytestmark = pytest.mark.parity
 torchattacks = pytest.importorskip("torchattacks")
@@ -87,3 +87,25 @@ def test_the_same_pictures_by_ti_fgsm_without_their_resizing(net):
     ours = TIFGSM(Linf(EPS), steps=10, step_size=0.1)(net, x, y, keep="last")
     agree = (ours - attack(x, y)).abs() < 1e-6
     assert float(agree.double().mean()) > 0.999  # their window is rounded to float32: a gradient near 0 may turn over
+
+
+@pytest.mark.parametrize(("loss", "named"), [(CrossEntropy(), "ce"), (DLR(), "dlr")])
+@pytest.mark.parametrize(("ball", "norm"), [(Linf(EPS), "Linf"), (L2(0.3), "L2")])
+def test_apgd_climbs_as_high_from_the_same_start(net, ball, norm, loss, named):
+    x = pictures(12, margin=0.4)
+    y = net(x).argmax(1)
+    peer = torchattacks.APGD(net, norm=norm, eps=float(ball.eps), steps=40, loss=named)
+    peer.device = "cpu"
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        _, _, height, _ = peer.attack_single_run(x, y)
+        torch.manual_seed(3)
+        drawn = 2 * torch.rand(x.shape) - 1 if norm == "Linf" else torch.randn(x.shape)
+    length = drawn.abs().flatten(1).amax(1) if norm == "Linf" else drawn.flatten(1).norm(dim=1)
+    start = (x + float(ball.eps) * drawn / length[:, None, None, None]).clamp(0, 1)
+    ours = APGD(ball, steps=40, loss=loss)(net, x, y, start=start)
+    with torch.no_grad():
+        reached, before = loss(net(ours), Untargeted(y)), loss(net(x), Untargeted(y))
+    # The peer keeps the highest loss of all, we of those that are beaten, if there are any.
+    torch.testing.assert_close(reached, height.to(reached), rtol=1e-3, atol=1e-4)
+    assert bool((reached > before + 0.01).all())

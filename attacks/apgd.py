@@ -1,0 +1,136 @@
+"""Auto-PGD: projected gradient ascent that chooses its own step size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from advkit.catalog import ATTACKS
+from advkit.core.attack import Ascent, Attack
+from advkit.core.goal import Goal
+from advkit.core.losses import CrossEntropy, Loss, TargetedDLR
+from advkit.core.rng import Rng
+from advkit.core.threat import L2, Ball, Linf
+from advkit.core.types import expand
+from advkit.errors import InputError
+
+# Of Croce & Hein 2020, section 3: shares of the steps, but for the first two.
+_FIRST_STRIDE = 2.0  # of eps
+_PULL = 0.75  # of the new direction; the rest is momentum
+_FIRST_SPAN, _SHORTER, _LEAST_SPAN = 0.22, 0.03, 0.06
+_ENOUGH = 0.75  # of the steps since the last checkpoint have to climb
+
+
+class _Ascending(NamedTuple):
+    query: Tensor
+    former: Tensor  # the point before the query
+    best: Tensor
+    best_grad: Tensor
+    best_loss: Tensor
+    last_loss: Tensor
+    stride: Tensor  # (B,) in eps
+    taken: Tensor  # (B,) steps
+    since: Tensor  # since the last checkpoint
+    climbed: Tensor  # of these, how many raised the loss
+    span: Tensor  # steps between two checkpoints
+    checked_loss: Tensor  # the best loss at the last checkpoint
+    halved: Tensor  # bool: the stride was halved there
+
+
+@ATTACKS.register("apgd", paper="arXiv:2003.01690")
+@dataclass(frozen=True)
+class APGD(Attack):
+    """Auto-PGD (Croce & Hein 2020): momentum, and a step size that is halved where the loss no longer climbs."""
+
+    threat: Ball = Linf(8 / 255)
+    steps: int = 100
+    loss: Loss = CrossEntropy()
+    restarts: int = 1
+    targets: int = 0
+
+    nested: ClassVar[bool] = True  # type: ignore[misc]
+    balls: ClassVar[tuple[type[Ball], ...]] = (Linf, L2)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.threat, self.balls):
+            names = ", ".join(ball.__name__ for ball in self.balls)
+            raise InputError(f"{type(self).__name__} works in {names}, not in {type(self.threat).__name__}.")
+        for name, least in (("steps", 1), ("restarts", 1), ("targets", 0)):
+            if getattr(self, name) < least:
+                raise InputError(f"{type(self).__name__}: {name} is {getattr(self, name)}; give {least} or more.")
+
+    def first(self, x: Tensor, goal: Goal, rng: Rng) -> Tensor:
+        """A random point of the ball."""
+        return self.threat.random_point(x, rng)
+
+    def start(self, first: Tensor, x: Tensor, goal: Goal, rng: Rng) -> _Ascending:
+        """Nothing is known of the first point yet."""
+        zero = torch.zeros(len(x), dtype=torch.long, device=x.device)
+        low = torch.full((len(x),), -torch.inf, dtype=x.dtype, device=x.device)
+        return _Ascending(
+            query=first,
+            former=first,
+            best=first,
+            best_grad=torch.zeros_like(first),
+            best_loss=low,
+            last_loss=low,
+            stride=torch.full_like(low, _FIRST_STRIDE),
+            taken=zero,
+            since=zero,
+            climbed=zero,
+            span=torch.full_like(zero, max(1, int(_FIRST_SPAN * self.steps))),
+            checked_loss=low,
+            halved=torch.ones_like(zero, dtype=torch.bool),
+        )
+
+    def step(self, state: _Ascending, at: Ascent, x: Tensor, goal: Goal, rng: Rng) -> _Ascending:  # type: ignore[override]
+        """Keep the best, look at a checkpoint whether the stride still serves, and move on."""
+        moved = state.taken > 0
+        better = at.loss > state.best_loss
+        best = torch.where(expand(better, x), state.query, state.best)
+        best_grad = torch.where(expand(better, x), at.grad, state.best_grad)
+        best_loss = torch.maximum(at.loss, state.best_loss)
+        since = state.since + moved
+        climbed = state.climbed + (moved & (at.loss > state.last_loss))
+
+        due = since >= state.span
+        stalls = climbed <= _ENOUGH * since
+        stands = ~state.halved & (state.checked_loss >= best_loss)
+        halve = due & (stalls | stands)
+        stride = torch.where(halve, state.stride / 2, state.stride)
+        # A shorter stride begins again at the best point that was found.
+        here = torch.where(expand(halve, x), best, state.query)
+        grad = torch.where(expand(halve, x), best_grad, at.grad)
+
+        length = expand(stride * self.threat.reach(x), x)
+        ahead = self.threat.project(here + length * self.threat.steepest(grad, here), x)
+        pull = expand(torch.where(moved, _PULL, 1.0).to(x.dtype), x)
+        query = self.threat.project(here + pull * (ahead - here) + (1 - pull) * (here - state.former), x)
+        shorter, least = (max(1, int(share * self.steps)) for share in (_SHORTER, _LEAST_SPAN))
+        return _Ascending(
+            query=query,
+            former=here,
+            best=best,
+            best_grad=best_grad,
+            best_loss=best_loss,
+            last_loss=at.loss,
+            stride=stride,
+            taken=state.taken + 1,
+            since=torch.where(due, 0, since),
+            climbed=torch.where(due, 0, climbed),
+            span=torch.where(due, (state.span - shorter).clamp_min(least), state.span),
+            checked_loss=torch.where(due, best_loss, state.checked_loss),
+            halved=torch.where(due, halve, state.halved),
+        )
+
+
+@ATTACKS.register("apgd-t", paper="arXiv:2003.01690")
+@dataclass(frozen=True)
+class TargetedAPGD(APGD):
+    """Auto-PGD towards each of the likeliest rivals, on the targeted ratio of logit differences (Croce & Hein 2020)."""
+
+    loss: Loss = field(default=TargetedDLR())
+    targets: int = 9
