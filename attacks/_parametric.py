@@ -13,6 +13,7 @@ from torch import Tensor
 from advkit.attacks._controls import background
 from advkit.attacks._renderer import Canvas, Renderer
 from advkit.attacks._search import SEARCHES, Memory, Optimiser, Search
+from advkit.attacks._settings import check_ball, check_least
 from advkit.core.attack import Ascent, Attack, State, Tells
 from advkit.core.goal import Goal
 from advkit.core.losses import Loss, Margin
@@ -79,14 +80,10 @@ class Parametric(Attack):
 
     def __post_init__(self) -> None:
         name = type(self).__name__
-        if not isinstance(self.threat, self.balls):
-            allowed = ", ".join(ball.__name__ for ball in self.balls)
-            raise InputError(f"{name} works in {allowed}, not in {type(self.threat).__name__}.")
+        check_ball(self)
         if self.optimiser != "gradient" and self.optimiser not in SEARCHES:
             raise InputError(f"{name}: optimiser is {self.optimiser!r}; allowed: {', '.join(SEARCHES)}, gradient.")
-        for setting in ("queries", "restarts"):
-            if getattr(self, setting) < 1:
-                raise InputError(f"{name}: {setting} is {getattr(self, setting)}; give 1 or more.")
+        check_least(self, queries=1, restarts=1)
         climbing = self.optimiser == "gradient"
         if climbing and not self.renderer.differentiable:
             raise InputError(f"{name} has no gradient; give another optimiser: {', '.join(SEARCHES)}.")

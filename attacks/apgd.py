@@ -8,6 +8,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
+from advkit.attacks._settings import check_ball, check_least
 from advkit.catalog import ATTACKS
 from advkit.core.attack import Ascent, Attack
 from advkit.core.goal import Goal
@@ -15,7 +16,6 @@ from advkit.core.losses import CrossEntropy, Loss, TargetedDLR
 from advkit.core.rng import Rng
 from advkit.core.threat import L2, Ball, Linf
 from advkit.core.types import expand
-from advkit.errors import InputError
 
 # Of Croce & Hein 2020, section 3: shares of the steps, but for the first two.
 _FIRST_STRIDE = 2.0  # of eps
@@ -55,12 +55,8 @@ class APGD(Attack):
     balls: ClassVar[tuple[type[Ball], ...]] = (Linf, L2)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.threat, self.balls):
-            names = ", ".join(ball.__name__ for ball in self.balls)
-            raise InputError(f"{type(self).__name__} works in {names}, not in {type(self.threat).__name__}.")
-        for name, least in (("steps", 1), ("restarts", 1), ("targets", 0)):
-            if getattr(self, name) < least:
-                raise InputError(f"{type(self).__name__}: {name} is {getattr(self, name)}; give {least} or more.")
+        check_ball(self)
+        check_least(self, steps=1, restarts=1, targets=0)
 
     def first(self, x: Tensor, goal: Goal, rng: Rng) -> Tensor:
         """A random point of the ball."""

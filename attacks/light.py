@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -58,13 +59,13 @@ class _Light(Renderer):
         blended: Tensor = x[:, None] + weight * (colour[..., None, None] - x[:, None])
         return blended
 
+    @abstractmethod
     def _depth(self, theta: Tensor, x: Tensor) -> Tensor:
         """(B, P, H * W) pixels inside."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _colour(self, theta: Tensor) -> Tensor:
         """(B, P, 3)."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import ClassVar, NamedTuple
 
 from torch import Tensor
 
+from advkit.attacks._settings import check_ball, check_least
 from advkit.catalog import ATTACKS
 from advkit.core.attack import Ascent, Attack
 from advkit.core.directions import Direction, Plain
@@ -45,12 +46,8 @@ class PGD(Attack):
     balls: ClassVar[tuple[type[Ball], ...]] = (Linf, L2, L1)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.threat, self.balls):
-            names = ", ".join(ball.__name__ for ball in self.balls)
-            raise InputError(f"{type(self).__name__} works in {names}, not in {type(self.threat).__name__}.")
-        for name, least in (("steps", 1), ("restarts", 1), ("targets", 0)):
-            if getattr(self, name) < least:
-                raise InputError(f"{type(self).__name__}: {name} is {getattr(self, name)}; give {least} or more.")
+        check_ball(self)
+        check_least(self, steps=1, restarts=1, targets=0)
         if self.step_size is not None and not self.step_size > 0:
             raise InputError(
                 f"{type(self).__name__}: step_size is {self.step_size}; give a fraction of eps above 0, for example 0.1."
