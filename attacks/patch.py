@@ -13,6 +13,7 @@ from torch import Tensor
 from advkit.attacks._adam import Moments, adam, still
 from advkit.attacks._masks import read_mask
 from advkit.attacks._rectangles import GREY, check_pictures
+from advkit.attacks._settings import check_least
 from advkit.catalog import ATTACKS
 from advkit.core.fitted import Applied, Fit, Fitted
 from advkit.core.losses import CrossEntropy, Loss
@@ -61,9 +62,7 @@ class Patch(Fitted):
     def __post_init__(self) -> None:
         if not isinstance(self.threat, Area):
             raise InputError(f"Patch works in Area, where eps is a share of the picture, not in {self.threat.label}.")
-        for name in ("steps", "pictures", "batch", "restarts"):
-            if getattr(self, name) < 1:
-                raise InputError(f"Patch: {name} is {getattr(self, name)}; give 1 or more.")
+        check_least(self, steps=1, pictures=1, batch=1, restarts=1)
         if not 0 < self.step_size < math.inf:
             raise InputError(f"Patch: step_size is {self.step_size}; give a share of the range of a pixel above 0.")
         if not 0 <= self.rotation <= 180:

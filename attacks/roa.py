@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from advkit.attacks._rectangles import GREY, Blank, check_pictures, heaviest, places, rectangle, sides
+from advkit.attacks._settings import check_least
 from advkit.catalog import ATTACKS
 from advkit.core.attack import Ascent, Attack
 from advkit.core.goal import Goal
@@ -54,9 +55,7 @@ class ROA(Attack):
         if not isinstance(self.threat, Area):
             raise InputError(f"ROA works in Area, where eps is a share of the picture, not in {self.threat.label}.")
         least = 2 if self.search == "gradient" else 1
-        for name, few in (("steps", least), ("candidates", 1), ("stride", 1), ("restarts", 1)):
-            if getattr(self, name) < few:
-                raise InputError(f"ROA: {name} is {getattr(self, name)}; give {few} or more.")
+        check_least(self, steps=least, candidates=1, stride=1, restarts=1)
         for name in ("step_size", "aspect"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise InputError(f"ROA: {name} is {getattr(self, name)}; give a number above 0.")

@@ -13,6 +13,7 @@ from torch import Tensor
 from advkit.attacks._adam import Moments, adam, still
 from advkit.attacks._masks import fitted_mask, read_mask
 from advkit.attacks._rectangles import Blank, check_pictures, rectangle, sides
+from advkit.attacks._settings import check_least
 from advkit.catalog import ATTACKS
 from advkit.core.attack import Ascent, Attack
 from advkit.core.goal import Goal
@@ -22,6 +23,7 @@ from advkit.core.rng import Rng
 from advkit.core.threat import Ball
 from advkit.core.types import expand
 from advkit.errors import InputError
+from advkit.scene.cells import spread
 from advkit.scene.picture import disturb
 from advkit.scene.printing import Palette, nps, total_variation
 from advkit.scene.view import PICTURE_VIEWS
@@ -87,9 +89,7 @@ class Sticker(Attack):
         for name, value in _PRESETS[self.preset].items():
             if getattr(self, name) is None or (name == "views" and not self.views):
                 object.__setattr__(self, name, value)
-        for name in ("steps", "pieces", "cell", "restarts", "views"):
-            if getattr(self, name) < 1:
-                raise InputError(f"Sticker: {name} is {getattr(self, name)}; give 1 or more.")
+        check_least(self, steps=1, pieces=1, cell=1, restarts=1, views=1)
         if not 0 < self.step_size < math.inf:
             raise InputError(f"Sticker: step_size is {self.step_size}; give a share of the range of a pixel above 0.")
         for name in ("lam", "nps", "tv"):
@@ -205,8 +205,7 @@ class Sticker(Attack):
 
     def _spread(self, cells: Tensor, x: Tensor) -> Tensor:
         """Values of cells (B, n, h, w) on the raster of x."""
-        wide = cells.repeat_interleave(self.cell, -1).repeat_interleave(self.cell, -2)
-        return wide[..., : x.shape[2], : x.shape[3]]
+        return spread(cells, self.cell, int(x.shape[2]), int(x.shape[3]))
 
     def _mixed(self, paint: Tensor, taken: Tensor, x: Tensor) -> Tensor:
         """Colours (B, C, H, W), differentiable in the paint."""

@@ -14,12 +14,18 @@ from advkit.core.rng import Rng
 from advkit.errors import InputError
 from advkit.scene.printing import Palette
 
-__all__ = ["Cells", "Free", "FromPalette", "annealed"]
+__all__ = ["Cells", "Free", "FromPalette", "annealed", "spread"]
 
 
 def annealed(done: float, hot: float = 1.0, cold: float = 0.3) -> float:
     """The temperature when the share ``done`` of the steps is: from ``hot`` to ``cold`` by equal factors."""
     return exp(log(hot) + (log(cold) - log(hot)) * min(1.0, max(0.0, done)))
+
+
+def spread(values: Tensor, cell: int, height: int, width: int) -> Tensor:
+    """Values (..., h, w) of square cells of ``cell`` pixels on a raster, (..., height, width); the last cells may be cut."""
+    wide = values.repeat_interleave(cell, -1).repeat_interleave(cell, -2)
+    return wide[..., :height, :width]
 
 
 @dataclass(frozen=True)
@@ -48,8 +54,7 @@ class Cells:
 
     def spread(self, values: Tensor) -> Tensor:
         """Values (..., count, count) of cells on the raster, (..., size, size)."""
-        wide = values.repeat_interleave(self.cell, -1).repeat_interleave(self.cell, -2)
-        return wide[..., : self.size, : self.size]
+        return spread(values, self.cell, self.size, self.size)
 
 
 @dataclass(frozen=True, eq=False)

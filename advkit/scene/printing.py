@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -97,7 +98,7 @@ class Palette:
         path = Path(name)
         if path.suffix.lower() != ".csv" and not path.is_file():
             raise UnknownName("palette", name, (*PALETTES, "FILE.csv"))
-        return cls(str(path), torch.tensor(_read(path)))
+        return cls(str(path), torch.tensor(_colours(path)))
 
     def nearest(self, rgb: Tensor) -> Tensor:
         """The palette's nearest colour for each pixel of (..., 3, h, w)."""
@@ -126,7 +127,13 @@ def _root(squares: Tensor) -> Tensor:
     return torch.where(positive, squares.where(positive, 1.0).sqrt(), 0.0)
 
 
-def _read(path: Path) -> list[list[float]]:
+def _colours(path: Path) -> list[list[float]]:
+    """What a file holds; an attack asks for its palette in every step, and the file is read when it has changed."""
+    return _read(path, path.stat().st_mtime_ns if path.is_file() else 0)
+
+
+@lru_cache(maxsize=16)
+def _read(path: Path, _: int) -> list[list[float]]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
