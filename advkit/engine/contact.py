@@ -8,14 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from advkit.core.modes import borrowed
-from advkit.core.rng import Rng
+from advkit.engine.design.score import as_printed
 from advkit.engine.design.stage import OnSign, Seen, Stage
 from advkit.engine.passes import Passes, batch_for
 from advkit.engine.photo import verdict
 from advkit.engine.precision import Precision
 from advkit.results.drive import LOOKS, Read, Subject
 from advkit.results.pictures import Frame
-from advkit.scene.printing import Palette, PrintModel, printed
+from advkit.scene.printing import Palette, PrintModel
 from advkit.scene.sticker import Sticker
 
 __all__ = ["contact_frames", "drive_frames", "some"]
@@ -48,9 +48,7 @@ def contact_frames(
             "with the sticker": stage.show(colours, mask, sticker.mode, seen),
         }
         if print_model != "none" and palette is not None:
-            sheet = (stage.under + colours).clamp(0, 1) if sticker.mode == "add" else colours
-            sheet = sheet.expand(len(seen.place), -1, -1, -1)
-            made = printed(sheet, mask, print_model, palette, Rng(seen.keys))
+            made = as_printed(stage, mask, colours, sticker, seen, print_model, palette)
             shown[f"with the sticker, printed ({print_model})"] = stage.show(made, mask, "replace", seen)
         passes = Passes(model, Precision.own(model), batch_for(model, next(iter(shown.values()))[0]))
         frames = [

@@ -14,7 +14,7 @@ from advkit.results.sticker import Score
 from advkit.scene.printing import Palette, PrintModel, printed
 from advkit.scene.sticker import Sticker
 
-__all__ = ["score"]
+__all__ = ["as_printed", "score"]
 
 _AT_ONCE = 64
 _GREY = 0.5
@@ -68,6 +68,23 @@ def score(
     )
 
 
+def as_printed(
+    stage: Stage,
+    mask: Tensor,
+    colours: Tensor,
+    sticker: Sticker,
+    seen: Seen,
+    print_model: PrintModel,
+    palette: Palette,
+) -> Tensor:
+    """Colours (1 or V, 3, n, n) that come out of the printer, to replace what is there; each look has a print of its own."""
+    # Of colours that are added the sum is printed: nothing can be added to a sign that stands there.
+    sheet = (stage.under + colours).clamp(0, 1) if sticker.mode == "add" else colours
+    if print_model == "gamut":
+        sheet = sheet.expand(len(seen.place), -1, -1, -1)
+    return printed(sheet, mask, print_model, palette, Rng(seen.keys))
+
+
 def _answers(
     passes: Passes,
     stage: Stage,
@@ -79,19 +96,12 @@ def _answers(
     palette: Palette,
 ) -> Tensor:
     """Predictions (4, V): clean, digital, printed, and in grey."""
-    if sticker.mode == "add":
-        # what is printed is the sum, and it replaces: nothing can be added to a sign that stands there
-        sheet, mode = (stage.under + colours).clamp(0, 1), "replace"
-    else:
-        sheet, mode = colours, "replace"
-    if print_model == "gamut":
-        sheet = sheet.expand(len(seen.place), -1, -1, -1)
-    made = printed(sheet, mask, print_model, palette, Rng(seen.keys))
+    made = as_printed(stage, mask, colours, sticker, seen, print_model, palette)
     grey = torch.full_like(colours, _GREY)
     shown = (
         stage.show(None, mask, "replace", seen),
         stage.show(colours, mask, sticker.mode, seen),
-        stage.show(made, mask, mode, seen),  # type: ignore[arg-type]
+        stage.show(made, mask, "replace", seen),
         stage.show(grey, mask, "replace", seen),
     )
     return torch.stack([passes.judge(pictures).argmax(1) for pictures in shown])
