@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -30,11 +30,21 @@ __all__ = [
     "checked_device",
     "console",
     "defended",
+    "form_and_quiet",
     "model_and_data",
     "models_and_data",
     "pairs",
     "writable_folder",
 ]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def form_and_quiet(command: F) -> F:
+    """Add the options of a command that prints one table."""
+    quiet = click.option("--quiet", is_flag=True, help="No progress and no header.")
+    form = "table, markdown, csv, json, latex or html."
+    return click.option("--format", "form", default="table", show_default=True, help=form)(quiet(command))
 
 
 def model_and_data(command: Callable[..., None]) -> Callable[..., None]:

@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING
 import click
 
 from advkit.cli._pictures import narrowed
-from advkit.cli._shared import DataChoice, ModelChoice, bar, check_format, console, model_and_data, writable_folder
+from advkit.cli._shared import (
+    DataChoice,
+    ModelChoice,
+    bar,
+    check_format,
+    console,
+    form_and_quiet,
+    model_and_data,
+    writable_folder,
+)
 from advkit.errors import InputError, ModelError
 
 if TYPE_CHECKING:
@@ -53,8 +62,7 @@ _SAMPLES = 50
 @click.option(
     "--figure", type=click.Path(path_type=Path), metavar="FILE", help="Draw certified accuracy over the radius."
 )
-@click.option("--format", "form", default="table", show_default=True, help="table, markdown, csv, json, latex or html.")
-@click.option("--quiet", is_flag=True, help="No progress and no header.")
+@form_and_quiet
 def command(
     choice: ModelChoice,
     pictures: DataChoice,

@@ -15,6 +15,7 @@ from advkit.cli._shared import (
     check_format,
     console,
     defended,
+    form_and_quiet,
     model_and_data,
     writable_folder,
 )
@@ -40,8 +41,7 @@ from advkit.errors import InputError
               "threshold is chosen on the first half.")  # fmt: skip
 @click.option("--batch-size", type=click.IntRange(1), help="Examples per pass. [default: by size]")
 @click.option("--figure", type=click.Path(path_type=Path), metavar="FILE", help="Draw ROC curves (.png, .svg, .pdf).")
-@click.option("--format", "form", default="table", show_default=True, help="table, markdown, csv, json, latex or html.")
-@click.option("--quiet", is_flag=True, help="No progress and no header.")
+@form_and_quiet
 def command(
     choice: ModelChoice,
     pictures: DataChoice,

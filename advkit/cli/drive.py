@@ -11,7 +11,7 @@ import click
 from click.core import ParameterSource
 
 from advkit.cli._physical import aimed, fact
-from advkit.cli._shared import DataChoice, ModelChoice, bar, check_format, console, model_and_data
+from advkit.cli._shared import DataChoice, ModelChoice, bar, check_format, console, form_and_quiet, model_and_data
 from advkit.errors import DataError, InputError, UnknownName
 
 if TYPE_CHECKING:
@@ -62,8 +62,7 @@ _BACKGROUNDS = 200
 @click.option("--gif", type=click.Path(path_type=Path), metavar="FILE", help="Of --drive-by: animate the first drive, with "
               "what is read in each frame.")  # fmt: skip
 @model_and_data
-@click.option("--format", "form", default="table", show_default=True, help="table, markdown, csv, json, latex or html.")
-@click.option("--quiet", is_flag=True, help="No progress and no header.")
+@form_and_quiet
 def command(
     choice: ModelChoice,
     pictures: DataChoice,

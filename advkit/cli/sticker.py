@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from advkit.cli._shared import DataChoice, ModelChoice, bar, check_format, console, model_and_data, writable_folder
+from advkit.cli._shared import (
+    DataChoice,
+    ModelChoice,
+    bar,
+    check_format,
+    console,
+    form_and_quiet,
+    model_and_data,
+    writable_folder,
+)
 from advkit.errors import InputError, UnknownName
 
 if TYPE_CHECKING:
@@ -68,8 +77,7 @@ _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm"}
 @click.option("--figure", type=click.Path(path_type=Path), metavar="FILE", help="Draw the sticker, and what is read in some of "
               "the views that score it (.png, .svg, .pdf).")  # fmt: skip
 @model_and_data
-@click.option("--format", "form", default="table", show_default=True, help="table, markdown, csv, json, latex or html.")
-@click.option("--quiet", is_flag=True, help="No progress and no header.")
+@form_and_quiet
 def command(
     choice: ModelChoice,
     pictures: DataChoice,
