@@ -12,6 +12,7 @@ from advkit.attacks.rain import Rain
 from advkit.attacks.roa import ROA
 from advkit.attacks.salt import GreedySalt, Salt
 from advkit.attacks.shadow import Shadow
+from advkit.attacks.square import Square
 from advkit.attacks.sticker import Sticker
 from advkit.attacks.tape import Tape
 from advkit.attacks.transfer import DIFGSM, MIFGSM, NIFGSM, TIFGSM
@@ -38,6 +39,7 @@ __all__ = [
     "RandomStartFGSM",
     "Salt",
     "Shadow",
+    "Square",
     "Sticker",
     "Tape",
     "TargetedAPGD",
