@@ -19,10 +19,13 @@ from advkit.core.losses import CrossEntropy, Loss
 from advkit.core.rng import Rng
 from advkit.core.threat import Ball
 
-__all__ = ["Ascent", "Attack", "Ensemble", "Point", "State", "Tells"]
+__all__ = ["Ascent", "Attack", "Ensemble", "Point", "Ranking", "State", "Tells"]
 
 Tells = Literal["gradient", "scores", "decisions"]
 """What an attack must be told about the model: the knowledge column of the attack table."""
+
+Ranking = Literal["logits", "malt"]
+"""The order in which rival classes are tried."""
 
 
 class State(Protocol):
@@ -72,8 +75,14 @@ class Attack(ABC):
     nested: bool = False
     """It searches the ball: what it leaves standing at a radius may be taken to stand at every smaller one. A single step
     does not search, and may miss at a large radius what it hits at a small one."""
+    minimal: bool = False
+    """It looks for the nearest adversarial picture, wherever in the box that leads it: queries outside the ball are no
+    violation and no success; of those inside that reach the goal, the nearest counts. Its usual radius is infinite."""
     targets: int = 0
-    """Rival classes tried in turn by losses that pull towards one, most likely first."""
+    """Rival classes tried in turn by losses that pull towards one, in the order of ``ranking``."""
+    ranking: Ranking = "logits"
+    """Which rivals come first: those of the highest clean ``logits``, or those that a linear model of the network reaches
+    first: ``malt`` (Melamed et al. 2024)."""
 
     def first(self, x: Tensor, goal: Goal, rng: Rng) -> Tensor:
         """The first point, which a caller may replace by one of their own; here: the clean picture."""

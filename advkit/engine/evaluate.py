@@ -22,6 +22,7 @@ from advkit.core.goal import Goal, Targeted, Untargeted
 from advkit.core.modes import borrowed
 from advkit.core.rng import Rng, identify
 from advkit.core.threat import Ball
+from advkit.core.units import Eps
 from advkit.data import Data, load_data
 from advkit.engine.checks import check_channels, check_classes, check_weights
 from advkit.engine.controls import run_controls
@@ -30,6 +31,7 @@ from advkit.engine.fitting import check_fit, fit_for
 from advkit.engine.passes import Passes, batch_for
 from advkit.engine.precision import Precision, PrecisionName, choose_precision
 from advkit.engine.run import Finished, Progress, Run, Source
+from advkit.engine.search import Found, search
 from advkit.engine.targets import choose_targets
 from advkit.engine.transfer import transfer
 from advkit.errors import InputError
@@ -67,6 +69,11 @@ class _Plan:
     follows: str = ""
     oblivious: bool = False
     alone: bool = True  # not a stage of several, which have no controls
+
+    @property
+    def minimal(self) -> bool:
+        """Whether one run for the nearest pictures serves all radii: a stage on survivors stops at a success instead."""
+        return self.attack.minimal and self.alone and not self.follows and not self.oblivious
 
 
 def evaluate(
@@ -156,8 +163,14 @@ def evaluate(
             facts=_facts(),
         )
         observer.row(result)
+        at_all_radii: dict[Attack, Outcome] = {}
         for plan in plans:
-            outcome = _attack(plan, result, steered, surrogate, source, goal, keep, observer)
+            if plan.minimal and plan.attack not in at_all_radii:
+                family = [other for other in plans if other.minimal and _unbounded(other) == _unbounded(plan)]
+                at_all_radii |= _minimal(family, result, steered, source, goal, observer)
+            outcome = at_all_radii.get(plan.attack) if plan.minimal else None
+            if outcome is None:
+                outcome = _attack(plan, result, steered, surrogate, source, goal, keep, observer)
             result = replace(result, outcomes=(*result.outcomes, outcome))
             observer.row(result)
     return result
@@ -284,6 +297,63 @@ def _attack(
         seconds=seconds,
         follows=plan.follows,
         controls=tuple(Control(kind, beaten) for kind, beaten in controls.items()),
+    )
+
+
+def _unbounded(plan: _Plan) -> Attack:
+    """The attack of a plan whatever its radius."""
+    free: Attack = replace(plan.attack, threat=replace(plan.attack.threat, eps=Eps("inf")))  # type: ignore[type-var]
+    return free
+
+
+def _minimal(
+    family: Sequence[_Plan], result: Evaluation, passes: Passes, data: Data, goal: Goal, observer: Observer
+) -> dict[Attack, Outcome]:
+    """A minimal-norm attack at all of its radii from one run; its passes are counted at the largest."""
+    plans = sorted(family, key=lambda plan: plan.attack.threat.eps)
+    titles = [f"{plan.name}@{plan.attack.threat.eps.exact}" for plan in plans]
+    began = time.perf_counter()
+
+    def collect(finished: Finished) -> None:
+        for radius in sorted(set(finished.rung.tolist())):
+            here = finished.rung == radius
+            observer.finished(titles[radius], Finished(*(column[here.to(column.device)] for column in finished)))
+
+    with observer.stage(titles[-1]) as progress:
+        found = search(
+            [plan.attack for plan in plans],
+            passes,
+            Source(lambda indices: data.pictures(list(indices)), goal),
+            result.correct.repeat(len(plans), 1),
+            result.clean,
+            result.labels,
+            seed=result.seed,
+            keep="best",
+            sink=collect,
+            progress=progress,
+        )
+    seconds = time.perf_counter() - began
+    passed = (found.forwards + found.backwards).sum(1).double()
+    shares = (passed / passed.sum().clamp_min(1) * seconds).tolist()
+    return {
+        plan.attack: _outcome(plan, plan.name, result.correct, found, radius, shares[radius])
+        for radius, plan in enumerate(plans)
+    }
+
+
+def _outcome(plan: _Plan, name: str, attacked: Tensor, found: Found, radius: int, seconds: float) -> Outcome:
+    return Outcome(
+        name=name,
+        attack=repr(plan.attack),
+        threat=plan.attack.threat,
+        attacked=attacked,
+        success=found.success[radius],
+        prediction=found.prediction[radius],
+        distance=found.distance[radius],
+        steps=found.steps[radius],
+        forwards=found.forwards[radius],
+        backwards=found.backwards[radius],
+        seconds=seconds,
     )
 
 

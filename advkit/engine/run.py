@@ -21,7 +21,7 @@ from torch import Tensor
 
 from advkit.core.attack import Ascent, Attack, State
 from advkit.core.goal import Goal, Untargeted
-from advkit.core.losses import CrossEntropy
+from advkit.core.losses import CrossEntropy, TargetedMargin
 from advkit.core.rng import Rng, identify
 from advkit.core.types import Tree, expand, join, rows
 from advkit.engine.ladder import Index, Ladder, Reach
@@ -33,6 +33,9 @@ __all__ = ["Finished", "Progress", "Run", "Source"]
 Keep = Literal["first", "best", "last"]
 Progress = Callable[[int, int], None]
 """Told (work done, work there is) in steps of examples."""
+
+_ASKED = 100  # rivals whose slope is asked for
+_BEYOND = (1e-5, 1e-4, 1e-3, 1e-2)  # how much farther than the nearest picture, by the search's model, is tried
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ class _Lanes(NamedTuple):
     reach: Reach
     state: State
     best: Tensor
-    best_loss: Tensor
+    best_rank: Tensor  # its loss; of a hit of a minimal-norm attack, minus its distance
     best_hit: Tensor
 
 
@@ -189,7 +192,7 @@ class Run:
             reach=self.ladder.start(self.top[index], x),
             state=(),  # type: ignore[arg-type]
             best=x,
-            best_loss=torch.full(index.shape, -torch.inf, dtype=x.dtype, device=x.device),
+            best_rank=torch.full(index.shape, -torch.inf, dtype=x.dtype, device=x.device),
             best_hit=torch.zeros_like(index, dtype=torch.bool),
         )
         return self._begin(lanes)
@@ -212,15 +215,35 @@ class Run:
         return lanes._replace(state=self.ladder.apart(lanes.reach.rung, begin), taken=torch.zeros_like(lanes.taken))
 
     def _rank(self, index: Tensor, x: Tensor) -> None:
-        """Rival classes in the order of the clean logits."""
-        goal = self.goal.take(index)
+        """Rival classes in the attack's order."""
+        goal = Untargeted(self.goal.classes[index])
         logits = self.passes.scores(x, goal, CrossEntropy()).logits
         self.forwards_at[self.top[index], index] += 1
         others = logits.scatter(1, goal.classes[:, None], -torch.inf)
-        order = others.topk(min(self.attack.targets, logits.shape[1] - 1), dim=1).indices
+        count = logits.shape[1] - 1
+        if self.attack.ranking == "malt":
+            # Classes of low scores are too far whatever their slope; the paper asks of 100.
+            among = others.topk(min(max(_ASKED, self.attack.targets), count), dim=1).indices
+            near = self._nearness(index, x, goal, among)
+            order = among.gather(1, near.topk(min(self.attack.targets, count), dim=1).indices)
+        else:
+            order = others.topk(min(self.attack.targets, count), dim=1).indices
         if self._rivals is None:
             self._rivals = torch.zeros(len(self.source), order.shape[1], dtype=torch.long, device=x.device)
         self._rivals[index] = order
+
+    def _nearness(self, index: Tensor, x: Tensor, goal: Untargeted, among: Tensor) -> Tensor:
+        """Of classes ``among`` (B, R), minus the distance at which a linear model of the network reaches them, (B, R)."""
+        loss, nearness = TargetedMargin(), []
+        ball = self.attack.threat
+        for rival in among.unbind(1):
+            at = self.passes.gradient(x, replace(goal, towards=rival), loss, lambda points, _: points)
+            self.forwards_at[self.top[index], index] += 1
+            self.backwards_at[self.top[index], index] += 1
+            # What a unit of the ball gains: the dual norm of the gradient.
+            slope = (at.grad * ball.steepest(at.grad, x)).flatten(1).sum(1)
+            nearness.append(at.loss / slope.clamp_min(torch.finfo(slope.dtype).tiny))
+        return torch.stack(nearness, 1)
 
     def _goal(self, lanes: _Lanes) -> Goal:
         goal = self.goal.take(lanes.example)
@@ -235,13 +258,14 @@ class Run:
         if self.attack.steps > 0:
             self.taken[lanes.example] += 1
             at, point, loss, hit = self._look(lanes, goal, rng)
-            better = _is_better(lanes, loss, hit)
+            point, hit, rank = self._ranked(lanes, point, loss, hit)
+            better = _is_better(lanes, rank, hit)
             lanes = lanes._replace(
                 state=self._stepped(lanes, at, goal, rng.fold("step")),
                 taken=lanes.taken + 1,
                 steps=lanes.steps + 1,
                 best=torch.where(expand(better, point), point, lanes.best),
-                best_loss=torch.where(better, loss, lanes.best_loss),
+                best_rank=torch.where(better, rank, lanes.best_rank),
                 best_hit=lanes.best_hit | hit,
             )
         else:
@@ -318,7 +342,12 @@ class Run:
         if point is None:
             query = lanes.state.query
             point = query[:, 0] if query.ndim > lanes.x.ndim else query
-        return point
+        if not self.attack.minimal:
+            return point
+        inside: Tensor = self.ladder.apart(
+            lanes.reach.rung, lambda attack, index: attack.threat.project(point[index], lanes.x[index])
+        )
+        return inside
 
     def _candidate(self, lanes: _Lanes) -> Tensor | None:
         """The points to be judged where they are not the queries."""
@@ -344,12 +373,12 @@ class Run:
         self._count(self.forwards_at, lanes)
         reached = goal.reached(logits)
 
-        loss = self.attack.loss(logits, goal)
+        point, reached, rank = self._ranked(lanes, point, self.attack.loss(logits, goal), reached)
         # A claim that is not upheld must not stay the best: it is no success on the caller's model.
-        better = _is_better(lanes, loss, reached) | (~final & ~reached & lanes.best_hit)
+        better = _is_better(lanes, rank, reached) | (~final & ~reached & lanes.best_hit)
         lanes = lanes._replace(
             best=torch.where(expand(better, point), point, lanes.best),
-            best_loss=torch.where(better, loss, lanes.best_loss),
+            best_rank=torch.where(better, rank, lanes.best_rank),
             best_hit=torch.where(final, lanes.best_hit | reached, reached),
         )
         refuted = ~final & ~reached
@@ -360,6 +389,8 @@ class Run:
             ended = rows(lanes, over)
             self._waiting.append(_Waiting(ended, self._last_point(ended), torch.ones_like(ended.best_hit)))
         beaten = reached if self.keep != "best" else reached | (final & lanes.best_hit)
+        if self.attack.minimal and self.keep == "best":
+            beaten = torch.zeros_like(beaten)  # another start or rival may lie nearer
         next_branch = final & ~beaten & (lanes.branch + 1 < self.branches)
         if bool(next_branch.any()):
             ahead = rows(lanes, next_branch)
@@ -378,7 +409,7 @@ class Run:
             branch=torch.zeros_like(lanes.branch),
             steps=torch.zeros_like(lanes.steps),
             best=lanes.x,
-            best_loss=torch.full_like(lanes.best_loss, -torch.inf),
+            best_rank=torch.full_like(lanes.best_rank, -torch.inf),
             best_hit=torch.zeros_like(lanes.best_hit),
         )
         if not bool(still_open.all()):
@@ -406,15 +437,54 @@ class Run:
                 self._count(self.forwards_at, rows(lanes, changed))
                 prediction = prediction.index_put((changed,), seen.argmax(1))
                 success = success.index_put((changed,), self._goal(rows(lanes, changed)).reached(seen))
+        if self.attack.minimal and self.keep == "best":
+            x_adv, success, prediction = self._outward(lanes, x_adv, success, prediction)
         distance = self.attack.threat.distance(x_adv, lanes.x)
         sink(Finished(lanes.example, x_adv, success, prediction, distance, lanes.steps, lanes.reach.rung))
         return success
 
-    def _verify(self, point: Tensor, lanes: _Lanes) -> None:
-        """Raise ThreatViolation unless every point is in its ball, measured in float64."""
-        inside = self.ladder.apart(
+    def _ranked(self, lanes: _Lanes, point: Tensor, loss: Tensor, hit: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What a point, its loss and whether it reaches the goal come to: (point, hit, rank), the higher rank the better.
+
+        The rank is the loss. Of a minimal-norm attack a hit counts inside its ball, and the nearer one ranks higher; what
+        lies outside is shown as nothing found.
+        """
+        if not self.attack.minimal:
+            return point, hit, loss
+        distance = self.attack.threat.distance(point, lanes.x)
+        inside = self._inside(lanes, point)
+        hit = hit & inside
+        rank = torch.where(hit, -distance.to(loss.dtype), loss.where(inside, -torch.inf))
+        return torch.where(expand(inside, point), point, lanes.best), hit, rank
+
+    def _inside(self, lanes: _Lanes, point: Tensor) -> Tensor:
+        """(B,) bool: in the ball and the box, measured in float64."""
+        inside: Tensor = self.ladder.apart(
             lanes.reach.rung, lambda attack, index: attack.threat.contains(point[index], lanes.x[index])
         )
+        return inside
+
+    def _outward(
+        self, lanes: _Lanes, x_adv: Tensor, success: Tensor, prediction: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Nearest pictures stand on the boundary, where the caller's model may see rounding otherwise: a little beyond it."""
+        for beyond in _BEYOND:
+            where = (lanes.best_hit & ~success).nonzero().squeeze(1)
+            if not len(where):
+                break
+            part = rows(lanes, where)
+            further = (part.x + (1 + beyond) * (x_adv[where] - part.x)).clamp(0, 1)
+            logits = self.passes.judge(further)
+            self._count(self.forwards_at, part)
+            won = self._goal(part).reached(logits) & self._inside(part, further)
+            x_adv = x_adv.index_put((where[won],), further[won])
+            prediction = prediction.index_put((where[won],), logits.argmax(1)[won])
+            success = success.index_put((where[won],), won[won])
+        return x_adv, success, prediction
+
+    def _verify(self, point: Tensor, lanes: _Lanes) -> None:
+        """Raise ThreatViolation unless every point is in its ball, measured in float64."""
+        inside = self._inside(lanes, point)
         if not bool(inside.all()):
             bad = int((~inside).nonzero()[0])
             attack = self.ladder.attacks[int(lanes.reach.rung[bad])]
@@ -424,9 +494,9 @@ class Run:
             )
 
 
-def _is_better(lanes: _Lanes, loss: Tensor, hit: Tensor) -> Tensor:
-    """(B,) bool: a point with this loss beats the lane's best. A success beats any failure, then the loss decides."""
-    return (hit & ~lanes.best_hit) | ((hit == lanes.best_hit) & (loss > lanes.best_loss))
+def _is_better(lanes: _Lanes, rank: Tensor, hit: Tensor) -> Tensor:
+    """(B,) bool: a point of this rank beats the lane's best. A success beats any failure, then the rank decides."""
+    return (hit & ~lanes.best_hit) | ((hit == lanes.best_hit) & (rank > lanes.best_rank))
 
 
 def _as_it_is(lanes: _Lanes) -> _Lanes:

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from advkit.core.attack import Attack
+from advkit.core.goal import Goal
 from advkit.engine.ladder import Ladder
 from advkit.engine.passes import Passes
-from advkit.engine.run import Finished, Progress, Run, Source
+from advkit.engine.run import Finished, Keep, Progress, Run, Source
 
 __all__ = ["Found", "search"]
 
@@ -70,15 +71,19 @@ def search(
     *,
     seed: int = 0,
     nested: bool = False,
+    keep: Keep = "first",
     sink: Callable[[Finished], None] = lambda finished: None,
     progress: Progress | None = None,
 ) -> Found:
     """An attack at ascending radii on the examples ``attacked`` (R, N) at each; the others stay as they are.
 
-    ``nested``: one search for the smallest radius at which an example falls, instead of an attack at every radius. The sink
-    gets what is finished, ``example`` being the place in the source and ``rung`` the radius.
+    ``nested``: one search for the smallest radius at which an example falls, instead of an attack at every radius. A
+    minimal-norm attack is run once, at the largest radius, for the nearest adversarial picture, whatever ``nested`` says.
+    The sink gets what is finished, ``example`` being the place in the source and ``rung`` the radius.
     """
     found = Found.nothing(len(attacks), clean)
+    if attacks[0].minimal and len(attacks) > 1:
+        return _nearest(attacks, passes, source, attacked, labels, found, seed, sink, progress)
     parts: list[tuple[Ladder, Tensor, Tensor | None, slice]]
     if nested and len(attacks) > 1:
         chosen = attacked.any(0).nonzero().squeeze(1)
@@ -98,11 +103,56 @@ def search(
             found.put(rung, where, finished)
             sink(finished._replace(example=where, rung=rung))
 
-        run = Run(ladder, passes, _part(source, chosen), seed=seed, top=top)
+        run = Run(ladder, passes, _part(source, chosen), seed=seed, keep=keep, top=top)
         run.go(collect, progress)
         found.forwards[radius, chosen] = run.forwards_at.cpu()
         found.backwards[radius, chosen] = run.backwards_at.cpu()
     return found.complete(labels) if nested else found
+
+
+def _nearest(
+    attacks: Sequence[Attack],
+    passes: Passes,
+    source: Source,
+    attacked: Tensor,
+    labels: Tensor,
+    found: Found,
+    seed: int,
+    sink: Callable[[Finished], None],
+    progress: Progress | None,
+) -> Found:
+    """One run at the largest radius; at the others what it found, or that pulled back, as the model itself sees it."""
+    chosen = attacked.any(0).nonzero().squeeze(1)
+    goal = source.goal.to(passes.device)
+
+    def collect(finished: Finished) -> None:
+        where = chosen[finished.example.cpu()]
+        x = source.fetch(where.tolist()).to(passes.device)
+        for radius, attack in enumerate(attacks):
+            at = finished._replace(example=where, rung=torch.full_like(where, radius))
+            if radius < len(attacks) - 1:
+                at = _pulled(at, attack, x, passes, goal.take(where.to(passes.device)))
+                found.forwards[radius, where] += 1
+            met = attacked[radius, where]
+            if bool(met.any()):
+                at = Finished(*(column[met.to(column.device)] for column in at))
+                found.put(radius, at.example, at)
+                sink(at)
+
+    if len(chosen):
+        run = Run(attacks[-1], passes, _part(source, chosen), seed=seed, keep="best")
+        run.go(collect, progress)
+        found.forwards[-1, chosen] += run.forwards.cpu()
+        found.backwards[-1, chosen] += run.backwards.cpu()
+    return found.complete(labels)
+
+
+def _pulled(finished: Finished, attack: Attack, x: Tensor, passes: Passes, goal: Goal) -> Finished:
+    """What was found in a larger ball, in the attack's."""
+    x_adv = attack.threat.project(finished.x_adv.to(x), x)
+    logits = passes.judge(x_adv)
+    distance = attack.threat.distance(x_adv, x)
+    return finished._replace(x_adv=x_adv, success=goal.reached(logits), prediction=logits.argmax(1), distance=distance)
 
 
 def _part(source: Source, chosen: Tensor) -> Source:

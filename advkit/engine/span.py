@@ -101,6 +101,8 @@ def attack_span(
                     part.labels,
                     seed=seed,
                     nested=nested,
+                    # Of a minimal-norm attack alone the distances are asked for; as a stage it may end at a success.
+                    keep="best" if attacks[0].minimal and len(stages) == 1 else "first",
                     sink=sink,
                     progress=progress,
                 )
