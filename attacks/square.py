@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple
 
@@ -14,7 +15,7 @@ from advkit.core.attack import Ascent, Attack, Tells
 from advkit.core.goal import Goal
 from advkit.core.losses import Loss, Margin
 from advkit.core.rng import Rng
-from advkit.core.threat import Ball, Linf
+from advkit.core.threat import L1, L2, Ball, Linf
 from advkit.core.types import expand
 from advkit.errors import InputError
 
@@ -23,6 +24,7 @@ __all__ = ["Square"]
 # Of 10,000 queries, after how many the window has half the pixels (Andriushchenko et al. 2020, section 3.1 and their code).
 _HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 _OF = 10_000
+_TILES = 5  # of the first point of the windows with a relief, in each direction
 
 
 class _Searching(NamedTuple):
@@ -30,24 +32,134 @@ class _Searching(NamedTuple):
     best: Tensor
     best_loss: Tensor
     asked: Tensor  # (B,) queries
-    low: Tensor  # the lower and the upper end of the ball and the box
-    high: Tensor
+    ends: tuple[Tensor, ...]  # what the painter keeps of the ball
 
 
 class _Window(NamedTuple):
-    """Rectangles of the planes (B, C, H, W), one per example: (B,) each."""
+    """A rectangle of the planes (B, C, H, W) for each example, (B,) each."""
 
     top: Tensor
     left: Tensor
     height: Tensor
     width: Tensor
 
-    def holds(self, like: Tensor) -> Tensor:
+    @classmethod
+    def drawn(cls, height: Tensor, width: Tensor, planes: Tensor, rng: Rng) -> _Window:
+        """Anywhere in the picture."""
+        rows, columns = planes.shape[2:]
+        share = rng.uniform(2, dtype=torch.float64)
+        return cls(
+            (share[:, 0] * (rows - height + 1)).long(), (share[:, 1] * (columns - width + 1)).long(), height, width
+        )
+
+    def within(self, planes: Tensor) -> tuple[Tensor, Tensor]:
+        """Each row (B, H) and column (B, W) counted from the window's corner."""
+        down, along = (torch.arange(size, device=planes.device) for size in planes.shape[2:])
+        return down - self.top[:, None], along - self.left[:, None]
+
+    def holds(self, planes: Tensor) -> Tensor:
         """(B, 1, H, W) bool: the pixels inside."""
-        down, along = (torch.arange(size, device=like.device) for size in like.shape[2:])
-        rows = (down >= self.top[:, None]) & (down < (self.top + self.height)[:, None])
-        columns = (along >= self.left[:, None]) & (along < (self.left + self.width)[:, None])
+        down, along = self.within(planes)
+        rows = (down >= 0) & (down < self.height[:, None])
+        columns = (along >= 0) & (along < self.width[:, None])
         return (rows[:, :, None] & columns[:, None, :])[:, None]
+
+
+class _Painter(ABC):
+    """What stands in a window in one norm. Pictures are planes (B, C, H, W)."""
+
+    least: int = 1
+    """The side of the smallest window."""
+
+    def ends(self, x: Tensor, threat: Ball) -> tuple[Tensor, ...]:
+        """What is needed of the ball in every step, shaped like ``x``."""
+        return ()
+
+    @abstractmethod
+    def first(self, x: Tensor, threat: Ball, rng: Rng) -> Tensor:
+        """The first point."""
+
+    @abstractmethod
+    def paint(
+        self, best: Tensor, x: Tensor, ends: tuple[Tensor, ...], threat: Ball, size: tuple[Tensor, Tensor], rng: Rng
+    ) -> Tensor:
+        """The best point with a window of this height and width changed, (B,) each; in ball and box."""
+
+
+@dataclass(frozen=True)
+class _Stripes(_Painter):
+    """Linf: every value stands at one end of the ball, one end for each channel of a window."""
+
+    def ends(self, x: Tensor, threat: Ball) -> tuple[Tensor, ...]:
+        """The lower and the upper one."""
+        eps = threat.reach(x)
+        return threat.project(x - eps, x), threat.project(x + eps, x)
+
+    def first(self, x: Tensor, threat: Ball, rng: Rng) -> Tensor:
+        """Vertical stripes, a pixel wide."""
+        low, high = self.ends(x, threat)
+        return torch.where(rng.uniform(x.shape[1], 1, x.shape[3]) < 0.5, high, low)
+
+    def paint(
+        self, best: Tensor, x: Tensor, ends: tuple[Tensor, ...], threat: Ball, size: tuple[Tensor, Tensor], rng: Rng
+    ) -> Tensor:
+        """One window."""
+        low, high = ends
+        inside = _Window.drawn(*size, best, rng.fold("place")).holds(best)
+        up = rng.fold("colour").uniform(best.shape[1], 1, 1) < 0.5
+        painted = torch.where(inside, torch.where(up, high, low), best)
+        # A small window often has the colour that is drawn, which would be a query for nothing: so another is drawn.
+        same = (painted == best).flatten(1).all(1)
+        turned = rng.fold("turn").uniform(best.shape[1], 1, 1)
+        turned = (turned < 0.5) | (turned == turned.amin(1, keepdim=True))
+        again = torch.where(inside, torch.where(up ^ turned, high, low), best)
+        return torch.where(expand(same, best), again, painted)
+
+
+@dataclass(frozen=True)
+class _Reliefs(_Painter):
+    """L2 and L1, in which the powers of the changes sum up: a window takes what another one had, and what nobody has yet."""
+
+    power: int
+    least: int = 3
+
+    def first(self, x: Tensor, threat: Ball, rng: Rng) -> Tensor:
+        """Five times five tiles, a relief on each, of a random sign in each channel."""
+        (down, rows), (along, columns) = (_tiled(size, x.device) for size in x.shape[2:])
+        upright = rng.fold("upright").uniform() < 0.5
+        tiles = rng.fold("sign").uniform(x.shape[1], _TILES * _TILES, dtype=x.dtype)
+        index = (_tile(x.shape[2], x.device)[:, None] * _TILES + _tile(x.shape[3], x.device)).flatten()
+        sign = (tiles[:, :, index] - 0.5).sign().reshape(x.shape)
+        relief = sign * _relief(down[None], rows[None], along[None], columns[None], upright)[:, None].to(x.dtype)
+        size = (relief.abs() ** self.power).sum((1, 2, 3), keepdim=True) ** (1 / self.power)
+        return threat.project(x + threat.reach(x) * relief / size, x)
+
+    def paint(
+        self, best: Tensor, x: Tensor, ends: tuple[Tensor, ...], threat: Ball, size: tuple[Tensor, Tensor], rng: Rng
+    ) -> Tensor:
+        """What one window had goes to another, which keeps some of its form and gets a relief (algorithm 3)."""
+        change, radius = best - x, threat.reach(x) * (1 - 8 * torch.finfo(x.dtype).eps)
+        taker, giver = (_Window.drawn(*size, best, rng.fold(name)) for name in ("taker", "giver"))
+        takes, gives = taker.holds(best), giver.holds(best)
+        upright = rng.fold("upright").uniform() < 0.5
+        down, along = taker.within(best)
+        relief = _relief(down, taker.height[:, None], along, taker.width[:, None], upright)[:, None].to(x.dtype)
+        sign = (rng.fold("sign").uniform(best.shape[1], 1, 1, dtype=x.dtype) - 0.5).sign()
+        powers = change.abs() ** self.power
+        unused = (radius**self.power - powers.sum((1, 2, 3), keepdim=True)).clamp_min(0)
+        had = powers.where(takes | gives, 0.0).sum((2, 3), keepdim=True)
+        room = (had + unused / best.shape[1]) ** (1 / self.power)
+        form = self._unit(change.where(takes, 0.0)) + sign * self._unit(relief.where(takes, 0.0))
+        change = torch.where(takes, room * self._unit(form), change.where(~gives, 0.0))
+        return _settled((x + change).clamp(0, 1), x, threat)
+
+    def _unit(self, values: Tensor) -> Tensor:
+        """Each plane at length 1, or 0."""
+        length = (values.abs() ** self.power).sum((2, 3), keepdim=True) ** (1 / self.power)
+        return values / length.clamp_min(1e-12)
+
+
+_PAINTERS: dict[type[Ball], _Painter] = {Linf: _Stripes(), L2: _Reliefs(2), L1: _Reliefs(1)}
 
 
 @ATTACKS.register("square", paper="arXiv:1912.00049")
@@ -56,8 +168,9 @@ class Square(Attack):
     """Square Attack (Andriushchenko et al. 2020): random search by scores, one square of the picture at a time.
 
     A query changes one window of the best point so far; what raises the loss is kept. The windows shrink from ``p_init`` of
-    the pixels by the paper's schedule, scaled to ``queries``. A picture that is no square has windows no higher and no wider
-    than itself; an input without height (B, F) is one row, and its windows are stretches of it.
+    the pixels by the paper's schedule, scaled to ``queries``. In L1 as in L2, with the absolute changes in place of their
+    squares (Croce & Hein 2021). A picture that is no square has windows no higher and no wider than itself; an input without
+    height (B, F) is one row, and its windows are stretches of it.
     """
 
     threat: Ball = Linf(8 / 255)
@@ -69,7 +182,7 @@ class Square(Attack):
 
     tells: ClassVar[Tells] = "scores"
     nested: ClassVar[bool] = True  # type: ignore[misc]
-    balls: ClassVar[tuple[type[Ball], ...]] = (Linf,)
+    balls: ClassVar[tuple[type[Ball], ...]] = (Linf, L2, L1)
 
     def __post_init__(self) -> None:
         check_ball(self)
@@ -80,52 +193,38 @@ class Square(Attack):
             )
         object.__setattr__(self, "steps", self.queries)
 
+    @property
+    def _painter(self) -> _Painter:
+        return _PAINTERS[type(self.threat)]
+
     def first(self, x: Tensor, goal: Goal, rng: Rng) -> Tensor:
-        """Vertical stripes, each column and channel at one end of the ball."""
-        low, high = self._ends(x)
-        up = rng.uniform(_planes(x).shape[1], 1, _planes(x).shape[3]) < 0.5
-        return torch.where(up, _planes(high), _planes(low)).reshape(x.shape)
+        """The painter's."""
+        return self._painter.first(_planes(x), self.threat, rng).reshape(x.shape)
 
     def start(self, first: Tensor, x: Tensor, goal: Goal, rng: Rng) -> _Searching:
         """Nothing is known of the first point yet."""
         none = torch.full((len(x),), -torch.inf, dtype=x.dtype, device=x.device)
-        return _Searching(first, first, none, torch.zeros_like(none, dtype=torch.long), *self._ends(x))
+        ends = self._painter.ends(_planes(x), self.threat)
+        return _Searching(first, first, none, torch.zeros_like(none, dtype=torch.long), ends)
 
     def step(self, state: _Searching, at: Ascent, x: Tensor, goal: Goal, rng: Rng) -> _Searching:  # type: ignore[override]
         """Keep what is better, and change a window of it."""
         better = at.loss > state.best_loss
         best = torch.where(expand(better, x), state.query, state.best)
         asked = state.asked + 1
-        window = self._window(_planes(x), asked, rng.fold("place"))
-        query = self._painted(_planes(best), _planes(state.low), _planes(state.high), window, rng.fold("colour"))
+        planes = _planes(x)
+        query = self._painter.paint(_planes(best), planes, state.ends, self.threat, self._size(planes, asked), rng)
         best_loss = torch.where(better, at.loss, state.best_loss)
-        return state._replace(query=query.reshape(x.shape), best=best, best_loss=best_loss, asked=asked)
+        return _Searching(query.reshape(x.shape), best, best_loss, asked, state.ends)
 
-    def _ends(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        eps = self.threat.reach(x)
-        return self.threat.project(x - eps, x), self.threat.project(x + eps, x)
-
-    def _window(self, planes: Tensor, asked: Tensor, rng: Rng) -> _Window:
-        """Of the size for the number of queries, anywhere in the picture."""
+    def _size(self, planes: Tensor, asked: Tensor) -> tuple[Tensor, Tensor]:
+        """Height and width of the window after so many queries, (B,) each."""
         height, width = planes.shape[2:]
-        done = torch.tensor(_HALVINGS, device=asked.device) * self.queries < (asked * _OF)[:, None]
-        sizes = [_size(self.p_init / 2**times, height, width) for times in range(len(_HALVINGS) + 1)]
-        rows, columns = torch.tensor(sizes, device=asked.device)[done.sum(1)].unbind(1)
-        drawn = rng.uniform(2, dtype=torch.float64)
-        top, left = (drawn[:, 0] * (height - rows + 1)).long(), (drawn[:, 1] * (width - columns + 1)).long()
-        return _Window(top, left, rows, columns)
-
-    def _painted(self, best: Tensor, low: Tensor, high: Tensor, window: _Window, rng: Rng) -> Tensor:
-        """The window at one end of the ball in each channel."""
-        inside, channels = window.holds(best), best.shape[1]
-        up = rng.uniform(channels, 1, 1) < 0.5
-        painted = torch.where(inside, torch.where(up, high, low), best)
-        # A small window often has the colour that is drawn: a query for nothing, so that another is drawn.
-        same = (painted == best).flatten(1).all(1)
-        turned = rng.fold("turn").uniform(channels, 1, 1)
-        turned = (turned < 0.5) | (turned == turned.amin(1, keepdim=True))
-        again = torch.where(inside, torch.where(up ^ turned, high, low), best)
-        return torch.where(expand(same, best), again, painted)
+        shares = [self.p_init / 2**times for times in range(len(_HALVINGS) + 1)]
+        sizes = [_fitted(share, self._painter.least, height, width) for share in shares]
+        times = (torch.tensor(_HALVINGS, device=asked.device) * self.queries < (asked * _OF)[:, None]).sum(1)
+        rows, columns = torch.tensor(sizes, device=asked.device)[times].unbind(1)
+        return rows, columns
 
 
 def _planes(values: Tensor) -> Tensor:
@@ -137,13 +236,63 @@ def _planes(values: Tensor) -> Tensor:
     return values.flatten(1, -3)
 
 
-def _size(share: float, height: int, width: int) -> tuple[int, int]:
+def _fitted(share: float, least: int, height: int, width: int) -> tuple[int, int]:
     """Rows and columns of a window of this share of the pixels: a square, as far as it fits."""
     area = share * height * width
-    side = max(1, round(area**0.5))
+    side = max(least, round(area**0.5))
     rows, columns = min(side, height), min(side, width)
     if rows < side:
-        columns = max(1, min(width, round(area / rows)))
+        columns = min(width, max(columns, round(area / rows)))
     elif columns < side:
-        rows = max(1, min(height, round(area / columns)))
+        rows = min(height, max(rows, round(area / columns)))
     return rows, columns
+
+
+def _tile(size: int, device: torch.device) -> Tensor:
+    """(size,) which of the tiles along an axis each place belongs to."""
+    return torch.arange(size, device=device) * _TILES // size
+
+
+def _tiled(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """(size,) each: the place within the tile, and the tile's own size."""
+    tile = _tile(size, device)
+    sizes = tile.bincount(minlength=_TILES)
+    return torch.arange(size, device=device) - (sizes.cumsum(0) - sizes)[tile], sizes[tile]
+
+
+def _relief(down: Tensor, rows: Tensor, along: Tensor, columns: Tensor, upright: Tensor) -> Tensor:
+    """Two opposite bumps beside each other, or above each other where it is not ``upright`` (B,): (B, H, W).
+
+    A bump falls in square rings, by 1 / d**2 at the d-th (Andriushchenko et al. 2020, equations 2 and 3). ``down`` and
+    ``rows`` are the place in the window and its size along H, ``along`` and ``columns`` those along W.
+    """
+    upright = upright[:, None]
+    row, column = _cut(down, rows, ~upright), _cut(along, columns, upright)
+    rings = torch.arange(1, max(down.shape[-1], along.shape[-1]) + 2, device=down.device, dtype=torch.float64)
+    heights = torch.cat([rings.new_zeros(1), (1 / rings.square()).cumsum(0)])
+    ring = torch.maximum(row.ring[:, :, None], column.ring[:, None, :]).clamp_max(len(rings))
+    reach = torch.maximum(row.reach[:, :, None], column.reach[:, None, :])
+    return (heights[reach + 1] - heights[ring]) * row.sign[:, :, None] * column.sign[:, None, :]
+
+
+class _Axis(NamedTuple):
+    ring: Tensor  # (B, size): how far from the middle of its bump
+    reach: Tensor  # how far the bump reaches
+    sign: Tensor
+
+
+def _cut(place: Tensor, size: Tensor, halves: Tensor) -> _Axis:
+    """One axis of a relief, cut into halves where ``halves`` (B, 1): the second has the other sign."""
+    half = torch.where(halves, size // 2, 0)
+    second = halves & (place >= half)
+    part = torch.where(second, size - half, torch.where(halves, half, size))
+    ring = (torch.where(second, place - half, place) - part // 2).abs()
+    return _Axis(ring, part // 2, torch.where(second, -1, 1))
+
+
+def _settled(point: Tensor, x: Tensor, threat: Ball) -> Tensor:
+    """Points that are in the ball but for rounding; a projection of all of them costs more than a small network."""
+    outside = (threat.distance(point, x) > threat.eps).nonzero().squeeze(1)
+    if not len(outside):
+        return point
+    return point.index_put((outside,), threat.project(point[outside], x[outside]))
