@@ -15,7 +15,7 @@ from advkit.attacks.shadow import Shadow
 from advkit.attacks.square import Square
 from advkit.attacks.sticker import Sticker
 from advkit.attacks.tape import Tape
-from advkit.attacks.transfer import DIFGSM, MIFGSM, NIFGSM, TIFGSM
+from advkit.attacks.transfer import DIFGSM, MIFGSM, NIFGSM, SIFGSM, TIFGSM, VMIFGSM
 from advkit.attacks.worst_case import worst_case
 
 __all__ = [
@@ -27,7 +27,9 @@ __all__ = [
     "NIFGSM",
     "PGD",
     "ROA",
+    "SIFGSM",
     "TIFGSM",
+    "VMIFGSM",
     "Dots",
     "FixedSticker",
     "GreedySalt",

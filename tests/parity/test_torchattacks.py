@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from helpers import conv_net, linear, pictures
 from torch import Tensor, nn
 
-from advkit.attacks import APGD, BIM, FGSM, MIFGSM, NIFGSM, PGD, TIFGSM
+from advkit.attacks import APGD, BIM, FGSM, MIFGSM, NIFGSM, PGD, SIFGSM, TIFGSM, VMIFGSM
 from advkit.core import DLR, L2, CrossEntropy, Linf, Smooth, Targeted, Untargeted
 
 pytestmark = pytest.mark.parity
@@ -46,6 +46,9 @@ PAIRS = {
     ),
     "MIFGSM": (MIFGSM(Linf(EPS), steps=10, step_size=0.1), {"eps": EPS, "alpha": 0.1 * EPS, "steps": 10}),
     "NIFGSM": (NIFGSM(Linf(EPS), steps=10, step_size=0.1), {"eps": EPS, "alpha": 0.1 * EPS, "steps": 10}),
+    "SINIFGSM": (SIFGSM(Linf(EPS), copies=3), {"eps": EPS, "alpha": 0.1 * EPS, "steps": 10, "m": 3}),
+    # Neighbours at no distance: what is drawn cancels out, and the rest must be theirs.
+    "VMIFGSM": (VMIFGSM(Linf(EPS), beta=1e-12), {"eps": EPS, "alpha": 0.1 * EPS, "steps": 10, "beta": 1e-12}),
 }
 
 
