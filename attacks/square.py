@@ -107,13 +107,12 @@ class _Stripes(_Painter):
         low, high = ends
         inside = _Window.drawn(*size, best, rng.fold("place")).holds(best)
         up = rng.fold("colour").uniform(best.shape[1], 1, 1) < 0.5
-        painted = torch.where(inside, torch.where(up, high, low), best)
         # A small window often has the colour that is drawn, which would be a query for nothing: so another is drawn.
-        same = (painted == best).flatten(1).all(1)
+        is_high, is_low = (((best == end) | ~inside).flatten(2).all(2)[:, :, None, None] for end in (high, low))
+        same = torch.where(up, is_high, is_low).all(1, keepdim=True)
         turned = rng.fold("turn").uniform(best.shape[1], 1, 1)
-        turned = (turned < 0.5) | (turned == turned.amin(1, keepdim=True))
-        again = torch.where(inside, torch.where(up ^ turned, high, low), best)
-        return torch.where(expand(same, best), again, painted)
+        up = up ^ (same & ((turned < 0.5) | (turned == turned.amin(1, keepdim=True))))
+        return torch.where(inside, torch.where(up, high, low), best)
 
 
 @dataclass(frozen=True)
