@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import random
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["borrowed"]
+__all__ = ["borrowed", "reseeded"]
 
 
 @contextmanager
@@ -40,6 +42,32 @@ def borrowed(model: nn.Module, *, mode: Literal["eval", "train"] = "eval") -> It
                 parameter.requires_grad_(True)
             for buffer in buffers:
                 buffer.restore()
+
+
+@contextmanager
+def reseeded(seed: int, device: torch.device) -> Iterator[None]:
+    """The global generators of torch, NumPy and Python start from a seed, and go on afterwards as if nothing had been drawn.
+
+    For models that draw from them: what is asked of one is the same again under the same seed. Nothing of advkit's draws there.
+    """
+    numpy: Any = sys.modules.get("numpy")  # what was not imported cannot have been drawn from
+    cuda = device.type == "cuda"
+    with torch.random.fork_rng([device] if cuda else []):
+        kept, others = random.getstate(), None if numpy is None else numpy.random.get_state()
+        # torch.manual_seed would seed every other device too, whose state is not put back.
+        torch.default_generator.manual_seed(seed)
+        if cuda:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        random.seed(seed)
+        if numpy is not None:
+            numpy.random.seed(seed % 2**32)
+        try:
+            yield
+        finally:
+            random.setstate(kept)
+            if numpy is not None:
+                numpy.random.set_state(others)
 
 
 class _Kept:

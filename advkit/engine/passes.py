@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -59,13 +60,19 @@ class Passes:
         *,
         labels: Tensor | None = None,
         least: int = 1,
+        eot: int = 1,
+        verdicts: int = 1,
     ) -> None:
         """``labels`` are checked against the number of classes that the first answer shows.
+
+        Of a model that draws, what an attack is told is the mean over ``eot`` calls (expectation over transformation,
+        Athalye et al. 2018), and what counts is the mean of its probabilities over ``verdicts`` more.
 
         Passes of fewer than ``least`` rows are filled up: the kernels for the smallest batches round otherwise, and an
         example's path must not depend on its company to the last bit.
         """
         self.model, self.precision, self.least = model, precision, least
+        self.eot, self.verdicts = eot, verdicts
         self._highest = -1 if labels is None else int(labels.max())
         self.batch_size = batch_size
         self.device = device_of(model)
@@ -103,7 +110,8 @@ class Passes:
             (grad,) = torch.autograd.grad(value.sum(), points)
             return Ascent(value.detach(), logits.detach(), grad)
 
-        return self._ask(ask, self._groups(query, early), views)
+        groups = self._groups(query, early)
+        return self._told(lambda: self._ask(ask, groups, views))
 
     @torch.no_grad()
     def scores(self, query: Tensor, goal: Goal, loss: Loss) -> Ascent:
@@ -113,7 +121,7 @@ class Passes:
             logits = self._answer(query[index], form)
             return Ascent(loss(logits, goal.take(index)), logits, no_gradient(query))
 
-        return self._ask(ask, self._groups(query))
+        return self._told(lambda: self._ask(ask, self._groups(query)))
 
     @torch.no_grad()
     def judge(self, x: Tensor) -> Tensor:
@@ -124,12 +132,22 @@ class Passes:
             return Ascent(no_gradient(x), logits, no_gradient(x))
 
         logits = self._ask(ask, self._groups(x)).logits
+        if self.verdicts > 1:
+            each = [logits, *(self._ask(ask, self._groups(x)).logits for _ in range(self.verdicts - 1))]
+            logits = torch.stack([one.log_softmax(1) for one in each]).logsumexp(0) - math.log(self.verdicts)
         if not bool(logits.isfinite().all()):
             raise PassError(
                 f"{type(self.model).__name__} answered with NaN or infinite scores; "
                 "such an example is neither right nor wrong, so no accuracy can be stated."
             )
         return logits
+
+    def _told(self, once: Callable[[], Ascent]) -> Ascent:
+        """The mean over calls. One after the other, not rows of one: a model may draw once for a whole batch."""
+        told = once()
+        for _ in range(self.eot - 1):
+            told = Ascent(*map(torch.add, told, once()))
+        return told if self.eot == 1 else Ascent(*(column / self.eot for column in told))
 
     def _groups(self, x: Tensor, early: Tensor | None = None) -> list[tuple[Tensor, Model]]:
         """Which rows are asked of which form of the model."""

@@ -218,7 +218,7 @@ class Run:
         """Rival classes in the attack's order."""
         goal = Untargeted(self.goal.classes[index])
         logits = self.passes.scores(x, goal, CrossEntropy()).logits
-        self.forwards_at[self.top[index], index] += 1
+        self.forwards_at[self.top[index], index] += self.passes.eot
         others = logits.scatter(1, goal.classes[:, None], -torch.inf)
         count = logits.shape[1] - 1
         if self.attack.ranking == "malt":
@@ -238,8 +238,8 @@ class Run:
         ball = self.attack.threat
         for rival in among.unbind(1):
             at = self.passes.gradient(x, replace(goal, towards=rival), loss, lambda points, _: points)
-            self.forwards_at[self.top[index], index] += 1
-            self.backwards_at[self.top[index], index] += 1
+            self.forwards_at[self.top[index], index] += self.passes.eot
+            self.backwards_at[self.top[index], index] += self.passes.eot
             # What a unit of the ball gains: the dual norm of the gradient.
             slope = (at.grad * ball.steepest(at.grad, x)).flatten(1).sum(1)
             nearness.append(at.loss / slope.clamp_min(torch.finfo(slope.dtype).tiny))
@@ -314,16 +314,16 @@ class Run:
                 return shown
 
             at = self.passes.gradient(query, goal, attack.loss, view, early, attack.views)
-            self._count(self.backwards_at, lanes, attack.views)
-            self._count(self.forwards_at, lanes, attack.views)
+            self._count(self.backwards_at, lanes, attack.views * self.passes.eot)
+            self._count(self.forwards_at, lanes, attack.views * self.passes.eot)
         else:
             at = self.passes.scores(query, goal, attack.loss)
-            self._count(self.forwards_at, lanes)
+            self._count(self.forwards_at, lanes, self.passes.eot)
         point = self._candidate(lanes)
         if point is None:
             return at, query, at.loss, goal.reached(at.logits)
         seen = self.passes.scores(point, goal, attack.loss)
-        self._count(self.forwards_at, lanes)
+        self._count(self.forwards_at, lanes, self.passes.eot)
         return at, point, seen.loss, goal.reached(seen.logits)
 
     def _look_at_probes(self, query: Tensor, goal: Goal, lanes: _Lanes) -> tuple[Ascent, Tensor, Tensor, Tensor]:
@@ -331,7 +331,7 @@ class Run:
         count, probes = query.shape[:2]
         flat_goal = goal.take(torch.arange(count, device=query.device).repeat_interleave(probes))
         at = self.passes.scores(query.flatten(0, 1), flat_goal, self.attack.loss)
-        self._count(self.forwards_at, lanes, probes)
+        self._count(self.forwards_at, lanes, probes * self.passes.eot)
         hits = flat_goal.reached(at.logits).reshape(count, probes)
         at = Ascent(at.loss.reshape(count, probes), at.logits.reshape(count, probes, -1), at.grad)
         return at, *chosen_probe(at, query, hits)
@@ -357,7 +357,7 @@ class Run:
         return point
 
     def _count(self, passes: Tensor, lanes: _Lanes, each: int = 1) -> None:
-        """One pass more of each lane's example, at its radius."""
+        """So many passes more of each lane's example, at its radius."""
         passes[lanes.reach.rung, lanes.example] += each
 
     def _decide(self, sink: Sink, work: _Work) -> None:
@@ -370,7 +370,7 @@ class Run:
         goal = self._goal(lanes)
         self._verify(point, lanes)
         logits = self.passes.judge(point)
-        self._count(self.forwards_at, lanes)
+        self._count(self.forwards_at, lanes, self.passes.verdicts)
         reached = goal.reached(logits)
 
         point, reached, rank = self._ranked(lanes, point, self.attack.loss(logits, goal), reached)
@@ -434,7 +434,7 @@ class Run:
             if bool(changed.any()):
                 self._verify(x_adv[changed], rows(lanes, changed))
                 seen = self.passes.judge(x_adv[changed])
-                self._count(self.forwards_at, rows(lanes, changed))
+                self._count(self.forwards_at, rows(lanes, changed), self.passes.verdicts)
                 prediction = prediction.index_put((changed,), seen.argmax(1))
                 success = success.index_put((changed,), self._goal(rows(lanes, changed)).reached(seen))
         if self.attack.minimal and self.keep == "best":
@@ -475,7 +475,7 @@ class Run:
             part = rows(lanes, where)
             further = (part.x + (1 + beyond) * (x_adv[where] - part.x)).clamp(0, 1)
             logits = self.passes.judge(further)
-            self._count(self.forwards_at, part)
+            self._count(self.forwards_at, part, self.passes.verdicts)
             won = self._goal(part).reached(logits) & self._inside(part, further)
             x_adv = x_adv.index_put((where[won],), further[won])
             prediction = prediction.index_put((where[won],), logits.argmax(1)[won])
