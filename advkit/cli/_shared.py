@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from advkit.errors import InputError, UnknownName
+from advkit.errors import InputError, ModelError, UnknownName
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -74,11 +74,8 @@ def _choices(command: Callable[..., None], many: bool) -> Callable[..., None]:
         **others: object,
     ) -> None:
         def choice(name: str) -> ModelChoice:
-            # In hf:USER/REPO:FILE@BACKBONE the sign has a meaning of its own.
-            spec, at, own = (
-                name.rpartition("@") if many and "@" in name and not name.startswith("hf:") else (name, "", "")
-            )
-            return ModelChoice(spec, own if at else weights, normalize, model_settings, device, seed, name)
+            spec, own = _with_weights(name) if many else (name, None)
+            return ModelChoice(spec, own or weights, normalize, model_settings, device, seed, name)
 
         command(
             choice(model) if isinstance(model, str) else tuple(choice(name) for name in model),
@@ -108,6 +105,13 @@ def _choices(command: Callable[..., None], many: bool) -> Callable[..., None]:
     for option in reversed(options):
         gathered = option(gathered)
     return gathered
+
+
+def _with_weights(name: str) -> tuple[str, str | None]:
+    """``NAME@WEIGHTS`` as its two parts."""
+    # In hf:USER/REPO:FILE@BACKBONE the sign has a meaning of its own.
+    spec, at, own = name.rpartition("@") if not name.startswith("hf:") else ("", "", "")
+    return (spec, own) if at else (name, None)
 
 
 _MODEL = (
@@ -177,6 +181,15 @@ class ModelChoice:
 
         settings = settings_of(pairs(self.settings, "--model-set"))
         return ModelSpec(self.model, self.weights, self.normalize, settings, self.seed, self.name)
+
+    def surrogate(self, name: str, data: Data) -> Classifier:
+        """Another model, NAME or NAME@WEIGHTS, with its own normalisation, on the same device."""
+        spec, weights = _with_weights(name)
+        try:
+            return ModelChoice(spec, weights or "auto", None, (), self.device, self.seed, name).build(data)
+        except ModelError as error:
+            how = "" if weights else f" On a command line: --surrogate {spec}@FILE."
+            raise ModelError(f"--surrogate {name}: {error}{how}") from None
 
     def trained_by(self, objective: str) -> ModelChoice:
         """The same model with the shipped weights of a way to train; itself where none is named."""

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from typing import Literal
 
@@ -34,9 +35,9 @@ from advkit.engine.run import Finished, Progress, Run, Source
 from advkit.engine.search import Found, search
 from advkit.engine.targets import choose_targets
 from advkit.engine.transfer import transfer
-from advkit.errors import InputError
-from advkit.results.cell import oblivious
-from advkit.results.outcome import Control, Evaluation, Outcome
+from advkit.errors import DataError, InputError, ModelError
+from advkit.results.cell import oblivious, via
+from advkit.results.outcome import Control, Evaluation, Outcome, Surrogate
 from advkit.results.statistics import Share, share
 
 __all__ = ["Attacks", "Observer", "accuracy", "evaluate", "without_attack"]
@@ -67,13 +68,13 @@ class _Plan:
     name: str
     attack: Attack
     follows: str = ""
-    oblivious: bool = False
+    replayed: bool = False  # made on another model
     alone: bool = True  # not a stage of several, which have no controls
 
     @property
     def minimal(self) -> bool:
         """Whether one run for the nearest pictures serves all radii: a stage on survivors stops at a success instead."""
-        return self.attack.minimal and self.alone and not self.follows and not self.oblivious
+        return self.attack.minimal and self.alone and not self.follows and not self.replayed
 
 
 def evaluate(
@@ -91,6 +92,7 @@ def evaluate(
     defense: str | Defense | Wrapper | Sequence[Wrapper] = "none",
     bare: nn.Module | None = None,
     against: Against = "both",
+    surrogate: str | nn.Module | None = None,
     observer: Observer | None = None,
 ) -> Evaluation:
     """Accuracy without attack and under each attack, with the facts of every example (N,).
@@ -104,6 +106,8 @@ def evaluate(
     names how the weights that ship with a named model were trained (``pgd-at``). It is
     attacked twice, and ``against`` may choose one: oblivious, with what was made on the ``bare`` model (the model without
     the defense, where none is given) and is replayed; and adaptive, the attack working on the defended model itself.
+    With a ``surrogate``, a module or a name for ``load_model``, attacks are made on that model instead, and the best that
+    each comes to there is shown to the model once.
 
     An example stops at its ``first`` success, or takes all steps for the ``best`` (highest loss), at the price of speed.
 
@@ -123,8 +127,11 @@ def evaluate(
             guard.in_front()  # refused: a way to train does not defend a model that is given
     undefended = (bare or net) if guard.wrappers or bare is not None else None
     plans = _plans(attacks, survivors)
-    if undefended is not None and against != "adaptive":
-        replays = [replace(p, oblivious=True, follows=oblivious(p.follows) if p.follows else "") for p in plans]
+    other = None if surrogate is None else _surrogate(surrogate, net, guard, against, source)
+    if other is not None:
+        plans = [_replayed(plan, partial(via, surrogate=other[0])) for plan in plans]
+    elif undefended is not None and against != "adaptive":
+        replays = [_replayed(plan, oblivious) for plan in plans]
         plans = replays if against == "oblivious" else [*replays, *plans]
     for plan in plans:
         if isinstance(plan.attack, Fitted):
@@ -133,17 +140,20 @@ def evaluate(
     named, net = net, defend(net, guard.wrappers)
     size = _batch_size(batch_size, net, source)
     names = _names(named, source)
-    with borrowed(net), nullcontext() if bare is None else borrowed(bare):
+    with borrowed(net), _if_any(bare), _if_any(other[1] if other else None):
         own = Passes(net, Precision.own(net), size)
         with observer.stage("clean") as progress:
             labels, clean, goal = without_attack(own, source, names, target, seed, progress)
         trial = source.pictures(range(min(len(source), 8))).to(own.device)
         steered = Passes(net, choose_precision(precision, net, trial), size)
-        before, surrogate = None, None
+        before, known, theirs = None, None, None
         if undefended is not None:
-            surrogate = Passes(undefended, choose_precision(precision, undefended, trial), size)
-            _, answers, _ = without_attack(surrogate, source, names, None, seed, None)
+            theirs = Passes(undefended, choose_precision(precision, undefended, trial), size)
+            _, answers, _ = without_attack(theirs, source, names, None, seed, None)
             before = share(int((answers == labels).sum()), len(source))
+        if other is not None:
+            theirs = Passes(other[1], choose_precision(precision, other[1], trial), size)
+            known = _known(other[0], theirs, own, source, names, labels, seed)
         result = Evaluation(
             model=named.name if isinstance(named, Classifier) else type(named).__name__,
             weights=named.weights if isinstance(named, Classifier) else "caller's",
@@ -161,6 +171,7 @@ def evaluate(
             goal=target or "untargeted",
             targets=goal.classes if isinstance(goal, Targeted) else None,
             facts=_facts(),
+            surrogate=known,
         )
         observer.row(result)
         at_all_radii: dict[Attack, Outcome] = {}
@@ -170,7 +181,7 @@ def evaluate(
                 at_all_radii |= _minimal(family, result, steered, source, goal, observer)
             outcome = at_all_radii.get(plan.attack) if plan.minimal else None
             if outcome is None:
-                outcome = _attack(plan, result, steered, surrogate, source, goal, keep, observer)
+                outcome = _attack(plan, result, steered, theirs, source, goal, keep, observer)
             result = replace(result, outcomes=(*result.outcomes, outcome))
             observer.row(result)
     return result
@@ -239,11 +250,11 @@ def _attack(
     success, prediction = torch.zeros(count, dtype=torch.bool), result.clean.clone()
     distance, steps = torch.zeros(count, dtype=torch.float64), torch.zeros(count, dtype=torch.long)
     forwards, backwards = torch.zeros_like(steps), torch.zeros_like(steps)
-    name = oblivious(plan.name) if plan.oblivious else plan.name
+    name = plan.name
     title = f"{name}@{plan.attack.threat.eps.exact}"
     began = time.perf_counter()
     if isinstance(plan.attack, Fitted) and len(chosen):
-        made_on = surrogate if plan.oblivious and surrogate is not None else passes
+        made_on = surrogate if plan.replayed and surrogate is not None else passes
         rule = None if result.goal == "untargeted" else result.goal
         with observer.stage(f"{title}, fit") as progress:
             fitted = fit_for(plan.attack, made_on, data, result.classes, rule, result.seed, progress)
@@ -256,7 +267,7 @@ def _attack(
         distance[where], steps[where] = finished.distance.cpu(), finished.steps.cpu()
         observer.finished(title, finished._replace(example=where))
 
-    if plan.oblivious and surrogate is not None and len(chosen):
+    if plan.replayed and surrogate is not None and len(chosen):
         source = Source(lambda indices: data.pictures(list(indices)), goal)
         with observer.stage(title) as progress:
             found = transfer(
@@ -297,6 +308,8 @@ def _attack(
         seconds=seconds,
         follows=plan.follows,
         controls=tuple(Control(kind, beaten) for kind, beaten in controls.items()),
+        tells="nothing" if plan.replayed else plan.attack.tells,
+        surrogate="" if result.surrogate is None else result.surrogate.model,
     )
 
 
@@ -354,6 +367,7 @@ def _outcome(plan: _Plan, name: str, attacked: Tensor, found: Found, radius: int
         forwards=found.forwards[radius],
         backwards=found.backwards[radius],
         seconds=seconds,
+        tells=plan.attack.tells,
     )
 
 
@@ -386,6 +400,58 @@ def _plans(attacks: Attacks, survivors: bool) -> list[_Plan]:
             "the attacks work in different norms; a table compares attacks in one. Evaluate each norm apart."
         )
     return plans
+
+
+def _replayed(plan: _Plan, titled: Callable[[str], str]) -> _Plan:
+    """The same made on another model, as ``titled`` calls it."""
+    return replace(plan, replayed=True, name=titled(plan.name), follows=titled(plan.follows) if plan.follows else "")
+
+
+def _surrogate(
+    given: str | nn.Module, model: nn.Module, guard: Defense, against: Against, data: Data
+) -> tuple[str, nn.Module]:
+    """The model that attacks are made on, and its name."""
+    if against != "both":
+        raise InputError(
+            f"{against} says which model a defense's attacks are made on, and a surrogate is another one; give one of the two."
+        )
+    name = given if isinstance(given, str) else given.name if isinstance(given, Classifier) else type(given).__name__
+    try:
+        other = load_model(given, data=data) if isinstance(given, str) else given
+        check_weights(other)
+    except ModelError as error:
+        raise ModelError(f"the surrogate {name}: {error}") from None
+    if other is model or _is_same(other, model):
+        meant = "name another model" + (", or the oblivious attack alone" if guard.wrappers else "")
+        raise InputError(f"the surrogate {name} is the very model that is attacked, with the same weights; {meant}.")
+    return name, other
+
+
+def _if_any(model: nn.Module | None) -> AbstractContextManager[nn.Module | None]:
+    return nullcontext(None) if model is None else borrowed(model)
+
+
+def _is_same(one: nn.Module, other: nn.Module) -> bool:
+    both = isinstance(one, Classifier) and isinstance(other, Classifier)
+    return both and one.fingerprint() == other.fingerprint()
+
+
+def _known(
+    name: str, surrogate: Passes, own: Passes, data: Data, names: Sequence[str], labels: Tensor, seed: int
+) -> Surrogate:
+    """What a table says of the surrogate. Raises ModelError where it does not answer the same question as the model."""
+    try:
+        _, answers, _ = without_attack(surrogate, data, names, None, seed, None)
+    except (DataError, ModelError) as error:
+        raise ModelError(f"the surrogate {name}: {error}") from None
+    trial = data.pictures([0]).to(own.device)
+    theirs, ours = (int(passes.judge(trial).shape[1]) for passes in (surrogate, own))
+    if theirs != ours:
+        raise ModelError(
+            f"the surrogate {name} has {theirs} classes and the model {ours}; a surrogate must tell the same classes apart."
+        )
+    weights = surrogate.model.weights if isinstance(surrogate.model, Classifier) else "caller's"
+    return Surrogate(name, weights, share(int((answers == labels).sum()), len(data)))
 
 
 def _defense(given: str | Defense | Wrapper | Sequence[Wrapper]) -> Defense:

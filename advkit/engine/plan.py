@@ -27,7 +27,7 @@ from advkit.engine.provenance import circumstances, code_version
 from advkit.engine.specs import AttackSpec, DataSpec, ModelSpec, numbered, usual_ball
 from advkit.engine.tasks import Task
 from advkit.errors import AdvkitError, InputError
-from advkit.results.cell import Cell, Stage, oblivious
+from advkit.results.cell import Cell, Stage, oblivious, via
 from advkit.results.store import Record, Span, Store
 
 __all__ = ["Plan", "Planned", "Sweep", "make_plan"]
@@ -259,7 +259,7 @@ def _transferred(found: Sequence[Planned], surrogates: Sequence[tuple[str, str, 
             # With weights of a way to train a model has another hash, and is not another model.
             if name == cell.model or model_hash == cell.model_hash or cell.surrogate:
                 continue
-            for moved, passes, seconds in _moved(planned, f"{{}} via {name}", name, model_hash):
+            for moved, passes, seconds in _moved(planned, via("{}", name), name, model_hash):
                 record = Record(moved, {**planned.record.about, "surrogate": name})
                 yield Planned(record, replace(planned.task, cell=moved, surrogate=spec), passes, seconds)
 

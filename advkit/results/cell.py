@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Bools", "Cell", "Facts", "Numbers", "Picture", "Stage", "not_oblivious", "oblivious"]
+__all__ = ["Bools", "Cell", "Facts", "Numbers", "Picture", "Stage", "not_oblivious", "oblivious", "via"]
 
 Bools = npt.NDArray[np.bool_]
 Numbers = npt.NDArray[Any]
@@ -30,6 +30,11 @@ def oblivious(attack: str) -> str:
 def not_oblivious(attack: str) -> str:
     """The name of the attack itself."""
     return attack.removesuffix(_OBLIVIOUS)
+
+
+def via(attack: str, surrogate: str) -> str:
+    """The name of an attack made on another model and shown to the one that is evaluated."""
+    return f"{attack} via {surrogate}"
 
 
 @dataclass(frozen=True)

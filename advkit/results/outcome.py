@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from torch import Tensor
 from advkit.core.threat import Ball
 from advkit.results.statistics import Share, controls_json, share
 
-__all__ = ["Control", "Evaluation", "Outcome", "Row", "with_defense"]
+__all__ = ["Control", "Evaluation", "Outcome", "Reload", "Reloaded", "Row", "Surrogate", "with_defense"]
 
 
 def with_defense(defense: str) -> str:
@@ -25,6 +26,17 @@ class Control:
 
     name: str
     success: Tensor
+
+
+@dataclass(frozen=True)
+class Reloaded:
+    """What the model says of the adversarial pictures as their files hold them, in 8 bits: facts of shape (N,)."""
+
+    success: Tensor
+    prediction: Tensor
+    distance: Tensor  # of the levels, float64, from the clean levels
+    over: Tensor  # farther than the radius
+    files: tuple[str, ...]  # empty where the example was not attacked
 
 
 @dataclass(frozen=True)
@@ -47,10 +59,35 @@ class Outcome:
     seconds: float
     follows: str = ""  # the attack whose survivors this one met; empty where it met all that were right
     controls: tuple[Control, ...] = ()
+    tells: str = "gradient"  # what the attack was told about the model; nothing where it was made on another one
+    surrogate: str = ""  # the model that it was made on, where that is another
+    reloaded: Reloaded | None = None
 
     def stands(self, labels: Tensor) -> Tensor:
         """(N,) bool: right without attack, and right still."""
         return self.attacked & (self.prediction == labels)
+
+
+class Reload(NamedTuple):
+    """The same figures of the pictures as their files hold them, and how many of them lie outside the radius."""
+
+    accuracy: Share
+    success: float
+    over: int
+
+    def to_json(self) -> dict[str, object]:
+        """The stable form."""
+        at, low, high = self.accuracy
+        return {"accuracy": at, "success": self.success, "low": low, "high": high, "over": self.over}
+
+
+@dataclass(frozen=True)
+class Surrogate:
+    """The model that attacks were made on, and its own accuracy on the examples."""
+
+    model: str
+    weights: str
+    accuracy: Share
 
 
 @dataclass(frozen=True)
@@ -67,9 +104,11 @@ class Row:
     seconds: float
     follows: str = ""
     controls: tuple[tuple[str, Share], ...] = ()  # success of each, of the examples that were right without attack
+    reloaded: Reload | None = None
+    surrogate: str = ""
 
     def to_json(self) -> dict[str, object]:
-        """The stable form; with ``control`` and ``controls`` where the attack has some."""
+        """The stable form; with ``control`` and ``controls`` where the attack has some, ``reloaded`` where files were read."""
         return {
             "attack": self.attack,
             "eps": self.eps,
@@ -81,7 +120,9 @@ class Row:
             "forwards": self.forwards,
             "backwards": self.backwards,
             "seconds": round(self.seconds, 3),
+            **({"surrogate": self.surrogate} if self.surrogate else {}),
             **controls_json(self.controls),
+            **({} if self.reloaded is None else {"reloaded": self.reloaded.to_json()}),
         }
 
 
@@ -109,6 +150,7 @@ class Evaluation:
     facts: dict[str, str] = field(default_factory=dict)  # versions, hashes
     defense: str = "none"
     undefended: Share | None = None  # accuracy without attack and without the defense
+    surrogate: Surrogate | None = None  # what the attacks were made on, where that is another model
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -160,6 +202,21 @@ class Evaluation:
         """For each radius, the accuracy in the worst case over the attacks, per example."""
         return [(eps, share(int(self.stands(eps).sum()), len(self))) for eps in self.radii]
 
+    def reloaded_stands(self, outcome: Outcome) -> Tensor:
+        """(N,) bool: right without attack, and right still on the files of this attack and of those that it follows."""
+        before = self.outcome(outcome.follows, outcome.threat) if outcome.follows else None
+        standing = self.correct if before is None else self.reloaded_stands(before)
+        files = outcome.reloaded
+        return standing if files is None else standing & ~(outcome.attacked & (files.prediction != self.labels))
+
+    def worst_reloaded(self) -> list[Share]:
+        """For each radius, the accuracy in the worst case over the files; empty where there are none."""
+        if not self.outcomes or any(outcome.reloaded is None for outcome in self.outcomes):
+            return []
+        at = {eps: [o for o in self.outcomes if o.threat.eps.exact == eps] for eps in self.radii}
+        standing = [torch.stack([self.reloaded_stands(o) for o in outcomes]).all(0) for outcomes in at.values()]
+        return [share(int(stands.sum()), len(self)) for stands in standing]
+
     def per_class(self) -> list[tuple[str, int, int, list[int]]]:
         """For each class that occurs: name, examples, right without attack, right in the worst case at each radius."""
         standing = [self.stands(eps) for eps in self.radii]
@@ -209,9 +266,20 @@ class Evaluation:
             "seed": self.seed,
             **({} if before is None else {"defense": self.defense, "undefended": _shown(before)}),
             "clean": _shown(clean),
+            **({} if self.surrogate is None else {"surrogate": self._surrogate_json(self.surrogate)}),
             "rows": [row.to_json() for row in self.rows()],
-            "worst": [{"eps": eps, **_shown(accuracy)} for eps, accuracy in self.worst()],
+            "worst": self._worst_json(),
         }
+
+    @staticmethod
+    def _surrogate_json(other: Surrogate) -> dict[str, object]:
+        return {"model": other.model, "weights": other.weights, **_shown(other.accuracy)}
+
+    def _worst_json(self) -> list[dict[str, object]]:
+        found: list[dict[str, object]] = [{"eps": eps, **_shown(accuracy)} for eps, accuracy in self.worst()]
+        for each, accuracy in zip(found, self.worst_reloaded(), strict=False):
+            each["reloaded"] = _shown(accuracy)
+        return found
 
     def _row(self, outcome: Outcome) -> Row:
         right = int(self.correct.sum())
@@ -231,4 +299,17 @@ class Evaluation:
             seconds=outcome.seconds,
             follows=outcome.follows,
             controls=tuple((each.name, share(int(each.success.sum()), right)) for each in outcome.controls),
+            reloaded=self._reload(outcome, right),
+            surrogate=outcome.surrogate,
         )
+
+    def _reload(self, outcome: Outcome, right: int) -> Reload | None:
+        files = outcome.reloaded
+        if files is None:
+            return None
+        standing = self.reloaded_stands(outcome)
+        beaten = int((outcome.attacked & files.success).sum())
+        if outcome.follows:
+            beaten = right - int(standing.sum())
+        over = int((outcome.attacked & files.over).sum())
+        return Reload(share(int(standing.sum()), len(self)), beaten / right if right else 0.0, over)

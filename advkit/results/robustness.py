@@ -14,18 +14,22 @@ _NUMBERS = ("accuracy", "low", "high", "success", "median_distance", "forwards",
 
 _HEADS = ("attack", "eps", "accuracy %", "success %", "median distance", "passes f+b", "seconds")
 _CONTROL = ("control", "control_success", "control_low", "control_high")
+_RELOADED = ("accuracy", "success", "low", "high", "over")
 
 
 def robustness_table(result: Evaluation) -> Table:
     """Clean accuracy, a row per attack, and the worst case over all of them at each radius."""
     clean = result.clean_accuracy
     controlled = any(row.controls for row in result.rows())
-    none = ("-",) * (4 + controlled)
+    filed = any(row.reloaded for row in result.rows())
+    none = ("-",) * (4 + controlled + filed)
     rows: list[tuple[str, ...]] = [("none (clean)", "-", clean.percent, *none)]
     if result.undefended is not None:
         rows.insert(0, ("none, without the defense", "-", result.undefended.percent, *none))
-    rows += [_cells(row, controlled) for row in result.rows()]
+    rows += [_cells(row, controlled, filed) for row in result.rows()]
     worst = [("worst case", eps, accuracy.percent, *none) for eps, accuracy in result.worst()]
+    for place, accuracy in enumerate(result.worst_reloaded()):
+        worst[place] = (*worst[place][:4], f"{100 * accuracy.value:.1f} / -", *worst[place][5:])
     staged = any(row.follows for row in result.rows())
     caption = (
         "accuracy with its 95 % Wilson interval; success: of the examples that were right without attack; "
@@ -35,12 +39,23 @@ def robustness_table(result: Evaluation) -> Table:
         caption += " '+' rows met only what the rows above left standing."
     if controlled:
         caption += f" Control: success of the same without a search ({_said_of_controls(result)})."
+    if filed:
+        over, files = _over(result)
+        caption += (
+            f" Files: accuracy and success of the pictures in 8 bits, as read from the disk; of {files:,} files {over:,} "
+            "lie outside their radius."
+        )
     if any(outcome.name != not_oblivious(outcome.name) for outcome in result.outcomes):
         caption += " Oblivious: made on the model without its defense, and replayed."
+    if (other := result.surrogate) is not None:
+        caption += (
+            f" Via {other.model}: made on that model (weights {other.weights}, {other.accuracy.percent} % right on these "
+            "examples), and shown to this one once."
+        )
     return Table(
-        (*_HEADS[:4], *(("control %",) if controlled else ()), *_HEADS[4:]),
+        (*_HEADS[:4], *(("files %",) if filed else ()), *(("control %",) if controlled else ()), *_HEADS[4:]),
         (*rows, *worst),
-        align="llrrrrr" + "r" * controlled,
+        align="llrrrrr" + "r" * (controlled + filed),
         strong=tuple(range(len(rows), len(rows) + len(worst))),
         caption=caption,
         title=_title(result),
@@ -60,6 +75,7 @@ def per_class_table(result: Evaluation) -> Table:
 def long_table(result: Evaluation, per_class: bool = False) -> Table:
     """One number per cell and what it is of in every row: for programs, and to be put below those of other runs."""
     more = _CONTROL if any(row.controls for row in result.rows()) else ()
+    files = _RELOADED if any(row.reloaded for row in result.rows()) else ()
     heads = (
         "model",
         "weights",
@@ -74,6 +90,7 @@ def long_table(result: Evaluation, per_class: bool = False) -> Table:
         "eps",
         *_NUMBERS,
         *more,
+        *(f"reloaded_{name}" for name in files),
     )
     of = (
         result.model,
@@ -85,7 +102,7 @@ def long_table(result: Evaluation, per_class: bool = False) -> Table:
         result.goal,
         str(result.seed),
     )
-    none = ("",) * (len(_NUMBERS) - 3 + len(more))
+    none = ("",) * (len(_NUMBERS) - 3 + len(more) + len(files))
 
     def shares(name: str, attack: str, eps: str, values: Sequence[object]) -> tuple[str, ...]:
         return (*of, name, attack, eps, *map(str, values), *none)
@@ -97,14 +114,16 @@ def long_table(result: Evaluation, per_class: bool = False) -> Table:
         found = row.to_json()
         cells = ("" if found[key] is None else str(found[key]) for key in ("attack", "eps", *_NUMBERS))
         first = [(name, *map(str, success)) for name, success in row.controls[:1]]
-        rows.append((*of, "", *cells, *(first[0] if first else ("",) * len(more))))
+        read = {} if row.reloaded is None else row.reloaded.to_json()
+        again = (str(read.get(name, "")) for name in files)
+        rows.append((*of, "", *cells, *(first[0] if first else ("",) * len(more)), *again))
     rows += [shares("", "worst case", eps, accuracy) for eps, accuracy in result.worst()]
     for name, n, right, left in result.per_class() if per_class else ():
         rows.append(shares(name, "none", "", (right / n, "", "")))
         rows += [
             shares(name, "worst case", eps, (kept / n, "", "")) for eps, kept in zip(result.radii, left, strict=True)
         ]
-    return Table(heads, tuple(rows), align="l" * 11 + "r" * (len(_NUMBERS) + len(more)))
+    return Table(heads, tuple(rows), align="l" * 11 + "r" * (len(_NUMBERS) + len(more) + len(files)))
 
 
 def _title(result: Evaluation) -> str:
@@ -136,12 +155,25 @@ def _control(row: Row) -> str:
     return ", ".join(shown) or "-"
 
 
-def _cells(row: Row, controlled: bool) -> tuple[str, ...]:
+def _over(result: Evaluation) -> tuple[int, int]:
+    """How many files lie outside their radius, and how many there are."""
+    over = sum(row.reloaded.over for row in result.rows() if row.reloaded)
+    return over, sum(int(each.attacked.sum()) for each in result.outcomes if each.reloaded is not None)
+
+
+def _filed(row: Row) -> str:
+    """``35.0 / 65.0``: accuracy and success of the files."""
+    files = row.reloaded
+    return "-" if files is None else f"{100 * files.accuracy.value:.1f} / {100 * files.success:.1f}"
+
+
+def _cells(row: Row, controlled: bool, filed: bool) -> tuple[str, ...]:
     return (
         f"+ {row.attack}" if row.follows else row.attack,
         row.eps,
         row.accuracy.percent,
         f"{100 * row.success:.1f}",
+        *((_filed(row),) if filed else ()),
         *((_control(row),) if controlled else ()),
         "-" if row.median_distance is None else f"{row.median_distance:.4g}",
         f"{_short(row.forwards)}+{_short(row.backwards)}",

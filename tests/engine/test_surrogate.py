@@ -1,0 +1,113 @@
+"""Attacks made on a surrogate: it alone is searched on, the model judges once, and the rows say so."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+import pytest
+import torch
+from helpers import Spy, conv_net, linear, pictures, trained
+from torch import nn
+
+from advkit.attacks import BIM, PGD, Patch
+from advkit.core import Area, Linf
+from advkit.data import TensorData
+from advkit.engine.evaluate import evaluate
+from advkit.errors import InputError, ModelError
+
+BALL = Linf(0.03)
+
+
+def relative(model: nn.Module, size: float = 0.05) -> nn.Module:
+    """The model with noise on its weights: another one that sees alike."""
+    other, draws = copy.deepcopy(model), torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.add_(size * torch.randn(parameter.shape, generator=draws, dtype=parameter.dtype))
+    return other
+
+
+def test_the_surrogate_alone_is_searched_on_and_the_model_is_shown_each_picture_once():
+    model, x, y = trained()
+    spy, other = Spy(model), Spy(relative(model))
+    result = evaluate(spy, (x, y), BIM(BALL), surrogate=other)
+    (row,) = result.rows()
+    assert (row.attack, row.surrogate) == ("bim via Spy", "Spy")
+    right = int(result.correct.sum())
+    assert other.backwards == row.backwards == right * 10
+    assert spy.backwards == 0
+    alone = Spy(model)
+    evaluate(alone, (x, y), BIM(BALL), surrogate=relative(model), samples=1)
+    assert spy.forwards - alone.forwards == len(x) - 1 + right - 1  # without attack, and each picture
+
+    x_adv = BIM(BALL)(other.inner, x, y, keep="best")
+    with torch.no_grad():
+        answers = model(x_adv).argmax(1)
+    assert torch.equal(result.outcomes[0].prediction[result.correct], answers[result.correct])
+    assert 0 < row.success < 1
+
+
+def test_a_copy_in_another_scale_is_as_good_as_the_model_and_a_stranger_is_not():
+    model, x = linear(5), pictures(40)
+    y = model(x).argmax(1)
+    scaled = copy.deepcopy(model)
+    with torch.no_grad():
+        for parameter in scaled.parameters():
+            parameter.mul_(3)
+    own, through, strange = (
+        evaluate(model, (x, y), PGD(Linf(0.1), steps=10), surrogate=other).rows()[0].success
+        for other in (None, scaled, linear(5, seed=9))
+    )
+    assert own == through > 2 * strange
+    assert own > 0.3
+
+
+def test_the_row_the_json_and_the_table_say_that_it_is_a_transfer():
+    from advkit.results.robustness import robustness_table
+
+    model, x, y = trained()
+    result = evaluate(model, (x, y), ["bim", "worst-case"], samples=6, surrogate=relative(model))
+    found = json.loads(json.dumps(result.to_json()))
+    assert found["surrogate"]["model"] == "Sequential"
+    assert found["surrogate"]["weights"] == "caller's"
+    assert 0.5 < found["surrogate"]["accuracy"] <= 1
+    assert [row["attack"] for row in found["rows"]][:2] == ["bim via Sequential", "pgd-ce via Sequential"]
+    assert {row["surrogate"] for row in found["rows"]} == {"Sequential"}
+    assert result.outcomes[2].follows == "pgd-ce via Sequential"
+    assert "Via Sequential: made on that model (weights caller's, " in robustness_table(result).caption
+    assert "surrogate" not in evaluate(model, (x, y), "bim", samples=6).to_json()
+
+
+def test_what_is_one_for_many_pictures_is_fitted_on_the_surrogate():
+    model, x, y = trained()
+    data, spy, other = TensorData(x.float(), y), Spy(copy.deepcopy(model).float()), Spy(relative(model).float())
+    evaluate(spy, data, Patch(Area(0.2), steps=3, batch=8, pictures=16), samples=8, surrogate=other)
+    assert other.backwards == 3 * 8
+    assert spy.backwards == 0
+
+
+def test_a_surrogate_must_be_another_model_of_the_same_classes():
+    model, x, y = trained()
+    with pytest.raises(InputError, match="the surrogate Sequential is the very model that is attacked"):
+        evaluate(model, (x, y), "bim", surrogate=model)
+    with pytest.raises(
+        ModelError, match=r"^the surrogate Sequential has 5 classes and the model 4; a surrogate must tell"
+    ):
+        evaluate(model, (x, y), "bim", surrogate=conv_net(5))
+    broken = relative(model)
+    with torch.no_grad():
+        next(broken.parameters()).fill_(torch.nan)
+    with pytest.raises(ModelError, match=r"^the surrogate Sequential: the weights hold NaN"):
+        evaluate(model, (x, y), "bim", surrogate=broken)
+    with pytest.raises(InputError, match=r"^adaptive says which model a defense's attacks are made on, and a surrogate"):
+        evaluate(model, (x, y), "bim", defense="bits:4", against="adaptive", surrogate=relative(model))
+
+
+def test_both_models_come_back_as_they_were():
+    model, x, y = trained()
+    model, other = copy.deepcopy(model).train(), relative(model).train()
+    evaluate(model, (x, y), BIM(BALL), samples=4, surrogate=other, defense="bits:5")
+    for net in (model, other):
+        assert all(module.training for module in net.modules())
+        assert all(p.requires_grad and p.grad is None for p in net.parameters())
