@@ -4,6 +4,7 @@ from advkit.attacks.apgd import APGD, TargetedAPGD
 from advkit.attacks.dots import Dots
 from advkit.attacks.fixed_sticker import FixedSticker
 from advkit.attacks.light import Light
+from advkit.attacks.nes import NES
 from advkit.attacks.noise import Noise
 from advkit.attacks.patch import Patch
 from advkit.attacks.pgd import BIM, FGSM, PGD, RandomStartFGSM
@@ -12,6 +13,7 @@ from advkit.attacks.rain import Rain
 from advkit.attacks.roa import ROA
 from advkit.attacks.salt import GreedySalt, Salt
 from advkit.attacks.shadow import Shadow
+from advkit.attacks.spsa import SPSA
 from advkit.attacks.square import Square
 from advkit.attacks.sticker import Sticker
 from advkit.attacks.tape import Tape
@@ -24,10 +26,12 @@ __all__ = [
     "DIFGSM",
     "FGSM",
     "MIFGSM",
+    "NES",
     "NIFGSM",
     "PGD",
     "ROA",
     "SIFGSM",
+    "SPSA",
     "TIFGSM",
     "VMIFGSM",
     "Dots",

@@ -31,6 +31,7 @@ def cases(*, fitted: bool = False) -> list:
         few = {"steps": STEPS} if "steps" in entry.settings and default.steps > STEPS else {}
         if "queries" in entry.settings:
             few = {"queries": QUERIES} | ({"population": 8} if getattr(default, "population", None) else {})
+            few |= {"samples": 4} if "samples" in entry.settings else {}
         balls = [ball for ball in BALLS if isinstance(ball, default.balls)]
         assert balls, f"{entry.name} works in no ball"
         made += [pytest.param(entry.create(threat=b, **few), id=f"{entry.name}-{b.norm}") for b in balls]
