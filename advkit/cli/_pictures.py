@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from advkit.engine.run import Finished
     from advkit.results.outcome import Evaluation
 
-__all__ = ["Gallery", "check_target", "narrowed", "picture_and_model"]
+__all__ = ["Gallery", "check_target", "for_photos", "narrowed", "picture_and_model"]
 
 _PANELS = 6
 _PHOTO = 224  # pixels: what networks for photos are trained on
@@ -36,12 +36,11 @@ def picture_and_model(
     from advkit.engine.targets import class_number
 
     given = click.get_current_context().get_parameter_source
+    choice = for_photos(choice)
     for option in ("data", "data_settings", "skip_bad", "exclude"):
         if given(option) not in (ParameterSource.DEFAULT, None):
             flag = {"data_settings": "data-set"}.get(option, option.replace("_", "-"))
             raise InputError(f"--{flag} says which data to attack, and so does --image; give one of them.")
-    if given("model") == ParameterSource.DEFAULT:
-        choice = replace(choice, model=_PHOTO_MODEL)
     for path in paths:  # what cannot be read need not wait for a download
         Picture(str(path), size=_PHOTO).pictures([0])
     net = choice.build(None)
@@ -51,6 +50,12 @@ def picture_and_model(
         names = net.classes or ()
         number = class_number(label, names, net.num_classes or len(names), rules=False)
     return net, Picture([str(path) for path in paths], size=size or (int(own) if own else _PHOTO), label=number)
+
+
+def for_photos(choice: ModelChoice) -> ModelChoice:
+    """The model that is meant where pictures are given: one for photos, unless another is named."""
+    default = click.get_current_context().get_parameter_source("model") == ParameterSource.DEFAULT
+    return replace(choice, model=_PHOTO_MODEL) if default else choice
 
 
 def narrowed(data: Data, exclude: tuple[str, ...]) -> Data:

@@ -11,6 +11,7 @@ import click
 
 from advkit.cli._attacks import build_attacks
 from advkit.cli._pictures import Gallery, check_target, narrowed, picture_and_model
+from advkit.cli._saved import as_option, judged_files, kept_form, recipe_of
 from advkit.cli._shared import DataChoice, ModelChoice, bar, check_format, console, model_and_data, writable_folder
 from advkit.errors import InputError
 
@@ -37,6 +38,8 @@ _SAMPLES = 200
               "made on the model without it (oblivious), and knowing it (adaptive).")  # fmt: skip
 @click.option("--oblivious", "against", flag_value="oblivious", help="Of the two, only the oblivious attack.")
 @click.option("--adaptive", "against", flag_value="adaptive", help="Of the two, only the adaptive attack.")
+@click.option("--surrogate", metavar="NAME[@WEIGHTS]", help="Make the attacks on this model, and show what each comes to to "
+              "the model once: transfer. Attacks made to carry over: mi-, di-, ti-, ni-, si-, vmi-fgsm.")  # fmt: skip
 @click.option("--norm", metavar="NAME", help="linf, l2, l1, l0, area, shade or veil. "
               "[default: linf where the attacks work in it]")  # fmt: skip
 @click.option("--eps", multiple=True, metavar="RADIUS", help="8/255, 8px, 5%, 0.031, or several with commas; repeatable. "
@@ -63,6 +66,7 @@ _SAMPLES = 200
     metavar="DIR",
     help="Write facts and adversarial pictures here, and what was fitted (a patch).",
 )
+@as_option
 @click.option(
     "--figure",
     type=click.Path(path_type=Path),
@@ -78,6 +82,7 @@ def command(
     attacks: tuple[str, ...],
     defense: str,
     against: Against | None,
+    surrogate: str | None,
     norm: str | None,
     eps: tuple[str, ...],
     steps: int | None,
@@ -95,6 +100,7 @@ def command(
     batch_size: int | None,
     precision: str,
     save: Path | None,
+    kept_as: str,
     figure: Path | None,
     form: str,
     per_class: bool,
@@ -114,10 +120,12 @@ def command(
     from advkit.engine.evaluate import Observer, evaluate
     from advkit.engine.fitting import save_fitted
     from advkit.engine.precision import checked_precision
+    from advkit.engine.reload import check_png
     from advkit.results.figure import check_suffix
     from advkit.results.files import Saver
 
     # Parse
+    kept = kept_form(kept_as, save)
     check_format(form)
     steering = checked_precision(precision)
     aim = _aim(targeted, target)
@@ -134,6 +142,8 @@ def command(
     if against is not None and defense == "none":
         raise InputError(f"--{against} says how a defense is attacked, and there is none; name one with --defense.")
     flags = {"steps": steps, "step_size": step_size, "restarts": restarts, "loss": loss}
+    if surrogate is not None and against is not None:
+        raise InputError(f"--{against} and --surrogate each say which model attacks are made on; give one of them.")
     chosen = build_attacks(attacks or ("worst-case",), norm, eps, flags, settings)
 
     # Build
@@ -143,13 +153,16 @@ def command(
         source = pictures.build()
         net = own.build(source)
     bare = choice.build(source) if guard.trained else None
+    other = None if surrogate is None else choice.surrogate(surrogate, source)
     source = narrowed(source, exclude)
     whole, source = len(source), source.head(_SAMPLES if samples is None and not image else samples)
     check_target(aim, net, source)
     if net.num_classes is not None:
         check_classes(source, net.num_classes)
     screen = console(quiet)
-    saver = Saver(save, lambda indices: source.pictures(indices)) if save else None
+    if save and kept == "png":
+        check_png(source)
+    saver = Saver(save, lambda indices: source.pictures(indices), kept) if save else None
     gallery = Gallery()
     last: list[Evaluation] = []
 
@@ -170,6 +183,8 @@ def command(
         row=lambda result: last.__setitem__(slice(None), [result]),
     )
     _header(screen, net, source, whole, chosen, aim, choice, defense)
+    if other is not None:
+        screen.print(f"made on {other.name}, weights {other.weights}, and shown to {net.name} once", markup=False)
     interrupted = False
     try:
         result = evaluate(
@@ -185,6 +200,7 @@ def command(
             defense=guard,
             bare=bare,
             against=against or "both",
+            surrogate=other,
             observer=observer,
         )
     except KeyboardInterrupt:
@@ -193,9 +209,25 @@ def command(
         result, interrupted = last[0], True
 
     # Render: the table first, since a full disk must not cost it
+    result, lost = judged_files(saver, net, guard, source, result, batch_size, screen)
     _print(result, form, per_class, bool(image), screen)
+    if lost:
+        raise lost
     if saver:
-        saver.close(result)
+        photos = (image, source.shape[1], label) if image else None
+        search = {
+            "target": aim,
+            "survivors": survivors,
+            "keep": "best" if figure or image else "first",
+            "batch_size": batch_size,
+            "precision": precision,
+            "attacks": list(attacks or ("worst-case",)),
+            "norm": norm,
+            "eps": list(eps),
+            "flags": flags,
+            "settings": list(settings),
+        }
+        saver.close(result, recipe_of(choice, pictures, photos, exclude, net, source, defense, search).to_json())
     if figure and not interrupted:
         gallery.draw(figure, net, result, chosen, source)
     if interrupted:

@@ -1,0 +1,167 @@
+"""Adversarial pictures as files of 8 bits: rounded inside the ball, written, read again, and judged as they were read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from advkit.core.goal import Goal, Targeted, Untargeted
+from advkit.core.losses import Margin
+from advkit.core.modes import borrowed
+from advkit.core.rng import Rng, identify
+from advkit.core.threat import Ball
+from advkit.core.types import expand
+from advkit.data import Data
+from advkit.engine.passes import Passes, batch_for
+from advkit.engine.precision import Precision
+from advkit.errors import DataError, ModelError
+from advkit.results.files import CLEAN, Saver, read_png, title_of
+from advkit.results.levels import Bracket, bracket, in_8_bits, level_distance, levels_of, pictures_of, turned
+from advkit.results.outcome import Evaluation, Outcome, Reloaded
+
+__all__ = ["check_png", "goal_of", "reloaded", "rounded"]
+
+_CLIMBS, _DRAWS = 12, 24  # ways to round that are tried, with gradients and at random
+
+
+def check_png(data: Data) -> None:
+    """Refuse pictures that no grey or RGB file holds."""
+    channels = data.shape[0]
+    if channels not in (1, 3):
+        raise DataError(
+            f"--as png writes grey or RGB pictures, of 1 or 3 channels, and those of {data.name} have {channels}; "
+            "leave --as out, which keeps the pictures exactly."
+        )
+
+
+def goal_of(result: Evaluation) -> Goal:
+    """What the attacks of an evaluation were after, (N,)."""
+    return Untargeted(result.labels) if result.targets is None else Targeted(result.targets)
+
+
+def reloaded(
+    saver: Saver, model: nn.Module, data: Data, result: Evaluation, batch_size: int | None = None
+) -> tuple[Evaluation, int]:
+    """Write every adversarial picture that ``saver`` holds as PNG, read the files again and ask the model: the evaluation
+    with what it says of them, and how many clean pictures were not in 8 bits.
+
+    What was beaten, and is not in the levels nearest to it, is rounded in other ways until it is, always inside the ball.
+    Such a search uses what the attack was told: gradients, scores, or nothing where the attack knew another model.
+    The radius is measured from the clean picture in 8 bits, which is written too. The model comes back as it was.
+    """
+    goal = goal_of(result)
+    exact = torch.ones(len(result), dtype=torch.bool)
+    drawn: set[int] = set()
+    with borrowed(model):
+        passes = Passes(model, Precision.own(model), batch_size or batch_for(model, data.pictures([0])[0]))
+        outcomes = []
+        for outcome in result.outcomes:
+            files = [""] * len(result)
+            success, prediction = torch.zeros_like(exact), result.clean.clone()
+            over, distance = torch.zeros_like(exact), torch.zeros(len(result), dtype=torch.float64)
+            for index, x_adv in _parts(saver, outcome, passes.batch_size):
+                x = data.pictures(index.tolist())
+                exact[index] = in_8_bits(x)
+                aim = goal.take(index).to(passes.device)
+                levels = rounded(
+                    passes,
+                    x.to(passes.device),
+                    x_adv.to(passes.device),
+                    aim,
+                    outcome.threat,
+                    outcome.success[index].to(passes.device),
+                    tells=outcome.tells,
+                    seed=result.seed,
+                )
+                seen = passes.judge(pictures_of(levels)).argmax(1).cpu()
+                for row, i in enumerate(index.tolist()):
+                    label = result.name_of(int(result.labels[i]))
+                    words = (label, result.name_of(int(seen[row])))
+                    files[i] = saver.put_picture(title_of(outcome), i, words, levels[row].cpu()).name
+                    if i not in drawn:
+                        saver.put_picture(CLEAN, i, (label,), levels_of(x[row]))
+                        drawn.add(i)
+                read = torch.stack([read_png(saver.of(title_of(outcome)) / files[i]) for i in index.tolist()])
+                answer = passes.judge(pictures_of(read).to(passes.device))
+                success[index], prediction[index] = aim.reached(answer).cpu(), answer.argmax(1).cpu()
+                distance[index] = level_distance(read, levels_of(x), outcome.threat)
+                over[index] = distance[index] > outcome.threat.eps
+            outcomes.append(replace(outcome, reloaded=Reloaded(success, prediction, distance, over, tuple(files))))
+    return replace(result, outcomes=tuple(outcomes)), int((~exact).sum())
+
+
+def _parts(saver: Saver, outcome: Outcome, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    for index, x_adv in saver.examples(title_of(outcome)):
+        yield from zip(index.split(size), x_adv.split(size), strict=True)
+
+
+def rounded(
+    passes: Passes,
+    x: Tensor,
+    x_adv: Tensor,
+    goal: Goal,
+    threat: Ball,
+    won: Tensor,
+    *,
+    tells: str,
+    seed: int,
+) -> Tensor:
+    """Grey levels (B, ...) uint8 for adversarial pictures, inside the ball about the clean ones in 8 bits.
+
+    Each value takes one of its two neighbouring levels: that towards the clean picture, and, where an example that is
+    ``won`` (B,) would not be any more, whichever wins it back. An example's levels do not depend on the batch.
+    """
+    found = bracket(x_adv, x, threat)
+    best = found.near
+
+    def still_lost() -> Tensor:
+        return (won & ~goal.reached(passes.judge(pictures_of(best)))).nonzero().squeeze(1)
+
+    if not bool(won.any()):
+        return best.to(torch.uint8)
+    left = still_lost()
+    if tells == "nothing" or not len(left):
+        return best.to(torch.uint8)
+    if tells == "gradient":
+        with suppress(ModelError):  # the model has none; scores are left
+            best = _climb(passes, found, best, left, goal, threat)
+            left = still_lost()
+    rng = Rng.of(seed, identify(x)).fold("rounding")
+    for draw in range(_DRAWS):
+        if not len(left):
+            break
+        part, chance = found.take(left), rng.take(left).fold(draw).uniform(*x.shape[1:], dtype=torch.float64)
+        # The first draw is none: to the nearest level.
+        point = turned(part, part.share > (chance if draw else 0.5), part.share - chance * bool(draw), threat)
+        best, left = _kept(passes, best, left, point, goal)
+    return best.to(torch.uint8)
+
+
+def _climb(passes: Passes, found: Bracket, best: Tensor, left: Tensor, goal: Goal, threat: Ball) -> Tensor:
+    """Each value at that of its two levels towards which the margin rises, by the gradients so far."""
+    part = found.take(left)
+    point = turned(part, part.share > 0.5, part.share, threat)
+    total = torch.zeros_like(part.near)
+    for _ in range(_CLIMBS):
+        at = passes.gradient(pictures_of(point), goal.take(left), Margin(), lambda points, index: points).grad.double()
+        total = total + at / expand(at.abs().flatten(1).amax(1).clamp_min(1e-300), at)
+        rise = total * (part.far - part.near)
+        point = turned(part, rise > 0, rise, threat)
+        before = left
+        best, left = _kept(passes, best, left, point, goal)
+        if not len(left):
+            break
+        stay = torch.isin(before, left)
+        part, point, total = part.take(stay), point[stay], total[stay]
+    return best
+
+
+def _kept(passes: Passes, best: Tensor, left: Tensor, point: Tensor, goal: Goal) -> tuple[Tensor, Tensor]:
+    """What reaches the goal takes its place among the best; says which examples are left."""
+    reached = goal.take(left).reached(passes.judge(pictures_of(point)))
+    best = best.index_put((left[reached],), point[reached])
+    return best, left[~reached]
