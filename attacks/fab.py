@@ -9,7 +9,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from advkit.attacks._boundary import to_plane
+from advkit.attacks._boundary import near, to_plane
 from advkit.attacks._settings import check_ball, check_least
 from advkit.catalog import ATTACKS
 from advkit.core.attack import Ascent, Attack, Ranking
@@ -51,7 +51,8 @@ class FAB(Attack):
     The paper takes the nearest of the planes towards all rivals, at one gradient each; here it is that of the rival with the
     highest score, and ``targets`` tries several in turn. Where a step has crossed the boundary, the paper goes back by
     ``beta`` and asks again; here the plane seen on the far side serves the point gone back to, so that every pass
-    moves. At as many passes that comes 1 to 5 % nearer. The last three steps search the way to the clean picture.
+    moves. At as many passes that comes 1 to 5 % nearer. The last three steps search the way to the clean picture. The first
+    start is the clean picture; ``restarts`` begin around it.
     """
 
     threat: Ball = Linf(math.inf)
@@ -59,6 +60,7 @@ class FAB(Attack):
     alpha_max: float = 0.1  # most that the clean picture's own projection counts
     eta: float = 1.05  # how far over the plane
     beta: float = 0.9  # share of the way from the clean picture that is kept after a crossing
+    restarts: int = 1
     targets: int = 0
     ranking: Ranking = "logits"
     loss: Loss = field(default=Margin(), init=False, repr=False)
@@ -68,7 +70,7 @@ class FAB(Attack):
 
     def __post_init__(self) -> None:
         check_ball(self)
-        check_least(self, steps=1, targets=0)
+        check_least(self, steps=1, restarts=1, targets=0)
         name = type(self).__name__
         if not 0 <= self.alpha_max <= 1:
             raise InputError(f"{name}: alpha_max is {self.alpha_max}; it is the share of the clean picture, 0 to 1.")
@@ -76,6 +78,12 @@ class FAB(Attack):
             raise InputError(f"{name}: eta is {self.eta}; 1 ends on the plane, more goes over it, for example 1.05.")
         if not 0 < self.beta < 1:
             raise InputError(f"{name}: beta is {self.beta}; it is the share of the way that is kept, between 0 and 1.")
+
+    def again(self, best: Tensor, x: Tensor, goal: Goal, rng: Rng) -> Tensor:
+        """A random point at up to half the distance of the nearest found, or of the radius where nothing is."""
+        distance = self.threat.distance(best, x)
+        radius = torch.where(distance > 0, distance, self.threat.reach(x)).clamp_max(self.threat.eps)
+        return near(self.threat, x, radius / 2, rng)
 
     def start(self, first: Tensor, x: Tensor, goal: Goal, rng: Rng) -> _Crossing:
         """Nothing is found yet."""

@@ -88,6 +88,10 @@ class Attack(ABC):
         """The first point, which a caller may replace by one of their own; here: the clean picture."""
         return x
 
+    def again(self, best: Tensor, x: Tensor, goal: Goal, rng: Rng) -> Tensor:
+        """The first point of a further restart, ``best`` being the best point so far; here: another ``first``."""
+        return self.first(x, goal, rng)
+
     def start(self, first: Tensor, x: Tensor, goal: Goal, rng: Rng) -> State:
         """The first state, given the first point."""
         return Point(first)

@@ -206,6 +206,9 @@ class Run:
             x, aim, draws = lanes.x[index], goal.take(index), rng.take(index)
             # A caller's point may lie a rounding error outside.
             first = attack.first(x, aim, draws) if given is None else attack.threat.project(given[index], x)
+            further = lanes.branch[index] * attack.restarts >= self.branches
+            if given is None and bool(further.any()):
+                first = torch.where(expand(further, x), attack.again(lanes.best[index], x, aim, draws), first)
             if lanes.reach.found is not None:
                 # What was found at a larger radius, pulled back, is a better start than any other.
                 warm = lanes.reach.won[index] & (lanes.branch[index] == 0)
