@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from advkit.backbones import Classifier, load_model
     from advkit.core import L0, L1, L2, Eps, Linf, Targeted, Untargeted
+    from advkit.core.defense import StraightThrough
     from advkit.data import Data, TensorData, load_data
     from advkit.engine.evaluate import evaluate
     from advkit.engine.sweep import sweep
@@ -30,6 +31,7 @@ __all__ = [
     "InputError",
     "Linf",
     "PassError",
+    "StraightThrough",
     "Targeted",
     "TensorData",
     "ThreatViolation",
@@ -44,6 +46,7 @@ __all__ = [
 _NAMES = {
     "advkit.backbones": ("Classifier", "load_model"),
     "advkit.core": ("L0", "L1", "L2", "Eps", "Linf", "Targeted", "Untargeted"),
+    "advkit.core.defense": ("StraightThrough",),
     "advkit.data": ("Data", "TensorData", "load_data"),
     "advkit.engine.evaluate": ("evaluate",),
     "advkit.engine.sweep": ("sweep",),

@@ -7,6 +7,7 @@ All are frozen values. Pictures are (B, C, H, W) in [0, 1]; randomness is keyed 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import ClassVar, Literal, NamedTuple, Self
@@ -15,8 +16,20 @@ import torch
 from torch import Tensor, nn
 
 from advkit.core.rng import Rng, identify
+from advkit.errors import InputError
 
-__all__ = ["Backward", "Certificate", "Certifier", "Modifier", "Objective", "RandomWrapper", "Wrapper", "hard"]
+__all__ = [
+    "Backward",
+    "Certificate",
+    "Certifier",
+    "Modifier",
+    "Objective",
+    "RandomWrapper",
+    "StraightThrough",
+    "Wrapper",
+    "hard",
+    "instead",
+]
 
 Backward = Literal["exact", "straight-through", "surrogate"]
 """How the gradient passes a wrapper: its own, as if it were not there (BPDA, Athalye et al. 2018), or that of a smooth
@@ -117,6 +130,48 @@ class RandomWrapper(Wrapper):
     def __call__(self, x: Tensor) -> Tensor:
         """One draw, keyed by the picture."""
         return self.drawn(x, Rng.of(0, identify(x)))
+
+
+class StraightThrough(nn.Module):
+    """A step of a network that has no gradient of use, to the bit, with another's gradient (BPDA, Athalye et al. 2018).
+
+    ``nn.Sequential(StraightThrough(rounding), net)`` can be attacked and trained through. The gradient is that of
+    ``surrogate``, a smooth function that stands for ``step``; without one it passes as if the step were not there. What
+    stands in front of a whole model may be a ``Wrapper`` with a ``backward`` of its own instead.
+    """
+
+    def __init__(self, step: Callable[[Tensor], Tensor], surrogate: Callable[[Tensor], Tensor] | None = None) -> None:
+        super().__init__()
+        self.step, self.surrogate = step, surrogate  # modules among them are registered
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The step's answer. Raises InputError where the gradient's shape does not fit it."""
+        with torch.no_grad():
+            value = self.step(x)
+        if not (torch.is_grad_enabled() and x.requires_grad):
+            return value
+        smooth = x if self.surrogate is None else self.surrogate(x)
+        if smooth.shape != value.shape:
+            raise InputError(
+                f"StraightThrough: the step makes {tuple(value.shape)} of {tuple(x.shape)}, and what stands for it "
+                f"{tuple(smooth.shape)}; give a surrogate whose answers have the step's shape."
+            )
+        return instead(smooth, value)
+
+
+def instead(smooth: Tensor, value: Tensor) -> Tensor:
+    """``value``, to the bit, with the gradient of ``smooth``, a tensor of the same shape."""
+    return _Instead.apply(smooth, value)  # type: ignore[no-any-return]
+
+
+class _Instead(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: object, smooth: Tensor, value: Tensor) -> Tensor:
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: object, grad: Tensor) -> tuple[Tensor, None]:
+        return grad, None
 
 
 class Certificate(NamedTuple):

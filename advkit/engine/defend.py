@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from advkit.catalog import DEFENSES
-from advkit.core.defense import Certifier, Modifier, Objective, RandomWrapper, Wrapper
+from advkit.core.defense import Certifier, Modifier, Objective, RandomWrapper, Wrapper, instead
 from advkit.core.detector import Detector
 from advkit.core.rng import Rng, identify
 from advkit.engine.own import own_wrapper
@@ -181,19 +181,7 @@ def _through(wrapper: Wrapper, x: Tensor, value: _Map, smooth: _Map) -> Tensor:
                 f"{wrapper!r} makes pictures of {tuple(cleaned.shape)} from {tuple(x.shape)}; a gradient that passes straight "
                 "through needs pictures of the same size."
             )
-        return _Instead.apply(x, cleaned)  # type: ignore[no-any-return]
+        return instead(x, cleaned)
     if not (torch.is_grad_enabled() and x.requires_grad):
         return cleaned
-    return _Instead.apply(smooth(x), cleaned)  # type: ignore[no-any-return]
-
-
-class _Instead(torch.autograd.Function):
-    """The second argument's value, to the bit, with the first one's gradient."""
-
-    @staticmethod
-    def forward(ctx: object, x: Tensor, cleaned: Tensor) -> Tensor:
-        return cleaned.clone()
-
-    @staticmethod
-    def backward(ctx: object, grad: Tensor) -> tuple[Tensor, None]:
-        return grad, None
+    return instead(smooth(x), cleaned)
