@@ -10,7 +10,7 @@ from torch import Tensor
 
 from advkit.attacks._settings import check_ball, check_least
 from advkit.catalog import ATTACKS
-from advkit.core.attack import Ascent, Attack
+from advkit.core.attack import Ascent, Attack, Ranking
 from advkit.core.goal import Goal
 from advkit.core.losses import CrossEntropy, Loss, TargetedDLR
 from advkit.core.rng import Rng
@@ -50,13 +50,16 @@ class APGD(Attack):
     loss: Loss = CrossEntropy()
     restarts: int = 1
     targets: int = 0
+    ranking: Ranking = "logits"
+    views: int = 1
+    """Passes over which each gradient is the mean, for models that draw (EOT)."""
 
     nested: ClassVar[bool] = True  # type: ignore[misc]
     balls: ClassVar[tuple[type[Ball], ...]] = (Linf, L2)
 
     def __post_init__(self) -> None:
         check_ball(self)
-        check_least(self, steps=1, restarts=1, targets=0)
+        check_least(self, steps=1, restarts=1, targets=0, views=1)
 
     def first(self, x: Tensor, goal: Goal, rng: Rng) -> Tensor:
         """A random point of the ball."""
