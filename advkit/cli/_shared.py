@@ -182,13 +182,17 @@ class ModelChoice:
         settings = settings_of(pairs(self.settings, "--model-set"))
         return ModelSpec(self.model, self.weights, self.normalize, settings, self.seed, self.name)
 
-    def surrogate(self, name: str, data: Data) -> Classifier:
+    def another(self, name: str) -> ModelChoice:
         """Another model, NAME or NAME@WEIGHTS, with its own normalisation, on the same device."""
         spec, weights = _with_weights(name)
+        return ModelChoice(spec, weights or "auto", None, (), self.device, self.seed, name)
+
+    def surrogate(self, name: str, data: Data) -> Classifier:
+        """Such a model to make attacks on."""
         try:
-            return ModelChoice(spec, weights or "auto", None, (), self.device, self.seed, name).build(data)
+            return self.another(name).build(data)
         except ModelError as error:
-            how = "" if weights else f" On a command line: --surrogate {spec}@FILE."
+            how = "" if _with_weights(name)[1] else f" On a command line: --surrogate {name}@FILE."
             raise ModelError(f"--surrogate {name}: {error}{how}") from None
 
     def trained_by(self, objective: str) -> ModelChoice:

@@ -48,6 +48,8 @@ _RUN = ("study", "out", "on", "workers", "on_settings", "ray_address", "track", 
     "--independent", is_flag=True, help="Attack at every radius afresh, instead of one search for the smallest."
 )
 @click.option("--transfer", is_flag=True, help="Also show each model the adversarial pictures made on each other one.")
+@click.option("--surrogate", "surrogates", multiple=True, metavar="NAME[@WEIGHTS]", help="Make the attacks on this model, and "
+              "show what each comes to to every --model once; repeatable.")  # fmt: skip
 @click.option("--oblivious", "against", flag_value="oblivious", help="Of each defense show only what was made on the model "
               "without it and is replayed. [default: that and attacks on the defended model]")  # fmt: skip
 @click.option("--adaptive", "against", flag_value="adaptive", help="Show only attacks on the defended model.")
@@ -187,6 +189,7 @@ def _from_flags(models: tuple[ModelChoice, ...], pictures_of: DataChoice, given:
         independent=given["independent"],
         transfer=given["transfer"],
         against=given["against"] or "both",
+        surrogates=tuple(first.another(name).spec() for name in given["surrogates"]),
         precision=checked_precision(given["precision"]),
         shard=given["shard"],
         batch_size=given["batch_size"],

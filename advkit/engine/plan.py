@@ -26,7 +26,7 @@ from advkit.engine.precision import Precision, PrecisionName
 from advkit.engine.provenance import circumstances, code_version
 from advkit.engine.specs import AttackSpec, DataSpec, ModelSpec, numbered, usual_ball
 from advkit.engine.tasks import Task
-from advkit.errors import AdvkitError, InputError
+from advkit.errors import AdvkitError, DataError, InputError, ModelError
 from advkit.results.cell import Cell, Stage, oblivious, via
 from advkit.results.store import Record, Span, Store
 
@@ -52,6 +52,7 @@ class Sweep:
     seed: int = 0
     independent: bool = False  # attack at every radius afresh
     transfer: bool = False  # also show each model what was made on each other one
+    surrogates: tuple[ModelSpec, ...] = ()  # attacks are made on these, and shown to each model
     against: Against = "both"  # what a defense is attacked by
     precision: PrecisionName = "auto"
     shard: int | None = None  # examples of a task
@@ -107,6 +108,9 @@ def make_plan(wanted: Sweep, told: Callable[[str], None] = lambda text: None) ->
     """Load every model once, try it and time a pass, and name the cells. ``told`` gets what is being looked at."""
     if not (wanted.models and wanted.attacks and wanted.radii and wanted.defenses):
         raise InputError("a sweep needs at least one model, one attack, one radius and one defense (none is one).")
+    if wanted.surrogates and (wanted.transfer or wanted.against != "both"):
+        other = "transfer" if wanted.transfer else wanted.against
+        raise InputError(f"{other} and surrogates each say which models attacks are made on; give one of them.")
     radii = _ascending(wanted.radii)
     told(f"data {wanted.data.name}")
     data = wanted.data.build()
@@ -128,10 +132,13 @@ def make_plan(wanted: Sweep, told: Callable[[str], None] = lambda text: None) ->
     defenses = {text: read_defense(text) for text in (asked if "none" in asked else ["none", *asked])}
     own = [defined_by(wrapper) for defense in defenses.values() for wrapper in defense.wrappers]
     code = code_version([*(type(stage) for at in stages for each in at for _, stage in each), *own])
-    surrogates: list[tuple[str, str, ModelSpec]] = []
+    surrogates: list[_Other] = []
+    others = [_Other.of(spec, told, wanted, data) for spec in wanted.surrogates]
     for name, spec in zip(names, wanted.models, strict=True):
         bare = _Candidate.of(name, spec, "", told, wanted, data)
-        surrogates.append((name, bare.hash, spec))
+        surrogates.append(_Other(name, bare.hash, spec))
+        for another in others:
+            another.check(name, bare.net, data, wanted)
         for text, defense in defenses.items():
             model = _Candidate.of(name, spec, defense.trained, told, wanted, data) if defense.trained else bare
             each = _seconds_per_pass(defend(model.net, defense.wrappers), data, wanted)
@@ -155,12 +162,21 @@ def make_plan(wanted: Sweep, told: Callable[[str], None] = lambda text: None) ->
                     Planned(Record(cell, facts), replace(task, cell=cell, attack=attack), passes, passes / 2 * each)
                     for cell, passes in _cells(clean, label, at, radii, wanted, samples)
                 ]
+                if others:
+                    found += [each for planned in adaptive for each in _via(planned, others)]
+                    continue
                 if text == "none" or wanted.against != "oblivious":
                     found += adaptive
                 if text != "none" and wanted.against != "adaptive":
                     found += [each for planned in adaptive for each in _oblivious(planned, name, bare)]
     if wanted.transfer:
-        found += list(_transferred(tuple(found), surrogates))
+        if len(surrogates) < 2:
+            raise InputError("a transfer attack is made on one model and shown to another; give at least two models.")
+        found += [each for planned in tuple(found) if not planned.cell.surrogate for each in _via(planned, surrogates)]
+    if others and not any(planned.cell.surrogate for planned in found):
+        raise InputError(
+            "every surrogate is the very model that is attacked, with the same weights; name another model."
+        )
     found.sort(key=lambda planned: bool(planned.cell.stages))  # stable: without attack first
     return Plan(wanted, tuple(found), samples, wanted.shard or max(_SHARD, _batch(wanted, data)))
 
@@ -184,6 +200,41 @@ class _Candidate:
         net = spec.build(data, wanted.device)
         check_weights(net)
         return cls(spec, net, net.fingerprint(), _about(wanted, spec, net, data))
+
+
+@dataclass(frozen=True)
+class _Other:
+    """A model that attacks are made on."""
+
+    name: str
+    hash: str
+    spec: ModelSpec
+    classes: int = 0
+
+    @classmethod
+    def of(cls, spec: ModelSpec, told: Callable[[str], None], wanted: Sweep, data: Data) -> _Other:
+        """A surrogate, loaded and tried."""
+        name = spec.name or spec.model
+        try:
+            found = _Candidate.of(name, spec, "", told, wanted, data)
+            _seconds_per_pass(found.net, data, wanted)
+        except (DataError, ModelError) as error:
+            raise ModelError(f"the surrogate {name}: {error}") from None
+        return cls(name, found.hash, spec, _classes(found.net, data, wanted))
+
+    def check(self, model: str, net: nn.Module, data: Data, wanted: Sweep) -> None:
+        """Raises ModelError where the model tells another number of classes apart."""
+        count = _classes(net, data, wanted)
+        if count != self.classes:
+            raise ModelError(
+                f"the surrogate {self.name} has {self.classes} classes and the model {model} {count}; "
+                "a surrogate must tell the same classes apart."
+            )
+
+
+def _classes(net: nn.Module, data: Data, wanted: Sweep) -> int:
+    with borrowed(net):
+        return int(Passes(net, Precision.own(net), 1).judge(data.pictures([0]).to(wanted.device)).shape[1])
 
 
 def _cells(
@@ -249,19 +300,16 @@ def _moved(planned: Planned, title: str, surrogate: str, surrogate_hash: str) ->
         yield moved, passes, planned.seconds * passes / max(1, planned.passes)
 
 
-def _transferred(found: Sequence[Planned], surrogates: Sequence[tuple[str, str, ModelSpec]]) -> Iterator[Planned]:
-    """Each attack made on each other model, at every radius afresh, and shown to the model behind its defense."""
-    if len(surrogates) < 2:
-        raise InputError("a transfer attack is made on one model and shown to another; give at least two models.")
-    for planned in found:
-        cell = planned.cell
-        for name, model_hash, spec in surrogates:
-            # With weights of a way to train a model has another hash, and is not another model.
-            if name == cell.model or model_hash == cell.model_hash or cell.surrogate:
-                continue
-            for moved, passes, seconds in _moved(planned, via("{}", name), name, model_hash):
-                record = Record(moved, {**planned.record.about, "surrogate": name})
-                yield Planned(record, replace(planned.task, cell=moved, surrogate=spec), passes, seconds)
+def _via(planned: Planned, others: Sequence[_Other]) -> Iterator[Planned]:
+    """An attack made on each other model, at every radius afresh, and shown to the model behind its defense."""
+    cell = planned.cell
+    for other in others:
+        # With weights of a way to train a model has another hash, and is not another model.
+        if other.name == cell.model or other.hash == cell.model_hash:
+            continue
+        for moved, passes, seconds in _moved(planned, via("{}", other.name), other.name, other.hash):
+            record = Record(moved, {**planned.record.about, "surrogate": other.name})
+            yield Planned(record, replace(planned.task, cell=moved, surrogate=other.spec), passes, seconds)
 
 
 def _seconds_per_pass(model: nn.Module, data: Data, wanted: Sweep) -> float:

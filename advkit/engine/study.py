@@ -3,6 +3,7 @@
 [study]      what is measured: data, samples, norm, eps, defenses, seed ...
 [data]       settings of the data set
 [[model]]    one for each model: model, weights, normalize, name, seed, settings
+[[surrogate]]  the same for models that attacks are made on, to be shown to the others
 [[attack]]   one for each attack: attack, label; every other key is a setting of the attack
 """
 
@@ -106,6 +107,10 @@ _FILE: dict[str, _Key] = {
         lambda value: isinstance(value, dict),
     ),
     "model": _Key("tables, one for each model, each written [[model]] with two brackets", lambda v: _are_tables(v)),
+    "surrogate": _Key(
+        "tables, one for each model that attacks are made on, each written [[surrogate]] with two brackets",
+        lambda v: _are_tables(v),
+    ),
     "attack": _Key("tables, one for each attack, each written [[attack]] with two brackets", lambda v: _are_tables(v)),
 }
 
@@ -160,6 +165,9 @@ def parse_study(text: str, folder: Path = Path()) -> Sweep:
         independent=study.get("independent", Sweep.independent),
         transfer=study.get("transfer", Sweep.transfer),
         against=study.get("against", Sweep.against),
+        surrogates=tuple(
+            _each("surrogate", tables, lambda table: _model(table, folder, seed)) if "surrogate" in tables else ()
+        ),
         precision=precision,
         shard=study.get("shard"),
         batch_size=study.get("batch_size"),
@@ -175,7 +183,7 @@ def write_study(sweep: Sweep) -> str:
     """
     for what, made in (
         ("data", sweep.data),
-        *(("model", m) for m in sweep.models),
+        *(("model", m) for m in (*sweep.models, *sweep.surrogates)),
         *(("attack", a) for a in sweep.attacks),
     ):
         if getattr(made, "made", None) is not None:
@@ -202,7 +210,7 @@ def write_study(sweep: Sweep) -> str:
     parts = [toml_table("[study]", study)]
     if sweep.data.settings:
         parts.append(toml_table("[data]", dict(sweep.data.settings)))
-    for spec in sweep.models:
+    for kind, spec in (*(("model", m) for m in sweep.models), *(("surrogate", m) for m in sweep.surrogates)):
         model = {
             "model": spec.model,
             "name": spec.name,
@@ -211,7 +219,7 @@ def write_study(sweep: Sweep) -> str:
             "seed": None if spec.seed == sweep.seed else spec.seed,
             "settings": dict(spec.settings) or None,
         }
-        parts.append(toml_table("[[model]]", model))
+        parts.append(toml_table(f"[[{kind}]]", model))
     parts += [
         toml_table("[[attack]]", {"attack": attack.name, "label": attack.label, **dict(attack.settings)})
         for attack in sweep.attacks
@@ -272,14 +280,15 @@ def _data(study: Mapping[str, Any], settings: Mapping[str, Any], folder: Path) -
 def _each(kind: str, tables: Mapping[str, Any], build: Callable[[Mapping[str, Any]], Any]) -> Iterator[Any]:
     """What the tables of one kind ask for."""
     found: Sequence[Mapping[str, Any]] = tables.get(kind, ())
-    example = {"model": "resnet", "attack": "pgd"}[kind]
+    key = "attack" if kind == "attack" else "model"
+    example = {"model": "resnet", "surrogate": "vgg", "attack": "pgd"}[kind]
     if not found:
-        raise InputError(f'there is no {kind}; add a table [[{kind}]] with {kind} = "{example}".')
+        raise InputError(f'there is no {kind}; add a table [[{kind}]] with {key} = "{example}".')
     for number, table in enumerate(found, 1):
         with _at(f"[[{kind}]]" if len(found) == 1 else f"[[{kind}]] number {number}"):
-            if kind not in table:
-                hint = "".join(f" Is {key!r} meant?" for key in table if nearest(key, [kind]))
-                raise InputError(f'the key {kind} is missing; write for example {kind} = "{example}".{hint}')
+            if key not in table:
+                hint = "".join(f" Is {given!r} meant?" for given in table if nearest(given, [key]))
+                raise InputError(f'the key {key} is missing; write for example {key} = "{example}".{hint}')
             yield build(table)
 
 

@@ -64,6 +64,7 @@ def sweep(
     independent: bool = False,
     transfer: bool = False,
     against: Against = "both",
+    surrogates: str | nn.Module | Sequence[str] | Mapping[str, str | nn.Module] = (),
     precision: PrecisionName = "auto",
     batch_size: int | None = None,
     device: str = "cpu",
@@ -73,7 +74,8 @@ def sweep(
     """Evaluate every model behind every defense under every attack at every radius, and keep the results in ``out``.
 
     Models are names for ``load_model`` or modules on pictures in [0, 1]; attacks are names or values, whose own radius
-    gives way to ``eps``. What ``out`` holds already is not computed again. Raises InputError for input that cannot be used.
+    gives way to ``eps``. With ``surrogates``, given like models, every attack is made on each of these, and shown to each
+    model once. What ``out`` holds already is not computed again. Raises InputError for input that cannot be used.
     """
     wanted = Sweep(
         models=tuple(_model_specs(models)),
@@ -88,6 +90,7 @@ def sweep(
         independent=independent,
         transfer=transfer,
         against=against,
+        surrogates=tuple(_model_specs(surrogates)),
         precision=precision,
         batch_size=batch_size,
         device=device,

@@ -89,6 +89,10 @@ _MODEL_KEYS = """\
 # normalize = "none"          # inside the model: imagenet, cifar10, none, or MEAN:STD such as "0.5,0.5,0.5:0.2,0.2,0.2"
 # seed = 1                    # of random weights; by default, that of the study
 # settings = {}               # of the backbone or factory, such as { width = 64 }
+
+# Attacks made on another model, and shown to each of the above once:
+# [[surrogate]]
+# model = "cnn"               # and every other key of a model
 """
 
 _ATTACK_KEYS = """\

@@ -54,6 +54,8 @@ seed = 7
 [[model]]
 model = "my.module:net"
 settings = { width = 64, depths = [2, 2] }
+[[surrogate]]
+model = "lenet"
 [[attack]]
 attack = "pgd"
 label = "strong"
@@ -83,6 +85,7 @@ FULL = Sweep(
     independent=True,
     transfer=True,
     against="oblivious",
+    surrogates=(ModelSpec("lenet", seed=3),),
     precision="mixed",
     shard=32,
     batch_size=64,

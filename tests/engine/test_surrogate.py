@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 from helpers import Spy, conv_net, linear, pictures, trained
 from torch import nn
 
-from advkit.attacks import BIM, PGD, Patch
+from advkit.attacks import BIM, FGSM, PGD, Patch
 from advkit.core import Area, Linf
 from advkit.data import TensorData
 from advkit.engine.evaluate import evaluate
+from advkit.engine.specs import AttackSpec, DataSpec, ModelSpec
+from advkit.engine.study import parse_study, write_study
+from advkit.engine.sweep import Sweep, make_plan, run_plan
 from advkit.errors import InputError, ModelError
 
 BALL = Linf(0.03)
@@ -100,7 +104,9 @@ def test_a_surrogate_must_be_another_model_of_the_same_classes():
         next(broken.parameters()).fill_(torch.nan)
     with pytest.raises(ModelError, match=r"^the surrogate Sequential: the weights hold NaN"):
         evaluate(model, (x, y), "bim", surrogate=broken)
-    with pytest.raises(InputError, match=r"^adaptive says which model a defense's attacks are made on, and a surrogate"):
+    with pytest.raises(
+        InputError, match=r"^adaptive says which model a defense's attacks are made on, and a surrogate"
+    ):
         evaluate(model, (x, y), "bim", defense="bits:4", against="adaptive", surrogate=relative(model))
 
 
@@ -111,3 +117,56 @@ def test_both_models_come_back_as_they_were():
     for net in (model, other):
         assert all(module.training for module in net.modules())
         assert all(p.requires_grad and p.grad is None for p in net.parameters())
+
+
+# ---------------------------------------------------------------------- in a sweep
+
+
+@pytest.fixture
+def wanted() -> Sweep:
+    model, x, y = trained()
+    nets = {"a": model, "b": relative(model, 0.1), "c": relative(model)}
+    specs = {name: ModelSpec(name, made=copy.deepcopy(net).float()) for name, net in nets.items()}
+    return Sweep(
+        models=(specs["a"], specs["b"]),
+        attacks=(AttackSpec("fgsm"),),
+        radii=("0.03", "0.06"),
+        data=DataSpec("patterns", made=TensorData(x[:10].float(), y[:10], name="patterns")),
+        samples=10,
+        surrogates=(specs["c"], specs["b"]),
+        defenses=("bits:4",),
+    )
+
+
+def test_a_sweep_makes_every_attack_on_every_surrogate_and_shows_it_to_every_other_model(wanted, tmp_path):
+    lines = run_plan(make_plan(wanted), tmp_path).grid.lines
+    shown = {(line.attack, line.cell.surrogate, line.model, line.cell.defense, line.eps) for line in lines}
+    pairs = [("c", "a"), ("b", "a"), ("c", "b")]
+    assert shown == {(f"fgsm via {s}", s, m, "bits:4", eps) for s, m in pairs for eps in ("0.03", "0.06")}
+    for line in lines:
+        surrogate = next(spec.made for spec in wanted.surrogates if spec.model == line.cell.surrogate)
+        model = next(spec.made for spec in wanted.models if spec.model == line.model)
+        x, y = (each[:10] for each in (trained()[1].float(), trained()[2]))
+        alone = evaluate(model, (x, y), FGSM(Linf(line.eps)), surrogate=surrogate, defense="bits:4")
+        assert line.stands.tolist() == (alone.outcomes[0].stands(y)).tolist()
+
+
+def test_a_sweep_refuses_surrogates_that_say_nothing(wanted):
+    with pytest.raises(InputError, match=r"^transfer and surrogates each say which models attacks are made on"):
+        make_plan(replace(wanted, transfer=True))
+    with pytest.raises(InputError, match=r"^every surrogate is the very model that is attacked"):
+        make_plan(replace(wanted, models=wanted.models[:1], surrogates=wanted.models[:1]))
+    other = ModelSpec("five", made=conv_net(5, dtype=torch.float32))
+    with pytest.raises(ModelError, match=r"^the surrogate five has 5 classes and the model a 4; a surrogate must"):
+        make_plan(replace(wanted, surrogates=(other,)))
+
+
+def test_a_study_file_names_surrogates_as_it_names_models(tmp_path):
+    models = '[[model]]\nmodel = "lenet"\n[[surrogate]]\nmodel = "resnet"\nweights = "adversarial"\n'
+    found = parse_study(f'[study]\neps = "8/255"\n{models}[[attack]]\nattack = "mi-fgsm"\n')
+    assert found.surrogates == (ModelSpec("resnet", "adversarial", name="resnet@adversarial"),)
+    assert parse_study(write_study(found)) == found
+    with pytest.raises(
+        InputError, match=r"^\[\[surrogate\]\]: the key model is missing; write for example model = \"vgg\""
+    ):
+        parse_study(models.replace('model = "resnet"', "seed = 1") + '[study]\neps = 0.1\n[[attack]]\nattack = "bim"\n')
