@@ -143,8 +143,8 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
 def _crossing(found: _Found) -> Tensor:
     """(B,) the share of the way at which the margin, taken for a line, is 0, and a little more."""
     rise = (found.margin - found.short_margin).clamp_min(torch.finfo(found.margin.dtype).tiny)
-    crossing = (_BEYOND - found.short_margin / rise).clamp(_BEYOND, 1 - _BEYOND)
-    return found.short + (1 - found.short) * crossing
+    crossing = (-found.short_margin / rise).clamp(0, 1)
+    return found.short + (1 - found.short) * (crossing + _BEYOND * (1 - crossing))
 
 
 @ATTACKS.register("fab-t", paper="arXiv:1907.02044")
