@@ -32,6 +32,7 @@ _COMMANDS = {
     "table": "Print the results of a sweep as a table.",
     "train": "Train a backbone and write its weights.",
     "train-denoiser": "Train a denoiser to stand in front of a model and write its weights.",
+    "verify": "Verify what was saved: ask again, measure again, count again.",
 }
 
 

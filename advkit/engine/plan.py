@@ -24,6 +24,7 @@ from advkit.engine.own import defense_hash, defined_by
 from advkit.engine.passes import Passes, automatic_batch, batch_for
 from advkit.engine.precision import Precision, PrecisionName
 from advkit.engine.provenance import circumstances, code_version
+from advkit.engine.recipe import lasting
 from advkit.engine.specs import AttackSpec, DataSpec, ModelSpec, numbered, usual_ball
 from advkit.engine.tasks import Task
 from advkit.errors import AdvkitError, DataError, InputError, ModelError
@@ -346,6 +347,7 @@ def _about(wanted: Sweep, spec: ModelSpec, net: Classifier, data: Data) -> dict[
             **dict(spec.settings),
         },
         "data settings": dict(wanted.data.settings),
+        "data source": {"name": lasting(wanted.data.name), "exclude": list(wanted.data.exclude)},
         "device": wanted.device,
         "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "command": wanted.command,

@@ -102,24 +102,19 @@ class Recipe:
             command=tuple(found["command"]),
         )
 
-    def build(self, device: str, model: ModelSpec | None = None, data: DataSpec | None = None) -> Bench:
-        """Load everything; another ``model`` or other ``data`` in the place of what is recorded, where files have moved."""
+    def build(self, device: str) -> Bench:
+        """Load everything. Raises InputError where that is not possible."""
         guard = read_defense(self.defense)
+        known: Data | None = None
         pictures: Data
-        if data is None and isinstance(self.data, Photos):
+        if isinstance(self.data, Photos):
             pictures = Picture(list(self.data.paths), size=self.data.size, label=self.data.label)
-            known = None
         else:
-            spec = self.data if data is None else data
-            assert isinstance(spec, DataSpec)
-            known = spec.build()
+            known = self.data.build()
             pictures = known.head(self.samples)
-        wanted = model or self.model
-        if guard.trained and wanted.weights == "auto":
-            net, bare = wanted.trained_by(guard.trained).build(known, device), wanted.build(known, device)
-        else:
-            net = wanted.build(known, device)
-            bare = net
+        bare = net = self.model.build(known, device)
+        if guard.trained and self.model.weights == "auto":
+            net = self.model.trained_by(guard.trained).build(known, device)
         return Bench(net, defend(net, guard.wrappers), bare, pictures)
 
 

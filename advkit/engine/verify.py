@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -14,7 +15,7 @@ from advkit.engine.passes import Passes, batch_for
 from advkit.engine.precision import Precision
 from advkit.engine.recipe import Bench, Recipe, picture_hashes
 from advkit.engine.reload import goal_of
-from advkit.engine.specs import DataSpec, ModelSpec
+from advkit.engine.specs import DataSpec
 from advkit.errors import AdvkitError, DataError, InputError
 from advkit.results.facts import Saved, read_facts_of
 from advkit.results.files import CLEAN, read_png, title_of, to_8_bits
@@ -44,20 +45,21 @@ def verify(
     folder: Path,
     *,
     device: str = "cpu",
-    model: ModelSpec | None = None,
-    data: DataSpec | None = None,
+    model: str | None = None,
+    weights: str | None = None,
+    data: str | None = None,
     progress: Progress = lambda done, total: None,
 ) -> Report:
     """What holds of a folder of ``advkit attack --save``, up to the first thing that does not.
 
-    Model and data are loaded as it is stored that they were, or ``model`` and ``data`` in their place; they must be the same
+    Model, weights and data are loaded as it is stored that they were, or what is given in their place; they must be the same
     by their hashes. Raises InputError where the folder is none, or where model or data cannot be loaded.
     """
     report = Report(folder)
     try:
         saved = read_facts_of(folder)
-        recipe = _recipe(saved)
-        bench = _bench(recipe, device, model, data)
+        recipe = moved(recipe_in(saved), model, weights, data)
+        bench = loaded(recipe, device)
         with borrowed(bench.model), borrowed(bench.bare):
             _Verifier(saved, recipe, bench, report, progress).go()
     except Differs as found:
@@ -67,17 +69,30 @@ def verify(
     return report
 
 
-def _recipe(saved: Saved) -> Recipe:
+def recipe_in(saved: Saved) -> Recipe:
+    """How it was run. Raises DataError where that is not said."""
     try:
         return Recipe.from_json(saved.run)
     except (KeyError, TypeError) as error:
         raise DataError(f"{saved.path} does not say how it was run ({error} is missing or wrong).") from None
 
 
-def _bench(recipe: Recipe, device: str, model: ModelSpec | None, data: DataSpec | None) -> Bench:
-    """Model and data, as they are stored or given again."""
+def moved(recipe: Recipe, model: str | None, weights: str | None, data: str | None) -> Recipe:
+    """The same with model, weights or data from another place."""
+    spec, pictures = recipe.model, recipe.data
+    if model is not None or weights is not None:
+        spec = replace(spec, model=model or spec.model, weights=weights or spec.weights)
+    if data is not None and isinstance(pictures, DataSpec):
+        pictures = replace(pictures, name=data)
+    elif data is not None:
+        raise InputError("the pictures were given by --image, and are verified where they were; leave --data out.")
+    return replace(recipe, model=spec, data=pictures)
+
+
+def loaded(recipe: Recipe, device: str) -> Bench:
+    """Model and data."""
     try:
-        return recipe.build(device, model, data)
+        return recipe.build(device)
     except AdvkitError as error:
         raise InputError(
             f"{error} Model and data are loaded as it is stored that they were; where they have moved, say where they are "
@@ -240,7 +255,8 @@ class _Verifier:
     def _answers(self, file: str, fact: str, stored: Tensor, logits: Tensor, index: Tensor) -> None:
         """The model says what it is stored that it said; at a tie of two classes either."""
         found = logits.argmax(1).cpu()
-        stored = stored.clamp(0, logits.shape[1] - 1) if bool((stored >= logits.shape[1]).any()) else stored
+        unknown = (stored < 0) | (stored >= logits.shape[1])
+        compare(file, f"{fact}, as a class", stored, torch.where(unknown, found, stored), index)
         rows = torch.arange(len(found))
         scores = logits.double().cpu()
         gap = scores[rows, found] - scores[rows, stored]

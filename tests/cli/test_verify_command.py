@@ -1,0 +1,256 @@
+"""``advkit verify``: what was saved holds; whatever is changed afterwards is named, with the file, the example and the fact."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from command_line import Run
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from advkit.cli import main
+from advkit.results.store import Store
+
+EXAMPLES = 6
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of ``advkit attack --save --as png``; to be copied before it is changed."""
+    folder = tmp_path_factory.mktemp("made")
+    words = ["attack", "--attack", "pgd", "--attack", "fgsm", "--steps", 3, "--samples", EXAMPLES, "--eps", "8/255"]
+    with pytest.raises(SystemExit) as ended:
+        main([str(word) for word in (*words, "--save", folder, "--as", "png", "--quiet")])
+    assert ended.value.code == 0
+    return folder
+
+
+@pytest.fixture
+def saved(made: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made, tmp_path / "saved"))
+
+
+def changed(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    path = folder / "evaluation.json"
+    facts = json.loads(path.read_text())
+    change(facts)
+    path.write_text(json.dumps(facts))
+
+
+def differs(run: Run, folder: Path) -> str:
+    answer = run("verify", folder, "--quiet")
+    assert answer.code == 1, answer
+    (said,) = answer.err.splitlines()
+    assert said.startswith("Differs: ")
+    return said.removeprefix("Differs: ")
+
+
+def test_what_was_saved_holds_with_counts(run: Run, made: Path) -> None:
+    answer = run("verify", made)
+    assert answer.code == 0, answer
+    assert answer.err == ""
+    for line in ("data ", "model ", "clean ", "pgd@8/255 ", "fgsm@8/255 ", "figures ", "files "):
+        assert f"right  {line}" in answer.out
+    assert answer.out.splitlines()[-1] == f"{made} holds."
+    found = run("verify", made, "--format", "json").json
+    assert found["holds"]
+    assert found["difference"] is None
+    assert {each["count"] for each in found["verified"] if each["what"] == "pgd@8/255"} == {EXAMPLES}
+
+
+def test_the_exact_form_holds_too_behind_a_defense_and_towards_a_target(run: Run, tmp_path: Path) -> None:
+    flags = (
+        "--attack",
+        "pgd",
+        "--norm",
+        "l2",
+        "--steps",
+        2,
+        "--samples",
+        4,
+        "--defense",
+        "bits:5",
+        "--targeted",
+        "--quiet",
+    )
+    assert run("attack", *flags, "--eps", "1,2", "--save", tmp_path).code == 0
+    answer = run("verify", tmp_path, "--strict")
+    assert answer.code == 0, answer
+    assert "undefended" in answer.out
+
+
+def put(*path: Any) -> Callable[[dict[str, Any]], object]:
+    """Put the last word of a path in the place that the others name."""
+    *places, last, value = path
+
+    def change(facts: dict[str, Any]) -> None:
+        at: Any = facts
+        for place in places:
+            at = at[place]
+        at[last] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (put("outcomes", 0, "prediction", 2, 0), "example 2: answer is stored as 'stop'"),
+        (put("outcomes", 1, "success", 3, "flip"), "fgsm@8/255, success"),
+        (put("outcomes", 0, "distance", 1, 0.01), "example 1: distance is stored as 0.01"),
+        (put("predictions", 4, 0), "example 4: answer without attack"),
+        (put("labels", 0, 5), "example 0: label is stored as 5"),
+        (put("rows", 0, "accuracy", 0.9), "rows[pgd at 8/255].accuracy is stored as 0.9"),
+        (put("rows", 1, "reloaded", "over", 3), "reloaded.over is stored as 3, found is 0"),
+        (put("worst", 0, "low", 0.5), "worst[8/255].low"),
+        (put("run", "model_hash", "ab"), "hash of the weights of resnet20 is stored as 'ab'"),
+        (put("run", "hashes", 5, "ab"), "example 5: hash of the clean picture of signs"),
+        (put("outcomes", 0, "eps", "4/255"), "distance is stored as 'at most Linf 4/255"),
+        (put("outcomes", 0, "attacked", 0, False), "example 0: pgd at 8/255, attacked"),
+        (put("outcomes", 0, "reloaded", "distance", 3, 0.01), "example 3: distance is stored"),
+        (put("outcomes", 0, "reloaded", "files", 3, "../x.png"), "example 3: file of the picture"),
+    ],
+)
+def test_a_fact_that_is_changed_is_named(
+    run: Run, saved: Path, change: Callable[[dict[str, Any]], object], said: str
+) -> None:
+    def apply(facts: dict[str, Any]) -> None:
+        before = json.loads(json.dumps(facts))
+        change(facts)
+        for old, new in zip(before["outcomes"], facts["outcomes"], strict=True):
+            new["success"] = [not o if n == "flip" else n for o, n in zip(old["success"], new["success"], strict=True)]
+
+    changed(saved, apply)
+    assert said in differs(run, saved)
+
+
+def shard(folder: Path) -> Path:
+    return folder / "pgd@8-255" / "examples-0000.safetensors"
+
+
+def test_a_picture_that_is_changed_is_named_with_its_example(run: Run, saved: Path) -> None:
+    tensors = load_file(shard(saved))
+    row = int((tensors["index"] == 3).nonzero())
+    tensors["x_adv"][row, 0, 5, 5] = (tensors["x_adv"][row, 0, 5, 5] + 0.5) % 1
+    save_file(tensors, shard(saved))
+    said = differs(run, saved)
+    assert (
+        "examples-0000.safetensors, example 3: distance is stored as 'at most Linf 8/255 (0.0314)', found is 0." in said
+    )
+
+
+def test_a_change_that_alters_no_answer_and_no_distance_is_found_by_the_hash(run: Run, saved: Path) -> None:
+    tensors = load_file(shard(saved))
+    save_file(tensors, shard(saved), metadata={"by": "another"})
+    assert "examples-0000.safetensors: hash of the file is stored as" in differs(run, saved)
+
+
+def test_a_file_in_8_bits_that_leaves_the_ball_is_named(run: Run, saved: Path) -> None:
+    path = min((saved / "fgsm@8-255").glob("00002-*.png"))
+    pixels = np.array(Image.open(path))
+    pixels[0, 0, 0] ^= 128
+    Image.fromarray(pixels).save(path)
+    said = differs(run, saved)
+    assert path.name in said
+    assert "example 2: distance is stored as 'at most Linf 8/255" in said
+
+
+def test_a_clean_picture_that_is_changed_is_named(run: Run, saved: Path) -> None:
+    path = min((saved / "clean").glob("00001-*.png"))
+    pixels = np.array(Image.open(path))
+    pixels[3, 4, 1] ^= 1
+    Image.fromarray(pixels).save(path)
+    assert f"{path}, example 1: grey level at (1, 3, 4)" in differs(run, saved)
+
+
+@pytest.mark.parametrize("name", ["pgd@8-255/examples-0000.safetensors", "pgd@8-255/00001-*.png", "clean/00003-*.png"])
+@pytest.mark.parametrize("harm", ["cut", "gone"])
+def test_files_that_are_cut_off_or_missing_are_one_sentence(run: Run, saved: Path, name: str, harm: str) -> None:
+    (path,) = saved.glob(name)
+    path.unlink() if harm == "gone" else path.write_bytes(path.read_bytes()[:99])
+    said = differs(run, saved)
+    assert path.name in said or path.parent.name in said
+    assert said.endswith(".")
+
+
+def test_facts_that_are_cut_off_are_one_sentence(run: Run, saved: Path) -> None:
+    path = saved / "evaluation.json"
+    path.write_text(path.read_text()[:5000])
+    assert "cut off" in differs(run, saved)
+    changed_facts = json.dumps({"n": 3})
+    path.write_text(changed_facts)
+    assert "does not say how it was made" in differs(run, saved)
+
+
+def test_facts_that_do_not_fit_each_other_are_one_sentence(run: Run, saved: Path) -> None:
+    changed(saved, lambda facts: facts["outcomes"][0]["success"].pop())
+    assert "pgd: success: 5 values for 6 examples" in differs(run, saved)
+
+
+def test_a_folder_of_nothing_is_refused(refused: Callable[..., str], tmp_path: Path) -> None:
+    assert "holds no evaluation.json" in refused("verify", tmp_path)
+
+
+def test_a_model_that_has_moved_is_given_again(run: Run, tmp_path: Path, npz: Callable[..., Path]) -> None:
+    (tmp_path / "own.py").write_text(
+        "import torch\nfrom torch import nn\n\n\ndef net():\n    torch.manual_seed(3)\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(3072, 6))\n"
+    )
+    data = npz(y=np.zeros(6, int))
+    flags = ("--model", f"{tmp_path}/own.py:net", "--data", data, "--attack", "fgsm", "--quiet")
+    assert run("attack", *flags, "--save", tmp_path / "out").code == 0
+    assert run("verify", tmp_path / "out").code == 0
+    (tmp_path / "own.py").rename(tmp_path / "moved.py")
+    answer = run("verify", tmp_path / "out")
+    assert answer.code == 2
+    assert "--model" in answer.err
+    assert run("verify", tmp_path / "out", "--model", f"{tmp_path}/moved.py:net").code == 0
+    (tmp_path / "moved.py").write_text((tmp_path / "moved.py").read_text().replace("seed(3)", "seed(4)"))
+    answer = run("verify", tmp_path / "out", "--model", f"{tmp_path}/moved.py:net")
+    assert answer.code == 1
+    assert "hash of the weights" in answer.err
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("swept") / "study"
+    words = ["sweep", "--attack", "pgd", "--eps", "4/255,8/255", "--samples", EXAMPLES, "--steps", 3, "--out", folder]
+    with pytest.raises(SystemExit) as ended:
+        main([str(word) for word in (*words, "--quiet")])
+    assert ended.value.code == 0
+    return folder
+
+
+def test_a_sweep_holds(run: Run, swept: Path) -> None:
+    answer = run("verify", swept, "--strict")
+    assert answer.code == 0, answer
+    assert "answers without attack" in answer.out
+    assert "kept pictures inside their radius" in answer.out
+
+
+def test_facts_of_a_sweep_that_were_changed_are_named(run: Run, swept: Path, tmp_path: Path) -> None:
+    store = Store(Path(shutil.copytree(swept, tmp_path / "study")))
+    record = next(each for each in store.records() if not each.cell.stages)
+    ((span, _),) = store.shards(record.cell)
+    facts = store.facts(record.cell)
+    assert facts is not None
+    answers = facts.clean.copy()
+    answers[2] = 0
+    store.write(record.cell, span, replace(facts, clean=answers))
+    assert "example 2" in differs(run, store.folder)
+
+
+def test_a_shard_of_a_sweep_that_is_cut_off_is_named(run: Run, swept: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(swept, tmp_path / "study"))
+    path = min(folder.glob("cells/*/0*.safetensors"))
+    path.write_bytes(path.read_bytes()[:-8])
+    said = differs(run, folder)
+    assert str(path) in said
+    assert "is damaged" in said
