@@ -96,7 +96,7 @@ def reloaded(
 
 def _parts(saver: Saver, outcome: Outcome, size: int) -> Iterator[tuple[Tensor, Tensor]]:
     for index, x_adv in saver.examples(title_of(outcome)):
-        yield from zip(index.split(size), x_adv.split(size), strict=True)
+        yield from zip(torch.split(index, size), torch.split(x_adv, size), strict=True)
 
 
 def rounded(

@@ -130,8 +130,9 @@ def _data(about: Any, name: str | None, cell: Cell) -> Data:
 
 def _model(about: Any, cell: Cell, data: Data, device: str) -> nn.Module:
     settings = dict(about["model settings"])
-    given = [settings.pop(key) for key in ("model", "weights", "normalize")]
-    net = ModelSpec(*given, settings_of(settings), cell.seed, cell.model).build(data, device)
+    model, weights, normalize = (settings.pop(key) for key in ("model", "weights", "normalize"))
+    spec = ModelSpec(model, weights, normalize, settings_of(settings), cell.seed, cell.model)
+    net = spec.build(data, device)
     if net.fingerprint() != cell.model_hash:
         raise DataError(f"the weights of {cell.model} are not what they were: their hash is another.")
     return defend(net, read_defense(cell.defense).wrappers)
@@ -141,7 +142,7 @@ def _answers(cells: Sequence[_Filled], store: Store, passes: Passes, data: Data,
     """The answers without attack of the cells; says how many there are."""
     ties = count = 0
     for each in cells:
-        for rows in torch.arange(len(each.facts)).split(passes.batch_size):
+        for rows in torch.split(torch.arange(len(each.facts)), passes.batch_size):
             index = torch.tensor(each.facts.index)[rows]
             logits = passes.judge(data.pictures(index.tolist()).to(passes.device)).double().cpu()
             found, stored = logits.argmax(1), torch.tensor(each.facts.clean)[rows]

@@ -38,6 +38,7 @@ def facts_json(result: Evaluation, folders: Sequence[str]) -> dict[str, Any]:
         "labels": result.labels.tolist(),
         "predictions": result.clean.tolist(),
         "targets": None if result.targets is None else result.targets.tolist(),
+        "repeated": None if result.repeated is None else result.repeated.tolist(),
         "outcomes": [_outcome(outcome, folder) for outcome, folder in zip(result.outcomes, folders, strict=True)],
     }
 
@@ -54,6 +55,7 @@ def _outcome(outcome: Outcome, folder: str) -> dict[str, Any]:
         "seconds": outcome.seconds,
         **{fact: getattr(outcome, fact).tolist() for fact in _OF_OUTCOMES},
         "controls": {each.name: each.success.tolist() for each in outcome.controls},
+        "repeated": None if outcome.repeated is None else outcome.repeated.tolist(),
     }
     if outcome.reloaded is not None:
         found["reloaded"] = {fact: getattr(outcome.reloaded, fact).tolist() for fact in _OF_FILES}
@@ -68,7 +70,7 @@ class Saved:
         self.folder, self.found = folder, found
         self.run: Mapping[str, Any] = found["run"]
         self.result = _evaluation(found)
-        self.places = [folder / each["folder"] for each in found["outcomes"]]
+        self.places: list[Path] = [folder / each["folder"] for each in found["outcomes"]]
 
     @property
     def path(self) -> Path:
@@ -146,6 +148,7 @@ def _evaluation(found: Mapping[str, Any]) -> Evaluation:
                 follows=each["follows"] or "",
                 controls=tuple(Control(name, _column(one, "success")) for name, one in each["controls"].items()),
                 tells=each["tells"],
+                repeated=_repeated(each, count),
                 surrogate=each["surrogate"],
                 reloaded=_reloaded(each, count),
             )
@@ -163,6 +166,15 @@ def _reloaded(found: Mapping[str, Any], count: int) -> Reloaded | None:
     if len(files) != count:
         raise ValueError(f"{found['attack']}: {len(files)} files for {count} examples")
     return Reloaded(**columns, files=files)
+
+
+def _repeated(found: Mapping[str, Any], count: int) -> Tensor | None:
+    if found["repeated"] is None:
+        return None
+    times = torch.tensor(found["repeated"], dtype=torch.bool)
+    if times.ndim != 2 or times.shape[1] != count:
+        raise ValueError(f"repeats of {tuple(times.shape)} for {count} examples")
+    return times
 
 
 def _column(values: Sequence[Any], fact: str) -> Tensor:

@@ -29,6 +29,7 @@ __all__ = [
     "shards_of",
 ]
 
+_SAID = frozenset({"doubts", "checks"})  # sentences, which no fact of an example says again
 _ROUNDING = 1e-9  # relative, of sums that another machine adds up in another order
 
 
@@ -143,7 +144,7 @@ def shards_of(folder: Path, wanted: Tensor) -> list[tuple[Path, Tensor, Tensor]]
         outside = (index < 0) | (index >= len(wanted))
         again = torch.zeros_like(outside)
         again[~outside] = seen[index[~outside]] | ~wanted[index[~outside]]
-        if bool((outside | again).any()) or len(index.unique()) != len(index):
+        if bool((outside | again).any()) or len(set(index.tolist())) != len(index):
             raise DataError(f"{path} holds examples that were not attacked, or holds them twice; it was changed.")
         seen[index] = True
         found.append((path, index, x_adv))
@@ -184,6 +185,8 @@ def check_figures(saved: Saved) -> int:
     counted = saved.result.to_json()
     count = 0
     for key, found in counted.items():
+        if key in _SAID:
+            continue
         count += _check(str(saved.path), key, saved.found.get(key), json.loads(json.dumps(found)))
     return count
 
