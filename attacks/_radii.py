@@ -12,7 +12,7 @@ from torch import Tensor
 from advkit.core.threat import L0, L1, L2, Ball, Linf, pixels
 from advkit.core.types import expand
 
-__all__ = ["annealed", "box_reach", "clip_within", "estimate", "free"]
+__all__ = ["annealed", "box_reach", "clip_within", "estimate", "free", "width"]
 
 
 _TINY = 1e-30
@@ -52,9 +52,19 @@ def estimate(ball: Ball, gap: Tensor, grad: Tensor, x_adv: Tensor) -> Tensor:
     return _geometry(ball).away(gap, grad, x_adv)
 
 
+def width(ball: Ball, radius: Tensor, x: Tensor) -> Tensor:
+    """(B,) how long, in L2, a step is that crosses the ball of each ``radius`` (B,).
+
+    In L0 and L1 the box sets the length: as many pixels moved from end to end as the ball allows, and one value. (On
+    CIFAR-10, steps in L1 as long as the radius end three times as far away.)
+    """
+    return _geometry(ball).width(radius, x)
+
+
 class _Geometry(NamedTuple):
     shrunk: Callable[[Tensor, Tensor, Tensor], Tensor]  # x_adv, x, radius
     away: Callable[[Tensor, Tensor, Tensor], Tensor]  # gap, grad, x_adv
+    width: Callable[[Tensor, Tensor], Tensor]  # radius, x
 
 
 def _geometry(ball: Ball) -> _Geometry:
@@ -92,6 +102,22 @@ def _sparse(x_adv: Tensor, x: Tensor, radius: Tensor) -> Tensor:
     return torch.where(kept, x_adv, x)
 
 
+def _round(radius: Tensor, x: Tensor) -> Tensor:
+    return radius
+
+
+def _diagonal(radius: Tensor, x: Tensor) -> Tensor:
+    return radius * math.sqrt(x[0].numel())
+
+
+def _one_value(radius: Tensor, x: Tensor) -> Tensor:
+    return torch.ones_like(radius)
+
+
+def _of_pixels(radius: Tensor, x: Tensor) -> Tensor:
+    return (radius * (x.shape[1] if x.ndim == 4 else 1)).sqrt()
+
+
 def _by_dual(order: float) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
     def away(gap: Tensor, grad: Tensor, x_adv: Tensor) -> Tensor:
         return gap / torch.linalg.vector_norm(grad.flatten(1), order, dim=1).clamp_min(_TINY)
@@ -106,8 +132,8 @@ def _pixels_needed(gap: Tensor, grad: Tensor, x_adv: Tensor) -> Tensor:
 
 
 _GEOMETRIES: dict[type[Ball], _Geometry] = {
-    Linf: _Geometry(_clamped, _by_dual(1)),
-    L2: _Geometry(_scaled, _by_dual(2)),
-    L1: _Geometry(_thresholded, _by_dual(math.inf)),
-    L0: _Geometry(_sparse, _pixels_needed),
+    Linf: _Geometry(_clamped, _by_dual(1), _diagonal),
+    L2: _Geometry(_scaled, _by_dual(2), _round),
+    L1: _Geometry(_thresholded, _by_dual(math.inf), _one_value),
+    L0: _Geometry(_sparse, _pixels_needed, _of_pixels),
 }
