@@ -60,6 +60,11 @@ _SAMPLES = 200
 @click.option("--batch-size", type=int, help="Examples per pass; halved where memory runs out. [default: by size]")
 @click.option("--precision", default="auto", show_default=True, help="What steers the search: auto, float32, folded, "
               "mixed (bfloat16 first). Verdicts are always the model's own.")  # fmt: skip
+@click.option("--eot", type=click.IntRange(1), default=1, show_default=True, metavar="K", help="Of a model that draws: tell "
+              "attacks the mean gradients and scores over K draws.")  # fmt: skip
+@click.option("--repeats", type=click.IntRange(1), default=1, show_default=True, metavar="K", help="Of a model that draws: "
+              "take the mean of K answers for a verdict, then judge each picture K times more and show the mean with its "
+              "interval.")  # fmt: skip
 @click.option(
     "--save",
     type=click.Path(path_type=Path),
@@ -75,6 +80,8 @@ _SAMPLES = 200
 )
 @click.option("--format", "form", default="table", show_default=True, help="table, markdown, csv, json, latex or html.")
 @click.option("--per-class", is_flag=True, help="Also show each class.")
+@click.option("--strict", is_flag=True, help="Exit with code 1 where a doubt stands under the table; it is printed, and "
+              "everything saved, all the same.")  # fmt: skip
 @click.option("--quiet", is_flag=True, help="No progress and no header.")
 def command(
     choice: ModelChoice,
@@ -99,11 +106,14 @@ def command(
     label: str | None,
     batch_size: int | None,
     precision: str,
+    eot: int,
+    repeats: int,
     save: Path | None,
     kept_as: str,
     figure: Path | None,
     form: str,
     per_class: bool,
+    strict: bool,
     quiet: bool,
 ) -> None:
     """Attack a model and print its robustness table: accuracy without attack, under each attack, and in the worst case.
@@ -201,6 +211,8 @@ def command(
             bare=bare,
             against=against or "both",
             surrogate=other,
+            eot=eot,
+            repeats=repeats,
             observer=observer,
         )
     except KeyboardInterrupt:
@@ -221,6 +233,8 @@ def command(
             "keep": "best" if figure or image else "first",
             "batch_size": batch_size,
             "precision": precision,
+            "eot": eot,
+            "repeats": repeats,
             "attacks": list(attacks or ("worst-case",)),
             "norm": norm,
             "eps": list(eps),
@@ -233,6 +247,8 @@ def command(
     if interrupted:
         click.echo("Interrupted: the table shows the attacks that were finished.", err=True)
         sys.exit(130)
+    if strict and result.doubts:
+        sys.exit(1)
 
 
 def _aim(targeted: str | None, target: str | None) -> str | None:
@@ -278,6 +294,10 @@ def _print(result: Evaluation, form: str, per_class: bool, one_by_one: bool, scr
         show([long_table(result, per_class)], form)
     else:
         show([robustness_table(result), *([per_class_table(result)] if per_class else [])], form)
+    for doubt in result.doubts if form != "json" else ():
+        click.echo(str(doubt), err=form != "table")
+    if result.checks and not result.doubts:
+        screen.print(f"no doubts ({result.checks} cheap checks; advkit check makes them all)", markup=False)
     for line in result.stories() if one_by_one else ():
         screen.print(line, markup=False)
     screen.print(f"search in {result.precision}; verdicts of the model itself", markup=False)

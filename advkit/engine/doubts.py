@@ -32,10 +32,10 @@ __all__ = ["Doubts", "Met", "find_doubts"]
 _PICTURES = 64  # at most, of which the model is asked
 _FEWEST = 8
 _PASSES = 12  # that the questions take of each picture
-_PRICE = 0.03  # of the attacks' passes: what the questions may take
+_PRICE = 0.02  # of the passes of attacks on the model itself: what the questions may take
 _EDGE = 0.03  # of the examples: so many lie at the edge of the ball, found by one search and missed by another
 _GAP = 0.1  # of the examples: what another loss may find beside cross-entropy without a defect
-_LATE = 0.02  # of the examples: what may fall late
+_LATE, _LATE_FEW = 0.02, 3  # of the examples, and at least so many: what may fall late
 _LAST = 0.75  # of the steps: from here on it is late
 _MANY = 8  # steps, from which on an attack is said to converge
 _ROUNDING = 1e-3  # of the spread of the logits: what another order of sums may move them
@@ -131,7 +131,9 @@ def find_doubts(
 
     ``first`` says that runs ended at the first success; ``told`` that gradients and verdicts are means over draws.
     """
-    passes = sum(int(each.outcome.forwards.sum() + each.outcome.backwards.sum()) for each in met)
+    # What was made on another model had cheaper passes, where this one draws.
+    own = [each.outcome for each in met if not each.elsewhere]
+    passes = sum(int(outcome.forwards.sum() + outcome.backwards.sum()) for outcome in own)
     count = min(len(data), _PICTURES, max(_FEWEST, int(_PRICE * passes / _PASSES)))
     case = None
     if met:
@@ -141,8 +143,19 @@ def find_doubts(
         except PassError:  # a model that draws, and drew no number this time
             case = None
     look = _Look(result, tuple(met), case, first, told)
-    made = [found for check in _CHECKS if (found := check(look)) is not None]
+    made = [found for check in _CHECKS if (found := _made(check, look)) is not None]
     return Doubts(tuple(doubt for found in made for doubt in found), len(made))
+
+
+def _made(check: _Check, look: _Look) -> list[Doubt] | None:
+    """What a check finds. A model that fails here must not cost the evaluation, which is over."""
+    try:
+        return check(look)
+    except PassError:
+        return None  # it answered with NaN this time: it draws, which another check tells
+    except (RuntimeError, ValueError) as error:
+        said = str(error).partition("\n")[0].rstrip(".")
+        return [Doubt("P3", f"The model fails when it is asked apart from an attack: {said}.", "Repair its answers.")]
 
 
 # ---------------------------------------------------------------------- what attacks found
@@ -246,7 +259,7 @@ def _converged(look: _Look) -> list[Doubt] | None:
         applies = True
         place = (each.outcome.steps[each.beaten] - 1) % steps
         late = int((place >= _LAST * steps).sum())
-        if late > look.luck(_LATE):
+        if late > max(_LATE_FEW, look.luck(_LATE)):
             found.append(
                 Doubt(
                     "P7",
@@ -368,6 +381,25 @@ def _steady(look: _Look) -> list[Doubt] | None:
     return [Doubt("P12", sentence, advice)]
 
 
+def _no_luck(look: _Look) -> list[Doubt] | None:
+    found, applies = [], False
+    for each in look.met:
+        if each.outcome.repeated is None:
+            continue
+        applies = True
+        lucky = int((each.beaten & (each.outcome.repeated.double().mean(0) > 0.5)).sum())
+        if lucky > look.luck():
+            found.append(
+                Doubt(
+                    "P12",
+                    f"{of(lucky, int(each.beaten.sum())).capitalize()} that {each.outcome.name} beats at"
+                    f" {each.outcome.threat.eps.exact} were the luck of a draw: under other draws most answers are right.",
+                    "Quote the accuracy over repeats, and attack the mean over more draws (--eot).",
+                )
+            )
+    return found if applies else None
+
+
 def _same_with_gradient(look: _Look) -> list[Doubt] | None:
     if look.case is None or look.repeatable.level == FAIL:
         return None
@@ -413,6 +445,7 @@ _CHECKS: tuple[_Check, ...] = (
     _alive,
     _same_with_gradient,
     _steady,
+    _no_luck,
     _knowing_beats_more,
     _search_beats_its_controls,
 )

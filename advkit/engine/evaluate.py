@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from advkit.backbones import Classifier, load_model
 from advkit.catalog import ATTACKS
 from advkit.core.attack import Attack, Ensemble
-from advkit.core.defense import Wrapper
+from advkit.core.defense import RandomWrapper, Wrapper
 from advkit.core.fitted import Applied, Fitted
 from advkit.core.goal import Goal, Targeted, Untargeted
-from advkit.core.modes import borrowed
+from advkit.core.modes import borrowed, reseeded
 from advkit.core.rng import Rng, identify
 from advkit.core.threat import Ball
 from advkit.core.units import Eps
@@ -28,9 +28,11 @@ from advkit.data import Data, load_data
 from advkit.engine.checks import check_channels, check_classes, check_weights
 from advkit.engine.controls import run_controls
 from advkit.engine.defend import Against, Defense, defend, read_defense
+from advkit.engine.doubts import Met, find_doubts
 from advkit.engine.fitting import check_fit, fit_for
-from advkit.engine.passes import Passes, batch_for
+from advkit.engine.passes import Passes, batch_for, device_of
 from advkit.engine.precision import Precision, PrecisionName, choose_precision
+from advkit.engine.repeats import Repeats
 from advkit.engine.run import Finished, Progress, Run, Source
 from advkit.engine.search import Found, search
 from advkit.engine.targets import choose_targets
@@ -93,6 +95,9 @@ def evaluate(
     bare: nn.Module | None = None,
     against: Against = "both",
     surrogate: str | nn.Module | None = None,
+    eot: int = 1,
+    repeats: int = 1,
+    doubts: bool = True,
     observer: Observer | None = None,
 ) -> Evaluation:
     """Accuracy without attack and under each attack, with the facts of every example (N,).
@@ -110,6 +115,11 @@ def evaluate(
     each comes to there is shown to the model once.
 
     An example stops at its ``first`` success, or takes all steps for the ``best`` (highest loss), at the price of speed.
+
+    Of a model that draws, ``eot`` K makes every gradient and score that an attack is told the mean over K draws; with
+    ``repeats`` K a verdict is that of the mean probabilities of K calls, and what comes of it, with the clean pictures, is
+    judged K times more, for a mean with its interval. The global generators start from ``seed`` and come back as they were.
+    ``doubts`` asks whether the numbers are to be believed, at a small part of the attacks' price; it needs the attacks over.
 
     Verdicts are the caller's own model's, whatever ``precision`` steers the search. The model comes back as it was. After
     Ctrl-C (KeyboardInterrupt) what was finished has reached the observer. Raises InputError for input that cannot be used.
@@ -137,15 +147,20 @@ def evaluate(
         if isinstance(plan.attack, Fitted):
             check_fit(plan.attack, source, seed)  # before the other attacks have run
     check_weights(net)
-    named, net = net, defend(net, guard.wrappers)
+    draws = _Draws(eot, repeats, any(isinstance(wrapper, RandomWrapper) for wrapper in guard.wrappers))
+    named, net = net, defend(net, draws.declared(guard.wrappers))
     size = _batch_size(batch_size, net, source)
     names = _names(named, source)
-    with borrowed(net), _if_any(bare), _if_any(other[1] if other else None):
-        own = Passes(net, Precision.own(net), size)
+    with borrowed(net), _if_any(bare), _if_any(other[1] if other else None), reseeded(seed, device_of(net)):
+        own = Passes(net, Precision.own(net), size, verdicts=draws.verdicts)
         with observer.stage("clean") as progress:
             labels, clean, goal = without_attack(own, source, names, target, seed, progress)
         trial = source.pictures(range(min(len(source), 8))).to(own.device)
-        steered = Passes(net, choose_precision(precision, net, trial), size)
+        steering = choose_precision(precision, net, trial)
+        steered = Passes(net, steering, size, eot=draws.told, verdicts=draws.verdicts)
+        again = Repeats(net, repeats, size, labels) if repeats > 1 else None
+        if again is not None:
+            observer = replace(observer, finished=again.listening(observer.finished))
         before, known, theirs = None, None, None
         if undefended is not None:
             theirs = Passes(undefended, choose_precision(precision, undefended, trial), size)
@@ -172,6 +187,7 @@ def evaluate(
             targets=goal.classes if isinstance(goal, Targeted) else None,
             facts=_facts(),
             surrogate=known,
+            repeated=None if again is None else again.clean(source),
         )
         observer.row(result)
         at_all_radii: dict[Attack, Outcome] = {}
@@ -182,9 +198,46 @@ def evaluate(
             outcome = at_all_radii.get(plan.attack) if plan.minimal else None
             if outcome is None:
                 outcome = _attack(plan, result, steered, theirs, source, goal, keep, observer)
+            if again is not None:
+                outcome = replace(outcome, repeated=again.of(f"{outcome.name}@{outcome.threat.eps.exact}"))
             result = replace(result, outcomes=(*result.outcomes, outcome))
             observer.row(result)
+        if doubts:
+            met = [Met(p.attack, o, p.replayed) for p, o in zip(plans, result.outcomes, strict=True)]
+            sure = draws.declares or (eot > 1 and repeats > 1)
+            found = find_doubts(result, met, net, source, batch_size=size, first=keep == "first", told=sure)
+            result = replace(result, doubts=found.found, checks=found.checks)
     return result
+
+
+@dataclass(frozen=True)
+class _Draws:
+    """How often a model that draws is asked; ``declares``: it says so by a RandomWrapper, which counts its draws itself."""
+
+    eot: int
+    repeats: int
+    declares: bool
+
+    def __post_init__(self) -> None:
+        for name in ("eot", "repeats"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name)}; give the number of draws, 1 or more.")
+
+    @property
+    def told(self) -> int:
+        """Calls whose mean an attack is told."""
+        return 1 if self.declares else self.eot
+
+    @property
+    def verdicts(self) -> int:
+        """Calls whose mean is a verdict."""
+        return 1 if self.declares else self.repeats
+
+    def declared(self, wrappers: Sequence[Wrapper]) -> tuple[Wrapper, ...]:
+        """The wrappers with gradients over so many draws."""
+        if self.eot == 1:
+            return tuple(wrappers)
+        return tuple(replace(w, eot=self.eot) if isinstance(w, RandomWrapper) else w for w in wrappers)
 
 
 def accuracy(model: nn.Module, data: Data) -> Share:

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from advkit.core.threat import Ball
+from advkit.results.doubt import Doubt
 from advkit.results.statistics import Share, controls_json, share
 
-__all__ = ["Control", "Evaluation", "Outcome", "Reload", "Reloaded", "Row", "Surrogate", "with_defense"]
+__all__ = ["Control", "Evaluation", "Outcome", "Reload", "Reloaded", "Repeated", "Row", "Surrogate", "with_defense"]
 
 
 def with_defense(defense: str) -> str:
@@ -62,6 +63,7 @@ class Outcome:
     tells: str = "gradient"  # what the attack was told about the model; nothing where it was made on another one
     surrogate: str = ""  # the model that it was made on, where that is another
     reloaded: Reloaded | None = None
+    repeated: Tensor | None = None  # (R, N) bool: right on the adversarial picture, judged again R times
 
     def stands(self, labels: Tensor) -> Tensor:
         """(N,) bool: right without attack, and right still."""
@@ -90,6 +92,32 @@ class Surrogate:
     accuracy: Share
 
 
+class Repeated(NamedTuple):
+    """Accuracy over repeated verdicts of a model that draws: the mean, with its Wilson interval, the least and the most."""
+
+    times: int
+    mean: Share
+    least: float
+    most: float
+
+    @classmethod
+    def of(cls, right: Tensor) -> Repeated:
+        """From what was right, (R, N) bool. The interval is that of N examples, each as uncertain as a coin of that mean."""
+        each = right.double().mean(1)
+        times, count = right.shape
+        return cls(times, share(float(each.mean()) * count, count), float(each.min()), float(each.max()))
+
+    @property
+    def text(self) -> str:
+        """As in a table: ``53.4 [49.0, 57.7], 51.0 to 55.5``."""
+        return f"{self.mean.percent}, {100 * self.least:.1f} to {100 * self.most:.1f}"
+
+    def to_json(self) -> dict[str, object]:
+        """The stable form."""
+        value, low, high = self.mean
+        return {"k": self.times, "mean": value, "low": low, "high": high, "least": self.least, "most": self.most}
+
+
 @dataclass(frozen=True)
 class Row:
     """One line of a robustness table."""
@@ -106,9 +134,11 @@ class Row:
     controls: tuple[tuple[str, Share], ...] = ()  # success of each, of the examples that were right without attack
     reloaded: Reload | None = None
     surrogate: str = ""
+    repeats: Repeated | None = None
 
     def to_json(self) -> dict[str, object]:
-        """The stable form; with ``control`` and ``controls`` where the attack has some, ``reloaded`` where files were read."""
+        """The stable form; with ``control`` and ``controls`` where the attack has some, ``reloaded`` where files were read,
+        ``repeats`` where verdicts were repeated."""
         return {
             "attack": self.attack,
             "eps": self.eps,
@@ -123,6 +153,7 @@ class Row:
             **({"surrogate": self.surrogate} if self.surrogate else {}),
             **controls_json(self.controls),
             **({} if self.reloaded is None else {"reloaded": self.reloaded.to_json()}),
+            **({} if self.repeats is None else {"repeats": self.repeats.to_json()}),
         }
 
 
@@ -151,6 +182,9 @@ class Evaluation:
     defense: str = "none"
     undefended: Share | None = None  # accuracy without attack and without the defense
     surrogate: Surrogate | None = None  # what the attacks were made on, where that is another model
+    repeated: Tensor | None = None  # (R, N) bool: right without attack, judged again R times
+    doubts: tuple[Doubt, ...] = ()
+    checks: int = 0  # that looked for doubts; 0: nobody looked
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -201,6 +235,32 @@ class Evaluation:
     def worst(self) -> list[tuple[str, Share]]:
         """For each radius, the accuracy in the worst case over the attacks, per example."""
         return [(eps, share(int(self.stands(eps).sum()), len(self))) for eps in self.radii]
+
+    def repeats(self, outcome: Outcome | None = None) -> Tensor | None:
+        """(R, N) bool: right in each repeat, on the pictures of an attack and of those that it follows, or on the clean ones.
+
+        Where an attack was not made, since the example fell before or was wrong, the picture that did it counts.
+        """
+        if outcome is None or outcome.repeated is None or self.repeated is None:
+            return self.repeated
+        before = self.repeats(self.outcome(outcome.follows, outcome.threat) if outcome.follows else None)
+        assert before is not None
+        return torch.where(outcome.attacked, outcome.repeated, before)
+
+    def worst_repeats(self) -> list[Repeated]:
+        """For each radius, the same on the picture of the first attack whose verdict is a success, else of the last.
+
+        The choice hangs on other draws than the repeats, so that it adds no luck. Empty where nothing was repeated.
+        """
+        found = []
+        for eps in self.radii if self.repeated is not None else ():
+            right, open_ = self.repeated, torch.ones_like(self.correct)
+            for outcome in (o for o in self.outcomes if o.threat.eps.exact == eps):
+                assert outcome.repeated is not None
+                right = torch.where(outcome.attacked & open_, outcome.repeated, right)
+                open_ = open_ & ~(outcome.attacked & (outcome.prediction != self.labels))
+            found.append(Repeated.of(right))
+        return found
 
     def reloaded_stands(self, outcome: Outcome) -> Tensor:
         """(N,) bool: right without attack, and right still on the files of this attack and of those that it follows."""
@@ -255,7 +315,7 @@ class Evaluation:
 
     def to_json(self) -> dict[str, object]:
         """The stable form: accuracies are fractions, radii exact texts."""
-        clean, before = self.clean_accuracy, self.undefended
+        clean, before, again = self.clean_accuracy, self.undefended, self.repeated
         return {
             "model": self.model,
             "weights": self.weights,
@@ -265,10 +325,11 @@ class Evaluation:
             "eps": list(self.radii),
             "seed": self.seed,
             **({} if before is None else {"defense": self.defense, "undefended": _shown(before)}),
-            "clean": _shown(clean),
+            "clean": _shown(clean) | ({} if again is None else {"repeats": Repeated.of(again).to_json()}),
             **({} if self.surrogate is None else {"surrogate": self._surrogate_json(self.surrogate)}),
             "rows": [row.to_json() for row in self.rows()],
             "worst": self._worst_json(),
+            **({"doubts": [doubt.to_json() for doubt in self.doubts]} if self.checks else {}),
         }
 
     @staticmethod
@@ -279,6 +340,8 @@ class Evaluation:
         found: list[dict[str, object]] = [{"eps": eps, **_shown(accuracy)} for eps, accuracy in self.worst()]
         for each, accuracy in zip(found, self.worst_reloaded(), strict=False):
             each["reloaded"] = _shown(accuracy)
+        for each, repeated in zip(found, self.worst_repeats(), strict=False):
+            each["repeats"] = repeated.to_json()
         return found
 
     def _row(self, outcome: Outcome) -> Row:
@@ -288,6 +351,7 @@ class Evaluation:
         if outcome.follows:  # its accuracy counts what the attacks before it beat, so its success does
             beaten = right - int(outcome.stands(self.labels).sum())
         distances = outcome.distance[reached]
+        again = self.repeats(outcome)
         return Row(
             attack=outcome.name,
             eps=outcome.threat.eps.exact,
@@ -301,6 +365,7 @@ class Evaluation:
             controls=tuple((each.name, share(int(each.success.sum()), right)) for each in outcome.controls),
             reloaded=self._reload(outcome, right),
             surrogate=outcome.surrogate,
+            repeats=None if again is None else Repeated.of(again),
         )
 
     def _reload(self, outcome: Outcome, right: int) -> Reload | None:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from advkit.results.cell import not_oblivious
-from advkit.results.outcome import Evaluation, Row, with_defense
+from advkit.results.outcome import Evaluation, Repeated, Row, with_defense
 from advkit.results.table import Table
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["long_table", "per_class_table", "robustness_table"]
 
@@ -14,6 +19,7 @@ _NUMBERS = ("accuracy", "low", "high", "success", "median_distance", "forwards",
 
 _HEADS = ("attack", "eps", "accuracy %", "success %", "median distance", "passes f+b", "seconds")
 _CONTROL = ("control", "control_success", "control_low", "control_high")
+_REPEATED = tuple(f"repeats_{name}" for name in ("k", "mean", "low", "high", "least", "most"))
 _RELOADED = ("accuracy", "success", "low", "high", "over")
 
 
@@ -52,7 +58,7 @@ def robustness_table(result: Evaluation) -> Table:
             f" Via {other.model}: made on that model (weights {other.weights}, {other.accuracy.percent} % right on these "
             "examples), and shown to this one once."
         )
-    return Table(
+    table = Table(
         (*_HEADS[:4], *(("files %",) if filed else ()), *(("control %",) if controlled else ()), *_HEADS[4:]),
         (*rows, *worst),
         align="llrrrrr" + "r" * (controlled + filed),
@@ -60,6 +66,29 @@ def robustness_table(result: Evaluation) -> Table:
         caption=caption,
         title=_title(result),
     )
+    return table if result.repeated is None else _with_repeats(table, result, result.repeated)
+
+
+def _with_repeats(table: Table, result: Evaluation, clean: Tensor) -> Table:
+    """The table with a column more: accuracy over repeated verdicts."""
+    each = _repeats(result, clean)
+    return replace(
+        table,
+        heads=(*table.heads[:3], f"over {len(clean)} repeats %", *table.heads[3:]),
+        rows=tuple(
+            (*row[:3], "-" if repeated is None else repeated.text, *row[3:])
+            for row, repeated in zip(table.rows, each, strict=True)
+        ),
+        align=f"{table.align[:3]}r{table.align[3:]}",
+        caption=f"{table.caption} Over repeats: the same pictures under other draws, the mean with its 95 % Wilson interval"
+        " over the examples, the least and the most.",
+    )
+
+
+def _repeats(result: Evaluation, clean: Tensor) -> list[Repeated | None]:
+    """Accuracy over repeated verdicts in each row of a table, classes aside."""
+    before = [] if result.undefended is None else [None]
+    return [*before, Repeated.of(clean), *(row.repeats for row in result.rows()), *result.worst_repeats()]
 
 
 def per_class_table(result: Evaluation) -> Table:
@@ -123,7 +152,18 @@ def long_table(result: Evaluation, per_class: bool = False) -> Table:
         rows += [
             shares(name, "worst case", eps, (kept / n, "", "")) for eps, kept in zip(result.radii, left, strict=True)
         ]
-    return Table(heads, tuple(rows), align="l" * 11 + "r" * (len(_NUMBERS) + len(more) + len(files)))
+    table = Table(heads, tuple(rows), align="l" * 11 + "r" * (len(_NUMBERS) + len(more) + len(files)))
+    if result.repeated is None:
+        return table
+    each = _repeats(result, result.repeated)
+    each += [None] * (len(rows) - len(each))
+    cells = [[""] * len(_REPEATED) if found is None else list(map(str, found.to_json().values())) for found in each]
+    return replace(
+        table,
+        heads=(*heads, *_REPEATED),
+        rows=tuple((*row, *more) for row, more in zip(table.rows, cells, strict=True)),
+        align=table.align + "r" * len(_REPEATED),
+    )
 
 
 def _title(result: Evaluation) -> str:

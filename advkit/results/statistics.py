@@ -28,8 +28,8 @@ class Share(NamedTuple):
 
 
 @lru_cache(maxsize=1 << 16)
-def share(count: int, total: int, confidence: float = 0.95) -> Share:
-    """``count`` of ``total`` with its Wilson (1927) score interval.
+def share(count: float, total: int, confidence: float = 0.95) -> Share:
+    """``count`` of ``total`` with its Wilson (1927) score interval; a mean count of several trials may be no whole number.
 
     Kept, for a table of 10,000 rows asks for the same again and again.
     """

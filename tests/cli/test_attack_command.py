@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from command_line import QUICK, Answer, Run
 
-KEYS = ["model", "weights", "data", "n", "norm", "eps", "seed", "clean", "rows", "worst"]
+KEYS = ["model", "weights", "data", "n", "norm", "eps", "seed", "clean", "rows", "worst", "doubts"]
 ROW = ["attack", "eps", "accuracy", "low", "high", "success", "median_distance", "forwards", "backwards", "seconds"]
 
 
