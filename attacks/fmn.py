@@ -40,8 +40,8 @@ class FMN(Attack):
     """Fast minimum-norm (Pintor et al. 2021): steps in a ball that shrinks after a success and grows after a failure.
 
     Where it departs from the paper: a step is as long as the ball is wide, where the paper's L2 length of 1 is ten radii of
-    an undefended network; until something is found the radius grows; what points out of the box is left out of the gradient; and in L0 the way to the boundary is
-    estimated too, by the pixels that a linear loss would need.
+    an undefended network; until something is found the radius grows; what points out of the box is left out of the
+    gradient; and in L0 the way to the boundary is estimated too, by the pixels that a linear loss would need.
     """
 
     threat: Ball = field(default=L2(math.inf))

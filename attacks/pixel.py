@@ -74,3 +74,12 @@ class Pixel(Parametric):
     def renderer(self) -> Renderer:
         """Pixels."""
         return Pixels(self.threat)
+
+
+@ATTACKS.register("one-pixel", paper="arXiv:1710.08864")
+@dataclass(frozen=True)
+class OnePixel(Pixel):
+    """One pixel by differential evolution with the paper's budget (Su et al. 2019): 100 generations of 400 vectors."""
+
+    queries: int = 40_000
+    population: int | None = 400
