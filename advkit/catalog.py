@@ -18,7 +18,13 @@ if TYPE_CHECKING:
     from advkit.engine.tasks import Executor
     from advkit.engine.tracking import Tracker
 
-ATTACKS: Registry[Attack | Ensemble] = Registry("attack", "advkit.attacks", makes="Attack", group="advkit.attacks")
+ATTACKS: Registry[Attack | Ensemble] = Registry(
+    "attack",
+    "advkit.attacks",
+    makes="Attack",
+    group="advkit.attacks",
+    bridges={name: f"advkit.attacks._bridge_{name}" for name in ("foolbox", "torchattacks", "art")},
+)
 BACKBONES: Registry[nn.Module] = Registry("backbone", "advkit.backbones", group="advkit.backbones")
 DATASETS: Registry[Data] = Registry("data set", "advkit.data", makes="Data", group="advkit.datasets")
 DEFENSES: Registry[Objective | Modifier | Wrapper | Certifier | Detector] = Registry(

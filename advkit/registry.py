@@ -71,13 +71,25 @@ class Registry(Generic[T]):
     """Names of one kind of thing (``kind``), found in the modules of ``package`` and in an entry-point group.
 
     ``makes`` names the type: settings declared with it are looked up here. ``chain`` names the class that chains things.
+    ``bridges`` names, by prefix, modules whose ``BRIDGE`` finds entries such as ``foolbox:pgd`` in another library, which is
+    imported when one of them is asked for; ``names`` and ``entries`` leave them out.
     """
 
     _all: typing.ClassVar[dict[str, Registry[Any]]] = {}
 
-    def __init__(self, kind: str, package: str, *, makes: str = "", group: str = "", chain: str = "") -> None:
+    def __init__(
+        self,
+        kind: str,
+        package: str,
+        *,
+        makes: str = "",
+        group: str = "",
+        chain: str = "",
+        bridges: Mapping[str, str] | None = None,
+    ) -> None:
         self.kind = kind
         self._chain = chain
+        self._bridges = dict(bridges or {})
         self._package = package
         self._group = group
         self._entries: dict[str, Entry[T]] = {}
@@ -101,12 +113,20 @@ class Registry(Generic[T]):
         return add
 
     def __getitem__(self, name: str) -> Entry[T]:
+        if (bridge := self._bridge_of(name)) is not None:
+            found: Entry[T] = bridge.entry(name)
+            return found
         self._load()
         if name not in self._entries:
             raise UnknownName(self.kind, name, self._entries)
         return self._entries[name]
 
     def __contains__(self, name: str) -> bool:
+        if (bridge := self._bridge_of(name)) is not None:
+            try:
+                return bool(bridge.entry(name))
+            except InputError:
+                return False
         self._load()
         return name in self._entries
 
@@ -118,6 +138,17 @@ class Registry(Generic[T]):
     def entries(self) -> list[Entry[T]]:
         """Every entry, sorted by name."""
         return [self[name] for name in self.names()]
+
+    def bridged(self) -> list[Entry[T]]:
+        """The entries in other libraries, of those that are installed; this imports them."""
+        bridges = [importlib.import_module(module).BRIDGE for module in self._bridges.values()]
+        return [bridge.entry(name) for bridge in bridges if bridge.installed() for name in bridge.names()]
+
+    def _bridge_of(self, name: str) -> Any:
+        """The bridge that a name's prefix asks for, or None."""
+        prefix, colon, _ = name.partition(":")
+        module = self._bridges.get(prefix) if colon else None
+        return None if module is None else importlib.import_module(module).BRIDGE
 
     def create(self, name: str, **settings: object) -> T:
         """Look up a name and make the thing; where things can be chained, ``a+b`` makes the chain."""
@@ -152,9 +183,11 @@ class Registry(Generic[T]):
         return entry.create(**given)
 
     def name_of(self, value: object) -> str:
-        """The name under which the class of ``value`` is registered, else the class's own name."""
+        """The name under which the class of ``value`` is registered or was found, else the class's own name."""
         self._load()
-        return next((e.name for e in self._entries.values() if e.factory is type(value)), type(value).__name__)
+        known = next((e.name for e in self._entries.values() if e.factory is type(value)), None)
+        given = str(getattr(value, "name", ""))
+        return known or (given if given.partition(":")[0] in self._bridges else type(value).__name__)
 
     def _load(self) -> None:
         if self._loaded:

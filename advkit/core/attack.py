@@ -75,6 +75,8 @@ class Attack(ABC):
     nested: bool = False
     """It searches the ball: what it leaves standing at a radius may be taken to stand at every smaller one. A single step
     does not search, and may miss at a large radius what it hits at a small one."""
+    strays: bool = False
+    """On its way it asks outside the ball, anywhere in the box: such a query is no violation and no success."""
     minimal: bool = False
     """It looks for the nearest adversarial picture, wherever in the box that leads it: queries outside the ball are no
     violation and no success; of those inside that reach the goal, the nearest counts. Its usual radius is infinite."""

@@ -113,6 +113,10 @@ class Passes:
         groups = self._groups(query, early)
         return self._told(lambda: self._ask(ask, groups, views))
 
+    def logits(self, x: Tensor) -> Tensor:
+        """Logits (B, K) of the form that steers, at once and with their gradient: for whoever brings a loop of their own."""
+        return self._answer(x.to(self.device), self.precision.working)
+
     @torch.no_grad()
     def scores(self, query: Tensor, goal: Goal, loss: Loss) -> Ascent:
         """Loss and logits at the query, (B, ...)."""

@@ -20,13 +20,15 @@ import torch
 from torch import Tensor
 
 from advkit.core.attack import Ascent, Attack, State
+from advkit.core.external import External
 from advkit.core.goal import Goal, Untargeted
 from advkit.core.losses import CrossEntropy, TargetedMargin
 from advkit.core.rng import Rng, identify
 from advkit.core.types import Tree, expand, join, rows
+from advkit.engine.external import given_back, left_behind
 from advkit.engine.ladder import Index, Ladder, Reach
 from advkit.engine.passes import Passes, chosen_probe
-from advkit.errors import ThreatViolation
+from advkit.errors import InputError, ThreatViolation
 
 __all__ = ["Finished", "Progress", "Run", "Source"]
 
@@ -141,6 +143,9 @@ class Run:
 
     def go(self, sink: Sink, progress: Progress | None = None) -> None:
         """Run to the end; every example reaches the sink once."""
+        if isinstance(self.attack, External):
+            self._hand_over(self.attack, sink, progress)
+            return
         lanes: _Lanes | None = None
         work = _Work(self, progress)
         while True:
@@ -154,6 +159,28 @@ class Run:
             lanes = self._advance(lanes)
             if sum(len(w.point) for w in self._waiting) >= self.passes.batch_size:
                 self._decide(sink, work)
+
+    def _hand_over(self, attack: External, sink: Sink, progress: Progress | None) -> None:
+        """Batch by batch, all of it done by another library; the verdict is the engine's."""
+        if self.source.first is not None:
+            raise InputError(f"{attack.name} chooses its own first points; leave out start.")
+        outside, farthest, total = 0, 0.0, len(self.source)
+        for index in torch.split(torch.arange(total, device=self.passes.device), self.size):
+            x = self.source.fetch(index.tolist()).to(self.passes.device)
+            goal = self.goal.take(index)
+            given = given_back(attack, self.passes, x, goal, self.seed)
+            logits = self.passes.judge(given.x_adv)
+            self.forwards_at[self.top[index], index] += given.forwards.to(index.device) + 1
+            self.backwards_at[self.top[index], index] += given.backwards.to(index.device)
+            none = torch.zeros_like(index)
+            distance = attack.threat.distance(given.x_adv, x)
+            success = goal.reached(logits) & ~given.outside
+            sink(Finished(index, given.x_adv, success, logits.argmax(1), distance, none, none))
+            outside += int(given.outside.sum())
+            farthest = max([farthest, *given.distance[given.outside].nan_to_num(torch.inf).tolist()])
+            if progress is not None:
+                progress(int(index[-1]) + 1, total)
+        left_behind(attack, outside, farthest, total)
 
     def _admit(self, lanes: _Lanes | None) -> _Lanes | None:
         """Fill free lanes: first what was refuted, then further restarts and targets, then new examples.
@@ -345,7 +372,7 @@ class Run:
         if point is None:
             query = lanes.state.query
             point = query[:, 0] if query.ndim > lanes.x.ndim else query
-        if not self.attack.minimal:
+        if not (self.attack.minimal or self.attack.strays):
             return point
         inside: Tensor = self.ladder.apart(
             lanes.reach.rung, lambda attack, index: attack.threat.project(point[index], lanes.x[index])
@@ -449,15 +476,16 @@ class Run:
     def _ranked(self, lanes: _Lanes, point: Tensor, loss: Tensor, hit: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What a point, its loss and whether it reaches the goal come to: (point, hit, rank), the higher rank the better.
 
-        The rank is the loss. Of a minimal-norm attack a hit counts inside its ball, and the nearer one ranks higher; what
-        lies outside is shown as nothing found.
+        The rank is the loss. Where an attack may ask outside its ball, a hit counts inside, and what lies outside is shown as
+        nothing found; of the hits of a minimal-norm attack the nearer one ranks higher.
         """
-        if not self.attack.minimal:
+        if not (self.attack.minimal or self.attack.strays):
             return point, hit, loss
-        distance = self.attack.threat.distance(point, lanes.x)
         inside = self._inside(lanes, point)
-        hit = hit & inside
-        rank = torch.where(hit, -distance.to(loss.dtype), loss.where(inside, -torch.inf))
+        hit, rank = hit & inside, loss.where(inside, -torch.inf)
+        if self.attack.minimal:
+            distance = self.attack.threat.distance(point, lanes.x)
+            rank = torch.where(hit, -distance.to(loss.dtype), rank)
         return torch.where(expand(inside, point), point, lanes.best), hit, rank
 
     def _inside(self, lanes: _Lanes, point: Tensor) -> Tensor:

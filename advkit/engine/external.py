@@ -1,0 +1,122 @@
+"""Running an attack of another library: it asks a model that counts, and what it gives back is measured, then judged."""
+
+from __future__ import annotations
+
+import random
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from advkit.core.external import External
+from advkit.core.goal import Goal
+from advkit.core.modes import borrowed
+from advkit.core.rng import Rng, identify
+from advkit.core.types import expand
+from advkit.engine.passes import Passes
+from advkit.errors import InputError
+
+__all__ = ["Given", "given_back", "left_behind"]
+
+_ROUNDING = 1e-6  # of the radius, and of the range of a pixel: farther outside than this is no rounding
+
+
+class Given(NamedTuple):
+    """What another library's attack made of B examples: points inside the ball, and what it took, (B,) each."""
+
+    x_adv: Tensor
+    outside: Tensor  # it gave a point outside the ball or the box, or none: the clean picture stands for it
+    distance: Tensor  # of what it gave, float64; NaN where that is no number
+    forwards: Tensor
+    backwards: Tensor
+
+
+def given_back(attack: External, passes: Passes, x: Tensor, goal: Goal, seed: int) -> Given:
+    """Let the attack make something of pictures x (B, ...).
+
+    What lies outside the ball by no more than rounding is projected; what lies farther outside is not mended.
+    """
+    counting = _Counting(passes)
+    keys = Rng.of(seed, identify(x)).keys
+    with (
+        borrowed(counting, mode="train"),
+        _own_chance(int(keys.sum()) & 0x7FFFFFFF, x.device),
+        torch.enable_grad(),
+        warnings.catch_warnings(),
+        redirect_stdout(sys.stderr),
+    ):
+        warnings.simplefilter("ignore")  # other libraries' remarks on their own dependencies
+        found = attack.perturb(counting, x.clone(), goal.take(slice(None)))
+    if not isinstance(found, Tensor) or found.shape != x.shape:
+        told = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+        raise InputError(
+            f"{attack.name} gave back {told} for pictures of shape {tuple(x.shape)}; only attacks that change each picture "
+            "within its shape can be run."
+        )
+    found = found.detach().to(x)
+    distance = attack.threat.distance(found, x)
+    flat = found.flatten(1).double()
+    room = _ROUNDING * (1 + min(float(attack.threat.eps), 1e6))
+    near = (distance <= attack.threat.eps + room) & ((flat >= -_ROUNDING) & (flat <= 1 + _ROUNDING)).all(1)
+    safe = torch.where(expand(near, x), found, x)
+    point = torch.where(expand(attack.threat.contains(safe, x), x), safe, attack.threat.project(safe, x))
+    return Given(point, ~near, distance, *counting.shares(len(x)))
+
+
+def left_behind(attack: External, outside: int, farthest: float, total: int) -> None:
+    """Tell of an attack that did not keep to its radius. One that looks for the nearest picture never promised to."""
+    if outside and not attack.minimal:
+        warnings.warn(
+            f"{attack.name} left {attack.threat.label} or [0, 1] in {outside:,} of {total:,} examples, going as far as "
+            f"{farthest:.4g}; they count as not beaten, so its row says less than it could.",
+            stacklevel=2,
+        )
+
+
+class _Counting(nn.Module):
+    """The model in the form that steers searches; counts the rows that it is asked about, forwards and backwards."""
+
+    def __init__(self, passes: Passes) -> None:
+        super().__init__()
+        self.model, self._ask = passes.model, passes.logits
+        self.training = passes.model.training
+        self.forwards = self.backwards = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (B, K)."""
+        self.forwards += len(x)
+        if torch.is_grad_enabled() and x.requires_grad:
+            x = x.view_as(x)
+            x.register_hook(self._came_back)
+        return self._ask(x)
+
+    def _came_back(self, grad: Tensor) -> None:
+        self.backwards += len(grad)
+
+    def shares(self, count: int) -> tuple[Tensor, Tensor]:
+        """The passes of each of ``count`` examples: who asked for them is not known, so they are spread evenly."""
+        place = torch.arange(count)
+        forwards, backwards = (total // count + (place < total % count) for total in (self.forwards, self.backwards))
+        return forwards, backwards
+
+
+@contextmanager
+def _own_chance(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed the global generators, which other libraries draw from, and put them back."""
+    python, numbers = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.default_generator.manual_seed(seed)
+        if device.type == "cuda":
+            torch.cuda.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numbers)
