@@ -1,22 +1,28 @@
-"""Shortest ways to a plane inside the box [0, 1], exact in each norm (Croce & Hein 2020, section 3.1).
+"""Towards the decision boundary: the shortest way to a plane in the box, and the search on a way that crosses it.
 
-All in float64, out of place, one plane for each example. With every value moving in the direction of its own slope, what is
-left is a sum over the values that grows with one number: in Linf and L2 a level that each value follows until it meets the box,
-in L1 the amount spent on the steepest values first. Sorting the places where values meet the box gives that number.
+Projections on planes are exact in each norm (Croce & Hein 2020, section 3.1), in float64, one plane for each example. With
+every value moving in the direction of its own slope, what is left is a sum over the values that grows with one number: in
+Linf and L2 a level that each value follows until it meets the box, in L1 the amount spent on the steepest values first.
+Sorting the places where values meet the box gives that number.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from advkit.core.attack import Ascent
+from advkit.core.goal import Goal
 from advkit.core.rng import Rng
 from advkit.core.threat import L1, L2, Ball, Linf
 from advkit.core.types import expand
 
-__all__ = ["PLANES", "near", "to_plane"]
+__all__ = ["PLANES", "Way", "dot", "near", "no_way", "to_plane"]
+
+_BEYOND = 0.05  # of the way from the crossing to the nearest found: a point short of the crossing would be no success
 
 
 def to_plane(ball: Ball, point: Tensor, normal: Tensor, gap: Tensor) -> Tensor:
@@ -81,3 +87,50 @@ def near(ball: Ball, x: Tensor, radius: Tensor, rng: Rng) -> Tensor:
     middle = torch.full_like(x, half)
     offset = (type(ball)(half).random_point(middle, rng) - middle) / half
     return (x + expand(radius.to(x.dtype), x) * offset).clamp(0, 1)
+
+
+class Way(NamedTuple):
+    """From the clean picture to the nearest adversarial point found, and what of it is known not to reach the goal."""
+
+    end: Tensor  # the point; the clean picture where there is none
+    distance: Tensor  # (B,) inf where there is none
+    margin: Tensor  # (B,) at its end, positive
+    short: Tensor  # (B,) share of the way that does not reach the goal
+    short_margin: Tensor  # (B,) there, negative
+
+    def after(self, query: Tensor, share: Tensor, at: Ascent, ball: Ball, x: Tensor, goal: Goal) -> Way:
+        """The way after the answer at a query, which lies at this ``share`` (B,) of it, or, where that is 0, elsewhere."""
+        hit, margin, distance = goal.reached(at.logits), goal.margin(at.logits).double(), ball.distance(query, x)
+        nearer, shorter = hit & (distance < self.distance), ~hit & (share > self.short)
+        short = torch.where(shorter, share, self.short)
+        # A new way begins with the margin that the gradient gives it; where that makes no sense, with minus that of its end.
+        rise = dot(at.grad.double(), query.double() - x.double())
+        new, begins = nearer & (share == 0), torch.where(rise > margin, margin - rise, -margin)
+        return Way(
+            end=torch.where(expand(nearer, x), query, self.end),
+            distance=torch.where(nearer, distance, self.distance),
+            margin=torch.where(nearer, margin, self.margin),
+            short=torch.where(new, 0.0, torch.where(nearer, short / share, short)),
+            short_margin=torch.where(new, begins, torch.where(shorter, margin, self.short_margin)),
+        )
+
+    def crossing(self) -> Tensor:
+        """The share (B,) of the way at which the margin, taken for a line, is 0, and a little more."""
+        rise = (self.margin - self.short_margin).clamp_min(torch.finfo(self.margin.dtype).tiny)
+        crossing = (-self.short_margin / rise).clamp(0, 1)
+        return self.short + (1 - self.short) * (crossing + _BEYOND * (1 - crossing))
+
+    def at(self, share: Tensor, x: Tensor) -> Tensor:
+        """The point at a share (B,) of the way, float64."""
+        return x.double() + expand(share, x) * (self.end.double() - x.double())
+
+
+def no_way(x: Tensor) -> Way:
+    """Nothing is found yet."""
+    zero = torch.zeros(len(x), dtype=torch.float64, device=x.device)
+    return Way(x, torch.full_like(zero, torch.inf), zero, zero, zero)
+
+
+def dot(a: Tensor, b: Tensor) -> Tensor:
+    """(B,) inner products."""
+    return (a * b).flatten(1).sum(1)

@@ -9,7 +9,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from advkit.attacks._boundary import near, to_plane
+from advkit.attacks._boundary import Way, dot, near, no_way, to_plane
 from advkit.attacks._settings import check_ball, check_least
 from advkit.catalog import ATTACKS
 from advkit.core.attack import Ascent, Attack, Ranking
@@ -21,25 +21,12 @@ from advkit.core.types import expand
 from advkit.errors import InputError
 
 _FINAL = 3  # steps of the search between the clean picture and the nearest found
-_BEYOND = (
-    0.01  # of what is left of that way: aimed a little beyond the crossing, since a point short of it is no success
-)
-
-
-class _Found(NamedTuple):
-    """The nearest adversarial point, and how far on the way to it from the clean picture is not enough."""
-
-    point: Tensor
-    distance: Tensor  # (B,) inf where there is none
-    margin: Tensor  # (B,) there, positive
-    short: Tensor  # (B,) share of the way that does not reach the goal
-    short_margin: Tensor  # (B,) there, negative
 
 
 class _Crossing(NamedTuple):
     query: Tensor
     share: Tensor  # (B,) of the way to the nearest found, where the query lies on it; else 0
-    found: _Found
+    way: Way
     taken: Tensor  # (B,)
 
 
@@ -88,63 +75,31 @@ class FAB(Attack):
     def start(self, first: Tensor, x: Tensor, goal: Goal, rng: Rng) -> _Crossing:
         """Nothing is found yet."""
         zero = torch.zeros(len(x), dtype=torch.float64, device=x.device)
-        nothing = _Found(x, torch.full_like(zero, torch.inf), zero, zero, zero)
-        return _Crossing(first, zero, nothing, torch.zeros(len(x), dtype=torch.long, device=x.device))
+        return _Crossing(first, zero, no_way(x), torch.zeros(len(x), dtype=torch.long, device=x.device))
 
     def step(self, state: _Crossing, at: Ascent, x: Tensor, goal: Goal, rng: Rng) -> _Crossing:  # type: ignore[override]
         """Over the plane; from the other side, first a part of the way back; in the last steps between the two."""
-        hit = goal.reached(at.logits)
-        found = self._learn(state, at, hit, goal.margin(at.logits).double(), x)
+        way = state.way.after(state.query, state.share, at, self.threat, x, goal)
         taken = state.taken + 1
-        last = (taken >= self.steps - min(_FINAL, self.steps // 4)) & found.distance.isfinite()
-        share = torch.where(last, _crossing(found), 0.0)
-        between = x.double() + expand(share, x) * (found.point.double() - x.double())
-        query = torch.where(expand(last, x), between, self._across(state.query, at, hit, x))
-        return _Crossing(query.clamp(0, 1).to(x.dtype), share, found, taken)
+        last = (taken >= self.steps - min(_FINAL, self.steps // 4)) & way.distance.isfinite()
+        share = torch.where(last, way.crossing(), 0.0)
+        onward = self._across(state.query, at, goal.reached(at.logits), x)
+        query = torch.where(expand(last, x), way.at(share, x), onward)
+        return _Crossing(query.clamp(0, 1).to(x.dtype), share, way, taken)
 
     def _across(self, query: Tensor, at: Ascent, hit: Tensor, x: Tensor) -> Tensor:
         """Over the plane that the query's answer shows, drawn to where the clean picture would cross it."""
         grad, clean, seen = at.grad.double(), x.double(), query.double()
         here = torch.where(expand(hit, x), clean + self.beta * (seen - clean), seen)
-        gap = -at.loss.double() - _dot(grad, here - seen)
+        gap = -at.loss.double() - dot(grad, here - seen)
         move, clean_move = (
             to_plane(self.threat, here, grad, gap),
-            to_plane(self.threat, clean, grad, gap - _dot(grad, clean - here)),
+            to_plane(self.threat, clean, grad, gap - dot(grad, clean - here)),
         )
         length, clean_length = (self.threat.distance(change, torch.zeros_like(change)) for change in (move, clean_move))
         pull = length / (length + clean_length).clamp_min(torch.finfo(length.dtype).tiny)
         pull = expand(pull.clamp_max(self.alpha_max), x)
         return (1 - pull) * (here + self.eta * move) + pull * (clean + self.eta * clean_move)
-
-    def _learn(self, state: _Crossing, at: Ascent, hit: Tensor, margin: Tensor, x: Tensor) -> _Found:
-        """What is known after the answer."""
-        former, distance = state.found, self.threat.distance(state.query, x)
-        nearer = hit & (distance < former.distance)
-        shorter = ~hit & (state.share > former.short)
-        short = torch.where(shorter, state.share, former.short)
-        short_margin = torch.where(shorter, margin, former.short_margin)
-        # A new way: its beginning has the margin that the gradient gives it, or, where that makes no sense, as much as its end.
-        rise = _dot(at.grad.double(), state.query.double() - x.double())
-        new, off = nearer & (state.share == 0), torch.where(rise > margin, margin - rise, -margin)
-        return _Found(
-            point=torch.where(expand(nearer, x), state.query, former.point),
-            distance=torch.where(nearer, distance, former.distance),
-            margin=torch.where(nearer, margin, former.margin),
-            short=torch.where(new, 0.0, torch.where(nearer, short / state.share, short)),
-            short_margin=torch.where(new, off, short_margin),
-        )
-
-
-def _dot(a: Tensor, b: Tensor) -> Tensor:
-    """(B,) inner products."""
-    return (a * b).flatten(1).sum(1)
-
-
-def _crossing(found: _Found) -> Tensor:
-    """(B,) the share of the way at which the margin, taken for a line, is 0, and a little more."""
-    rise = (found.margin - found.short_margin).clamp_min(torch.finfo(found.margin.dtype).tiny)
-    crossing = (-found.short_margin / rise).clamp(0, 1)
-    return found.short + (1 - found.short) * (crossing + _BEYOND * (1 - crossing))
 
 
 @ATTACKS.register("fab-t", paper="arXiv:1907.02044")

@@ -12,6 +12,7 @@ from scipy import optimize
 from torch import Tensor
 
 from advkit.attacks._boundary import near, to_plane
+from advkit.attacks.deepfool import DeepFool
 from advkit.attacks.fab import FAB, TargetedFAB
 from advkit.core import L0, L1, L2, Attack, Ball, Linf, Rng, Targeted, Untargeted
 from advkit.errors import InputError
@@ -138,6 +139,27 @@ def test_fab_finds_the_nearest_boundary_of_a_linear_model(ball, margin):
     check_nearest(TargetedFAB(ball, steps=20), 5, margin=margin, factor=1.005)
 
 
+@pytest.mark.parametrize("margin", [0.0, 0.4], ids=["box-near", "box-far"])
+@pytest.mark.parametrize("ball", [L2(INF), Linf(INF)], ids=lambda ball: ball.norm)
+def test_deepfool_finds_the_nearest_boundary_of_a_linear_model(ball, margin):
+    check_nearest(DeepFool(ball, steps=6, targets=1), 2, margin=margin, factor=1.005)
+    check_nearest(DeepFool(ball, steps=6, targets=1), 5, margin=margin, factor=1.05)  # the likeliest is the nearest
+    check_nearest(DeepFool(ball, steps=6, targets=4), 5, margin=margin, factor=1.005)
+
+
+def test_deepfool_needs_few_steps_and_its_overshoot_is_taken_back():
+    model, x, y = trained()
+    x, y, ball = x[:12], y[:12], L2(INF)
+    near = [ball.distance(DeepFool(ball, steps=8, overshoot=over)(model, x, y), x) for over in (0.02, 0.1)]
+    many = ball.distance(DeepFool(ball, steps=30)(model, x, y), x)
+    torch.testing.assert_close(near[0], many, rtol=0.01, atol=0)
+    torch.testing.assert_close(near[0], near[1], rtol=0.02, atol=0)
+    with torch.no_grad():
+        fab = ball.distance(TargetedFAB(ball, steps=30, targets=3)(model, x, y), x)
+    assert bool((many >= fab * (1 - 1e-3)).all())
+    assert bool((many <= 1.1 * fab).all())
+
+
 @pytest.mark.parametrize("ball", BALLS, ids=lambda ball: ball.norm)
 def test_an_attack_that_does_nothing_or_jumps_to_a_corner_does_not_pass(ball):
     class Still(FAB):
@@ -185,6 +207,9 @@ def test_fab_towards_a_target_reaches_it():
         (lambda: FAB(L0(3)), "FAB works in Linf, L2, L1, not in L0."),
         (lambda: FAB(steps=0), "FAB: steps is 0; give 1 or more."),
         (lambda: FAB(alpha_max=2), "FAB: alpha_max is 2; it is the share of the clean picture, 0 to 1."),
+        (lambda: DeepFool(L1(3)), "DeepFool works in L2, Linf, not in L1."),
+        (lambda: DeepFool(targets=0), "DeepFool: targets is 0; give 1 or more."),
+        (lambda: DeepFool(overshoot=-1), "DeepFool: overshoot is -1; give a share of the way, 0 or more."),
         (lambda: FAB(eta=0.9), "FAB: eta is 0.9; 1 ends on the plane, more goes over it, for example 1.05."),
         (
             lambda: TargetedFAB(beta=1),
@@ -192,7 +217,7 @@ def test_fab_towards_a_target_reaches_it():
         ),
     ],
 )
-def test_settings_of_fab_that_make_no_sense_are_refused(make, message):
+def test_settings_that_make_no_sense_are_refused(make, message):
     with pytest.raises(InputError) as refused:
         make()
     assert str(refused.value) == message
