@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from advkit.attacks._settings import check_ball, check_least
+from advkit.attacks._sparse_ascent import SparseAscent
 from advkit.catalog import ATTACKS
-from advkit.core.attack import Ascent, Attack, Ranking
+from advkit.core.attack import Ascent, Attack, Ranking, State
 from advkit.core.goal import Goal
 from advkit.core.losses import CrossEntropy, Loss, TargetedDLR
 from advkit.core.rng import Rng
-from advkit.core.threat import L2, Ball, Linf
+from advkit.core.threat import L1, L2, Ball, Linf
 from advkit.core.types import expand
 
 # Of Croce & Hein 2020, section 3: shares of the steps, but for the first two.
@@ -43,7 +44,11 @@ class _Ascending(NamedTuple):
 @ATTACKS.register("apgd", paper="arXiv:2003.01690")
 @dataclass(frozen=True)
 class APGD(Attack):
-    """Auto-PGD (Croce & Hein 2020): momentum, and a step size that is halved where the loss no longer climbs."""
+    """Auto-PGD (Croce & Hein 2020): momentum, and a step size that is halved where the loss no longer climbs.
+
+    In L1 few values move, as many as the best point has shown to be of use, and the climb begins in balls of three and two
+    radii (Croce & Hein 2021).
+    """
 
     threat: Ball = Linf(8 / 255)
     steps: int = 100
@@ -55,18 +60,29 @@ class APGD(Attack):
     """Passes over which each gradient is the mean, for models that draw (EOT)."""
 
     nested: ClassVar[bool] = True  # type: ignore[misc]
-    balls: ClassVar[tuple[type[Ball], ...]] = (Linf, L2)
+    balls: ClassVar[tuple[type[Ball], ...]] = (Linf, L2, L1)
 
     def __post_init__(self) -> None:
         check_ball(self)
         check_least(self, steps=1, restarts=1, targets=0, views=1)
 
-    def first(self, x: Tensor, goal: Goal, rng: Rng) -> Tensor:
-        """A random point of the ball."""
-        return self.threat.random_point(x, rng)
+    @property
+    def strays(self) -> bool:  # type: ignore[override]
+        """In L1, whose climb begins in larger balls."""
+        return self._sparse is not None
 
-    def start(self, first: Tensor, x: Tensor, goal: Goal, rng: Rng) -> _Ascending:
+    @property
+    def _sparse(self) -> SparseAscent | None:
+        return SparseAscent(self.threat, self.steps) if isinstance(self.threat, L1) else None
+
+    def first(self, x: Tensor, goal: Goal, rng: Rng) -> Tensor:
+        """A random point of the ball; in L1 of the largest one."""
+        return self.threat.random_point(x, rng) if self._sparse is None else self._sparse.first(x, rng)
+
+    def start(self, first: Tensor, x: Tensor, goal: Goal, rng: Rng) -> State:
         """Nothing is known of the first point yet."""
+        if self._sparse is not None:
+            return self._sparse.start(first, x)
         zero = torch.zeros(len(x), dtype=torch.long, device=x.device)
         low = torch.full((len(x),), -torch.inf, dtype=x.dtype, device=x.device)
         return _Ascending(
@@ -85,8 +101,11 @@ class APGD(Attack):
             halved=torch.ones_like(zero, dtype=torch.bool),
         )
 
-    def step(self, state: _Ascending, at: Ascent, x: Tensor, goal: Goal, rng: Rng) -> _Ascending:  # type: ignore[override]
+    def step(self, state: Any, at: Ascent, x: Tensor, goal: Goal, rng: Rng) -> State:
         """Keep the best, look at a checkpoint whether the stride still serves, and move on."""
+        return self._sparse.step(state, at, x) if self._sparse is not None else self._climbed(state, at, x)
+
+    def _climbed(self, state: _Ascending, at: Ascent, x: Tensor) -> _Ascending:
         moved = state.taken > 0
         better = at.loss > state.best_loss
         best = torch.where(expand(better, x), state.query, state.best)

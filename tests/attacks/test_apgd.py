@@ -7,7 +7,7 @@ import torch
 from helpers import conv_net, linear, pictures, trained
 
 from advkit.attacks import APGD, PGD, TargetedAPGD
-from advkit.core import L1, L2, Ascent, Linf, Margin, Rng, Untargeted
+from advkit.core import L0, L2, Ascent, Linf, Margin, Rng, Untargeted
 from advkit.errors import InputError
 
 
@@ -56,7 +56,7 @@ def test_towards_rivals_it_needs_a_few():
 
 
 def test_settings_that_make_no_sense_are_refused():
-    with pytest.raises(InputError, match="APGD works in Linf, L2, not in L1"):
-        APGD(L1(3))
+    with pytest.raises(InputError, match="APGD works in Linf, L2, L1, not in L0"):
+        APGD(L0(3))
     with pytest.raises(InputError, match="APGD: steps is 0; give 1 or more"):
         APGD(steps=0)
