@@ -20,7 +20,7 @@ from advkit.engine.passes import Passes, batch_for
 from advkit.engine.precision import Precision
 from advkit.errors import DataError, ModelError
 from advkit.results.files import CLEAN, Saver, read_png, title_of
-from advkit.results.levels import Bracket, bracket, in_8_bits, level_distance, levels_of, pictures_of, turned
+from advkit.results.levels import Bracket, bracket, in_8_bits, level_distance, levels_of, pictures_of, steered
 from advkit.results.outcome import Evaluation, Outcome, Reloaded
 
 __all__ = ["check_png", "goal_of", "reloaded", "rounded"]
@@ -112,8 +112,9 @@ def rounded(
 ) -> Tensor:
     """Grey levels (B, ...) uint8 for adversarial pictures, inside the ball about the clean ones in 8 bits.
 
-    Each value takes one of its two neighbouring levels: that towards the clean picture, and, where an example that is
-    ``won`` (B,) would not be any more, whichever wins it back. An example's levels do not depend on the batch.
+    Each value takes the neighbouring level that is towards the clean picture. Where an example that is ``won`` (B,) would
+    not be any more, other roundings are tried until one wins it back: to either neighbour, and, in balls that all values
+    share, one level further back to make room for others. An example's levels do not depend on the batch.
     """
     found = bracket(x_adv, x, threat)
     best = found.near
@@ -135,22 +136,22 @@ def rounded(
         if not len(left):
             break
         part, chance = found.take(left), rng.take(left).fold(draw).uniform(*x.shape[1:], dtype=torch.float64)
-        # The first draw is none: to the nearest level.
-        point = turned(part, part.share > (chance if draw else 0.5), part.share - chance * bool(draw), threat)
+        # Up with a chance that is the value's share of the way; the first draw is none: to the nearest level.
+        way = (part.far - part.clean).sign()
+        point = steered(part, way * (part.share - (chance if draw else 0.5)), threat)
         best, left = _kept(passes, best, left, point, goal)
     return best.to(torch.uint8)
 
 
 def _climb(passes: Passes, found: Bracket, best: Tensor, left: Tensor, goal: Goal, threat: Ball) -> Tensor:
-    """Each value at that of its two levels towards which the margin rises, by the gradients so far."""
+    """Each value at that of its levels towards which the margin rises, by the gradients so far."""
     part = found.take(left)
-    point = turned(part, part.share > 0.5, part.share, threat)
+    point = steered(part, (part.far - part.clean).sign() * (part.share - 0.5), threat)
     total = torch.zeros_like(part.near)
     for _ in range(_CLIMBS):
         at = passes.gradient(pictures_of(point), goal.take(left), Margin(), lambda points, index: points).grad.double()
         total = total + at / expand(at.abs().flatten(1).amax(1).clamp_min(1e-300), at)
-        rise = total * (part.far - part.near)
-        point = turned(part, rise > 0, rise, threat)
+        point = steered(part, total, threat)
         before = left
         best, left = _kept(passes, best, left, point, goal)
         if not len(left):

@@ -14,8 +14,9 @@ from torch import Tensor
 from advkit.core.threat import Ball
 from advkit.core.types import expand, rows
 
-__all__ = ["Bracket", "bracket", "in_8_bits", "level_distance", "levels_of", "pictures_of", "turned"]
+__all__ = ["Bracket", "bracket", "in_8_bits", "level_distance", "levels_of", "pictures_of", "steered"]
 
+_HALVINGS = 30  # of a price
 _ROUNDING = 1e-4  # levels: 8/255 in float32 is not 8 levels to the last bit
 
 
@@ -78,23 +79,34 @@ def bracket(x_adv: Tensor, x: Tensor, threat: Ball) -> Bracket:
     return Bracket(near, torch.where(free, further, near), torch.where(free, share, 0.0), clean)
 
 
-def turned(found: Bracket, wanted: Tensor, priority: Tensor, threat: Ball) -> Tensor:
-    """``near``, with the values ``wanted`` (B, ...) at ``far``: as many of them, by ``priority``, as the ball takes."""
-    chosen = (wanted & (found.far != found.near)).flatten(1)
-    order = priority.flatten(1).double().masked_fill(~chosen, -torch.inf).argsort(stable=True, dim=1, descending=True)
-    rank = order.argsort(1)
-    few = torch.zeros(len(chosen), dtype=torch.long, device=chosen.device)
-    many = chosen.sum(1)
+def steered(found: Bracket, gradient: Tensor, threat: Ball) -> Tensor:
+    """The levels at which most is gained by a linear ``gradient`` (B, ...), of those that the ball takes.
 
-    def at(count: Tensor) -> Tensor:
-        return torch.where((rank < count[:, None]).reshape(found.near.shape), found.far, found.near)
+    Each value is at ``near`` or ``far``; where the ball does not take all that gain, whatever gains least for its size gives
+    way, and values of ``near`` go one level back to make room for others. The price of size is found by halving.
+    """
+    near, far, clean = found.near, found.far, found.clean
+    back = near - (near - clean).sign()
+    # What goes back only makes room: it is not to gain by itself.
+    gains = torch.stack([(gradient * (back - near)).clamp_max(0), torch.zeros_like(near), gradient * (far - near)])
+    sizes = torch.stack([(level - clean).square() for level in (back, near, far)])
+    levels = torch.stack([back, near, far])
 
-    def inside(count: Tensor) -> Tensor:
-        return level_distance(at(count), found.clean, threat) <= threat.eps
+    def at(price: Tensor) -> Tensor:
+        # Of what is worth the same, that which is nearest to the attack's own: near before back.
+        worth = gains - expand(price, near) * (sizes - sizes[1])
+        best = torch.where(worth[2] > worth[1], 2, torch.where(worth[0] > worth[1], 0, 1))
+        return levels.gather(0, best[None])[0]
 
-    few = torch.where(inside(many), many, few)
-    while bool((many - few > 1).any()):
-        middle = (few + many + 1) // 2
+    def inside(price: Tensor) -> Tensor:
+        return level_distance(at(price), clean, threat) <= threat.eps
+
+    dear = 2 * gradient.abs().flatten(1).amax(1).clamp_min(1e-300)
+    cheap = torch.zeros_like(dear)
+    dear = torch.where(inside(cheap), cheap, dear)
+    for _ in range(_HALVINGS if bool((dear > 0).any()) else 0):
+        middle = (cheap + dear) / 2
         fits = inside(middle)
-        few, many = torch.where(fits, middle, few), torch.where(fits, many, middle)
-    return at(few)
+        cheap, dear = torch.where(fits, cheap, middle), torch.where(fits, middle, dear)
+    chosen = at(dear)
+    return torch.where(expand(inside(dear), near), chosen, near)
