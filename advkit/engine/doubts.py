@@ -185,7 +185,8 @@ def _above_chance(look: _Look) -> list[Doubt] | None:
 
 
 def _iterative_beats_single_step(look: _Look) -> list[Doubt] | None:
-    found, compared = [], False
+    found: list[Doubt] = []
+    compared = False
     for eps, met in look.at_radii(lambda each: each.steers):
         many, single = [each for each in met if each.searches], [each for each in met if not each.searches]
         one = look.union(single, lambda each: each.beaten)
@@ -218,7 +219,8 @@ def _larger_radius_beats_more(look: _Look) -> list[Doubt] | None:
         (met[0].outcome.threat.eps, eps, int(look.result.stands(eps).sum()))
         for eps, met in look.at_radii(lambda each: not each.elsewhere)
     ]
-    found, compared = [], False
+    found: list[Doubt] = []
+    compared = False
     for name, points in curves.items():
         if found and name == _WORST:
             break  # it rises with the attack that was told already
@@ -261,7 +263,8 @@ def _unbounded_reaches_all(look: _Look) -> list[Doubt] | None:
 def _converged(look: _Look) -> list[Doubt] | None:
     if not look.first:
         return None
-    found, applies = [], False
+    found: list[Doubt] = []
+    applies = False
     for each in look.met:
         steps = each.attack.steps
         if not each.climbs or not each.attack.nested or steps < _MANY:
@@ -282,7 +285,8 @@ def _converged(look: _Look) -> list[Doubt] | None:
 
 
 def _white_box_beats_more(look: _Look) -> list[Doubt] | None:
-    found, compared = [], False
+    found: list[Doubt] = []
+    compared = False
     for eps, met in look.at_radii(lambda each: not each.elsewhere):
         white, black = [m for m in met if m.searches], [m for m in met if m.attack.tells != "gradient"]
         compared |= bool(white and black)
@@ -304,7 +308,8 @@ def _white_box_beats_more(look: _Look) -> list[Doubt] | None:
 
 
 def _losses_agree(look: _Look) -> list[Doubt] | None:
-    found, compared = [], False
+    found: list[Doubt] = []
+    compared = False
     for eps, met in look.at_radii(lambda each: each.climbs):
         plain, other = [m for m in met if _fades(m.attack)], [m for m in met if not _fades(m.attack)]
         compared |= bool(plain and other)
@@ -326,7 +331,8 @@ def _losses_agree(look: _Look) -> list[Doubt] | None:
 
 
 def _knowing_beats_more(look: _Look) -> list[Doubt] | None:
-    found, compared = [], False
+    found: list[Doubt] = []
+    compared = False
     for eps, met in look.at_radii(lambda each: each.attack.tells == "gradient"):
         replayed, own = [m for m in met if m.elsewhere], [m for m in met if not m.elsewhere]
         if not replayed or not own:
@@ -347,7 +353,8 @@ def _knowing_beats_more(look: _Look) -> list[Doubt] | None:
 
 
 def _search_beats_its_controls(look: _Look) -> list[Doubt] | None:
-    found, compared = [], False
+    found: list[Doubt] = []
+    compared = False
     for each in look.met:
         for control in each.outcome.controls if not each.elsewhere and not each.outcome.follows else ():
             compared = True
@@ -392,7 +399,8 @@ def _steady(look: _Look) -> list[Doubt] | None:
 
 
 def _no_luck(look: _Look) -> list[Doubt] | None:
-    found, applies = [], False
+    found: list[Doubt] = []
+    applies = False
     for each in look.met:
         if each.outcome.repeated is None:
             continue

@@ -252,8 +252,10 @@ class Evaluation:
 
         The choice hangs on other draws than the repeats, so that it adds no luck. Empty where nothing was repeated.
         """
+        if self.repeated is None:
+            return []
         found = []
-        for eps in self.radii if self.repeated is not None else ():
+        for eps in self.radii:
             right, open_ = self.repeated, torch.ones_like(self.correct)
             for outcome in (o for o in self.outcomes if o.threat.eps.exact == eps):
                 assert outcome.repeated is not None

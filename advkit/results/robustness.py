@@ -157,11 +157,11 @@ def long_table(result: Evaluation, per_class: bool = False) -> Table:
         return table
     each = _repeats(result, result.repeated)
     each += [None] * (len(rows) - len(each))
-    cells = [[""] * len(_REPEATED) if found is None else list(map(str, found.to_json().values())) for found in each]
+    last = [[""] * len(_REPEATED) if one is None else list(map(str, one.to_json().values())) for one in each]
     return replace(
         table,
         heads=(*heads, *_REPEATED),
-        rows=tuple((*row, *more) for row, more in zip(table.rows, cells, strict=True)),
+        rows=tuple((*cells, *repeats) for cells, repeats in zip(table.rows, last, strict=True)),
         align=table.align + "r" * len(_REPEATED),
     )
 

@@ -18,10 +18,13 @@ from advkit.core.defense import RandomWrapper
 from advkit.core.modes import reseeded
 from advkit.core.rng import Rng
 from advkit.engine.defend import defend
+from advkit.engine.evaluate import evaluate
 from advkit.engine.passes import Passes
 from advkit.engine.precision import Precision
 from advkit.engine.repeats import Repeats
 from advkit.errors import InputError
+from advkit.results.outcome import Evaluation, Repeated
+from advkit.results.robustness import long_table, robustness_table
 
 BALL = Linf(0.06)
 
@@ -129,6 +132,117 @@ def test_repeats_of_a_declared_defense_have_draws_of_their_own_and_are_the_same_
     assert torch.equal(once, again)
     assert once.shape == (6, len(y))
     assert len({tuple(row) for row in once.tolist()}) > 1, "each repeat draws anew"
+
+
+# ---------------------------------------------------------------------- evaluations
+
+WALK = PGD(BALL, steps=6, loss=Margin())
+
+
+def facts(result: Evaluation) -> list[object]:
+    return [(o.prediction.tolist(), o.steps.tolist(), o.forwards.tolist()) for o in result.outcomes]
+
+
+def test_an_evaluation_of_a_model_that_draws_hangs_on_the_seed_and_leaves_the_generators() -> None:
+    model, data = Noisy(net()), held()
+    state = torch.get_rng_state()
+    once, other = (evaluate(model, data, WALK, seed=seed) for seed in (1, 2))
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.rand(7)  # the caller goes on drawing
+    assert facts(evaluate(model, data, WALK, seed=1)) == facts(once)
+    assert facts(other) != facts(once)
+    torch.set_rng_state(state)
+
+
+def test_the_mean_gradient_over_draws_beats_more_of_a_noisy_model_and_is_counted() -> None:
+    loud, data = Noisy(net(), 0.5), held()
+    single, mean = (evaluate(loud, data, WALK, eot=eot, repeats=8, doubts=False) for eot in (1, 8))
+    before, after = (result.rows()[0].repeats for result in (single, mean))
+    assert before is not None
+    assert after is not None
+    assert after.mean.value < before.mean.value
+    (one,), (many,) = single.outcomes, mean.outcomes
+    full = (one.steps == 6) & (many.steps == 6) & one.attacked
+    assert bool(full.any())
+    assert torch.equal(many.backwards[full], 8 * one.backwards[full])
+
+
+def test_accuracy_over_repeats_counts_the_pictures_that_stand_in_the_rows_own_place() -> None:
+    data = held()
+    both = {"few": PGD(Linf(0.03), steps=2), "all": PGD(Linf(0.03), steps=4, loss=Margin())}
+    result = evaluate(Noisy(net(), 0.3), data, both, survivors=True, repeats=5)
+    few, rest = result.outcomes
+    assert result.repeated is not None
+    assert few.repeated is not None
+    assert rest.repeated is not None
+    right = torch.where(few.attacked, few.repeated, result.repeated)
+    assert result.rows()[0].repeats == Repeated.of(right)
+    right = torch.where(rest.attacked, rest.repeated, right)
+    row = result.rows()[1].repeats
+    assert row == Repeated.of(right)
+    assert result.worst_repeats() == [row]
+    each = right.double().mean(1)
+    assert row.mean.value == pytest.approx(float(each.mean()))
+    assert (row.least, row.most) == (float(each.min()), float(each.max()))
+    assert row.least < row.most, "it must draw"
+    assert row.mean.low < row.mean.value < row.mean.high
+    found = result.to_json()
+    assert found["rows"][1]["repeats"] == row.to_json()  # type: ignore[index]
+    assert list(row.to_json()) == ["k", "mean", "low", "high", "least", "most"]
+    assert found["worst"][0]["repeats"]["k"] == 5  # type: ignore[index]
+    table, long = robustness_table(result), long_table(result, per_class=True)
+    assert table.heads[3] == "over 5 repeats %"
+    assert [line[3] for line in table.rows][2:] == [row.text, row.text]
+    assert {len(line) for line in (table.heads, table.align, *table.rows)} == {len(table.heads)}
+    assert {len(line) for line in (long.heads, long.align, *long.rows)} == {len(long.heads)}
+    assert long.heads[-5] == "repeats_mean"
+    assert long.rows[2][-5] == str(row.mean.value)
+
+
+def test_repeats_of_a_model_that_does_not_draw_are_all_the_same() -> None:
+    result = evaluate(net(), held(), WALK, repeats=3)
+    again = result.rows()[0].repeats
+    assert again is not None
+    assert again.mean == result.rows()[0].accuracy
+    assert again.least == again.most
+    assert result.doubts == ()
+
+
+def test_what_was_lucky_is_told() -> None:
+    loud, data = defend(net(), [Shaken(draws=1)]), held()
+    found = evaluate(loud, data, PGD(Linf(0.02), steps=20, restarts=3), repeats=9)
+    said = [doubt.sentence for doubt in found.doubts if doubt.code == "P12"]
+    assert any("were the luck of a draw" in sentence for sentence in said), found.doubts
+
+
+def test_chance_that_is_taken_care_of_is_no_doubt() -> None:
+    def said(**settings: int) -> list[str]:
+        return [d.sentence for d in evaluate(Noisy(net(), 0.02), held(), WALK, **settings).doubts if d.code == "P12"]
+
+    assert any("it draws" in sentence for sentence in said())
+    assert any("it draws" in sentence for sentence in said(eot=2))
+    assert not any("it draws" in sentence for sentence in said(eot=2, repeats=2))
+
+
+def test_a_declared_defense_counts_its_own_draws() -> None:
+    told: list[int] = []
+
+    class Counted(Shaken):
+        def drawn(self, x: Tensor, rng: Rng) -> Tensor:
+            told.append(int(x.requires_grad))
+            return super().drawn(x, rng)
+
+    evaluate(net(), held(), PGD(BALL, steps=1), defense=Counted(draws=1), against="adaptive", doubts=False)
+    single = sum(told)
+    told.clear()
+    evaluate(net(), held(), PGD(BALL, steps=1), defense=Counted(draws=1), against="adaptive", doubts=False, eot=5)
+    assert sum(told) == 5 * single > 0
+
+
+@pytest.mark.parametrize("name", ["eot", "repeats"])
+def test_less_than_one_draw_is_refused(name: str) -> None:
+    with pytest.raises(InputError, match=f"{name} is 0; give the number of draws, 1 or more"):
+        evaluate(net(), held(), WALK, **{name: 0})  # type: ignore[arg-type]
 
 
 # ---------------------------------------------------------------------- steps without a gradient
