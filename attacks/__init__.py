@@ -1,8 +1,13 @@
 """The attacks, one file per method; each is a frozen value with ``first``, ``start`` and ``step``."""
 
+from advkit.attacks._bridge_foolbox import foolbox_model
 from advkit.attacks.apgd import APGD, TargetedAPGD
+from advkit.attacks.autoattack import autoattack
+from advkit.attacks.ddn import DDN
 from advkit.attacks.dots import Dots
+from advkit.attacks.fab import FAB, TargetedFAB
 from advkit.attacks.fixed_sticker import FixedSticker
+from advkit.attacks.fmn import FMN
 from advkit.attacks.light import Light
 from advkit.attacks.nes import NES
 from advkit.attacks.noise import Noise
@@ -15,16 +20,21 @@ from advkit.attacks.salt import GreedySalt, Salt
 from advkit.attacks.shadow import Shadow
 from advkit.attacks.spsa import SPSA
 from advkit.attacks.square import Square
+from advkit.attacks.standard import standard
 from advkit.attacks.sticker import Sticker
 from advkit.attacks.tape import Tape
 from advkit.attacks.transfer import DIFGSM, MIFGSM, NIFGSM, SIFGSM, TIFGSM, VMIFGSM
+from advkit.attacks.uap import UAP
 from advkit.attacks.worst_case import worst_case
 
 __all__ = [
     "APGD",
     "BIM",
+    "DDN",
     "DIFGSM",
+    "FAB",
     "FGSM",
+    "FMN",
     "MIFGSM",
     "NES",
     "NIFGSM",
@@ -33,6 +43,7 @@ __all__ = [
     "SIFGSM",
     "SPSA",
     "TIFGSM",
+    "UAP",
     "VMIFGSM",
     "Dots",
     "FixedSticker",
@@ -49,5 +60,9 @@ __all__ = [
     "Sticker",
     "Tape",
     "TargetedAPGD",
+    "TargetedFAB",
+    "autoattack",
+    "foolbox_model",
+    "standard",
     "worst_case",
 ]
