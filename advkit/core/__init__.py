@@ -3,7 +3,17 @@
 from advkit.core.attack import Ascent, Attack, Ensemble, Point, State
 from advkit.core.directions import Chain, Direction, Diverse, Momentum, Nesterov, Plain, Smooth
 from advkit.core.goal import Diverge, Goal, Targeted, Untargeted
-from advkit.core.losses import DLR, KL, CrossEntropy, Loss, Margin, ProbabilityMargin, TargetedDLR, TargetedMargin
+from advkit.core.losses import (
+    DLR,
+    KL,
+    ClippedCrossEntropy,
+    CrossEntropy,
+    Loss,
+    Margin,
+    ProbabilityMargin,
+    TargetedDLR,
+    TargetedMargin,
+)
 from advkit.core.regions import Area, Shade, Veil
 from advkit.core.rng import Rng
 from advkit.core.threat import BALLS, L0, L1, L2, Ball, Linf
@@ -21,6 +31,7 @@ __all__ = [
     "Attack",
     "Ball",
     "Chain",
+    "ClippedCrossEntropy",
     "CrossEntropy",
     "Direction",
     "Diverge",

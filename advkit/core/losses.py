@@ -13,6 +13,7 @@ from advkit.core.goal import Goal, Targeted
 __all__ = [
     "DLR",
     "KL",
+    "ClippedCrossEntropy",
     "CrossEntropy",
     "Loss",
     "Margin",
@@ -42,6 +43,18 @@ class CrossEntropy(Loss):
     def __call__(self, logits: Tensor, goal: Goal) -> Tensor:
         """Minus log-probability of the true class, or log-probability of the target."""
         return goal.gain(logits.log_softmax(1))
+
+
+@LOSSES.register("clipped-ce", paper="arXiv:1811.11304")
+@dataclass(frozen=True)
+class ClippedCrossEntropy(Loss):
+    """Cross-entropy up to a ceiling (Shafahi et al. 2020): of many pictures at once, those lost must not outweigh others."""
+
+    ceiling: float = 9.0
+
+    def __call__(self, logits: Tensor, goal: Goal) -> Tensor:
+        """The cross-entropy, flat above the ceiling."""
+        return goal.gain(logits.log_softmax(1)).clamp_max(self.ceiling)
 
 
 @LOSSES.register("margin", paper="arXiv:1608.04644")

@@ -12,6 +12,7 @@ from advkit.catalog import LOSSES
 from advkit.core import (
     DLR,
     KL,
+    ClippedCrossEntropy,
     CrossEntropy,
     Diverge,
     Margin,
@@ -88,6 +89,7 @@ def test_losses_by_hand():
     expected = {
         CrossEntropy(): (ce, -ce),
         KL(): (ce, -ce),
+        ClippedCrossEntropy(): (ce, -ce),
         Margin(): ([-2, 3], [2, -3]),
         ProbabilityMargin(): ([probs[0, 0] - probs[0, 2], probs[1, 1] - probs[1, 0]], None),
         DLR(): ([-2 / (4 - 1), 3 / (3 - 1)], [2 / 3.5, -3 / 2.5]),
