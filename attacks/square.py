@@ -70,6 +70,8 @@ class _Painter(ABC):
 
     least: int = 1
     """The side of the smallest window."""
+    odd: ClassVar[bool] = False
+    """The sides of windows are odd numbers."""
 
     def ends(self, x: Tensor, threat: Ball) -> tuple[Tensor, ...]:
         """What is needed of the ball in every step, shaped like ``x``."""
@@ -121,6 +123,8 @@ class _Reliefs(_Painter):
 
     power: int
     least: int = 3
+
+    odd: ClassVar[bool] = True
 
     def first(self, x: Tensor, threat: Ball, rng: Rng) -> Tensor:
         """Five times five tiles, a relief on each, of a random sign in each channel."""
@@ -177,6 +181,7 @@ class Square(Attack):
     p_init: float = 0.8
     loss: Loss = Margin()
     restarts: int = 1
+    resumes: bool = False
     steps: int = field(default=1, init=False, repr=False)  # one for each query
 
     tells: ClassVar[Tells] = "scores"
@@ -220,7 +225,7 @@ class Square(Attack):
         """Height and width of the window after so many queries, (B,) each."""
         height, width = planes.shape[2:]
         shares = [self.p_init / 2**times for times in range(len(_HALVINGS) + 1)]
-        sizes = [_fitted(share, self._painter.least, height, width) for share in shares]
+        sizes = [_fitted(share, self._painter, height, width) for share in shares]
         times = (torch.tensor(_HALVINGS, device=asked.device) * self.queries < (asked * _OF)[:, None]).sum(1)
         rows, columns = torch.tensor(sizes, device=asked.device)[times].unbind(1)
         return rows, columns
@@ -235,10 +240,11 @@ def _planes(values: Tensor) -> Tensor:
     return values.flatten(1, -3)
 
 
-def _fitted(share: float, least: int, height: int, width: int) -> tuple[int, int]:
+def _fitted(share: float, painter: _Painter, height: int, width: int) -> tuple[int, int]:
     """Rows and columns of a window of this share of the pixels: a square, as far as it fits."""
     area = share * height * width
-    side = max(least, round(area**0.5))
+    side = max(painter.least, round(area**0.5))
+    side += painter.odd and side % 2 == 0
     rows, columns = min(side, height), min(side, width)
     if rows < side:
         columns = min(width, max(columns, round(area / rows)))
