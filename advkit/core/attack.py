@@ -80,6 +80,8 @@ class Attack(ABC):
     minimal: bool = False
     """It looks for the nearest adversarial picture, wherever in the box that leads it: queries outside the ball are no
     violation and no success; of those inside that reach the goal, the nearest counts. Its usual radius is infinite."""
+    resumes: bool = False
+    """As a stage of an ensemble it begins where the stages before it came nearest to a success, not at its own first point."""
     targets: int = 0
     """Rival classes tried in turn by losses that pull towards one, in the order of ``ranking``."""
     ranking: Ranking = "logits"

@@ -25,6 +25,7 @@ from advkit.core.rng import Rng, identify
 from advkit.core.threat import Ball
 from advkit.core.units import Eps
 from advkit.data import Data, load_data
+from advkit.engine.carry import Carry
 from advkit.engine.checks import check_channels, check_classes, check_weights
 from advkit.engine.controls import run_controls
 from advkit.engine.defend import Against, Defense, defend, read_defense
@@ -72,6 +73,7 @@ class _Plan:
     follows: str = ""
     replayed: bool = False  # made on another model
     alone: bool = True  # not a stage of several, which have no controls
+    carry: Carry | None = None  # between the stages of one ensemble
 
     @property
     def minimal(self) -> bool:
@@ -318,7 +320,10 @@ def _attack(
         where = chosen[finished.example.cpu()]
         success[where], prediction[where] = finished.success.cpu(), finished.prediction.cpu()
         distance[where], steps[where] = finished.distance.cpu(), finished.steps.cpu()
-        observer.finished(title, finished._replace(example=where))
+        finished = finished._replace(example=where)
+        observer.finished(title, finished)
+        if plan.carry is not None:
+            plan.carry.add(finished)
 
     if plan.replayed and surrogate is not None and len(chosen):
         source = Source(lambda indices: data.pictures(list(indices)), goal)
@@ -338,6 +343,9 @@ def _attack(
         forwards, backwards = found.forwards[0], found.backwards[0]
     elif len(chosen):
         source = Source(lambda indices: data.pictures(chosen[list(indices)].tolist()), goal.take(chosen))
+        if plan.carry is not None and plan.attack.resumes:
+            plan.carry.keep(chosen)
+            source = plan.carry.into(source, chosen)
         run = Run(plan.attack, passes, source, seed=result.seed, keep=keep)
         with observer.stage(title) as progress:
             run.go(collect, progress)
@@ -440,11 +448,12 @@ def _plans(attacks: Attacks, survivors: bool) -> list[_Plan]:
         else:
             stages = [(name or ATTACKS.name_of(value), value)]
         former = ""
+        carry = Carry() if any(part.resumes for _, part in stages[1:]) else None
         for stage, part in stages:
             label = _unlike(stage, part.threat, taken)
             if survivors and not former:
                 former = next((p.name for p in reversed(plans) if p.attack.threat == part.threat), "")
-            plans.append(_Plan(label, part, former, alone=len(stages) == 1))
+            plans.append(_Plan(label, part, former, alone=len(stages) == 1, carry=carry))
             former = label
     if not plans:
         raise InputError("no attack was given; name at least one, or leave it out for the default, worst-case.")

@@ -62,6 +62,7 @@ class Finished(NamedTuple):
     distance: Tensor
     steps: Tensor
     rung: Tensor  # of a nested search: at which radius; else 0
+    margin: Tensor  # of the goal at x_adv, by the caller's own model
 
 
 class Sink(Protocol):
@@ -175,7 +176,8 @@ class Run:
             none = torch.zeros_like(index)
             distance = attack.threat.distance(given.x_adv, x)
             success = goal.reached(logits) & ~given.outside
-            sink(Finished(index, given.x_adv, success, logits.argmax(1), distance, none, none))
+            margin = goal.margin(logits)
+            sink(Finished(index, given.x_adv, success, logits.argmax(1), distance, none, none, margin))
             outside += int(given.outside.sum())
             farthest = max([farthest, *given.distance[given.outside].nan_to_num(torch.inf).tolist()])
             if progress is not None:
@@ -457,6 +459,7 @@ class Run:
     def _finish(self, lanes: _Lanes, point: Tensor, logits: Tensor, reached: Tensor, sink: Sink) -> Tensor:
         """Choose what comes back, and hand over; says which examples are beaten."""
         success, prediction, x_adv = reached, logits.argmax(1), point
+        margin = self._goal(lanes).margin(logits)
         if self.keep == "best" or (self.keep == "first" and not bool(reached.all())):
             stood = lanes.best_hit.new_ones(()) if self.keep == "best" else ~reached
             x_adv = torch.where(expand(stood, point), lanes.best, point)
@@ -466,11 +469,13 @@ class Run:
                 seen = self.passes.judge(x_adv[changed])
                 self._count(self.forwards_at, rows(lanes, changed), self.passes.verdicts)
                 prediction = prediction.index_put((changed,), seen.argmax(1))
-                success = success.index_put((changed,), self._goal(rows(lanes, changed)).reached(seen))
+                aim = self._goal(rows(lanes, changed))
+                success = success.index_put((changed,), aim.reached(seen))
+                margin = margin.index_put((changed,), aim.margin(seen))
         if self.attack.minimal and self.keep == "best":
             x_adv, success, prediction = self._outward(lanes, x_adv, success, prediction)
         distance = self.attack.threat.distance(x_adv, lanes.x)
-        sink(Finished(lanes.example, x_adv, success, prediction, distance, lanes.steps, lanes.reach.rung))
+        sink(Finished(lanes.example, x_adv, success, prediction, distance, lanes.steps, lanes.reach.rung, margin))
         return success
 
     def _ranked(self, lanes: _Lanes, point: Tensor, loss: Tensor, hit: Tensor) -> tuple[Tensor, Tensor, Tensor]:

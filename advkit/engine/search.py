@@ -152,7 +152,13 @@ def _pulled(finished: Finished, attack: Attack, x: Tensor, passes: Passes, goal:
     x_adv = attack.threat.project(finished.x_adv.to(x), x)
     logits = passes.judge(x_adv)
     distance = attack.threat.distance(x_adv, x)
-    return finished._replace(x_adv=x_adv, success=goal.reached(logits), prediction=logits.argmax(1), distance=distance)
+    return finished._replace(
+        x_adv=x_adv,
+        success=goal.reached(logits),
+        prediction=logits.argmax(1),
+        distance=distance,
+        margin=goal.margin(logits),
+    )
 
 
 def _part(source: Source, chosen: Tensor) -> Source:

@@ -15,6 +15,7 @@ from torch import Tensor
 from advkit.core.attack import Attack
 from advkit.core.goal import Goal
 from advkit.data import Data
+from advkit.engine.carry import Carry
 from advkit.engine.controls import run_controls
 from advkit.engine.passes import Passes
 from advkit.engine.run import Finished, Progress, Source
@@ -73,10 +74,14 @@ def attack_span(
     seconds = np.zeros((len(stages), len(stages[0][1])))
     gallery = _Gallery(part, keep_pictures)
     source = Source(lambda indices: part.data.pictures(part.index[list(indices)].tolist()), part.goal)
+    carry = Carry() if any(attacks[0].resumes for _, attacks, _ in stages[1:]) else None
     for number, (name, attacks, nested) in enumerate(stages):
         began = time.perf_counter()
+        begins = source
+        if carry is not None and number and attacks[0].resumes:
+            begins = carry.into(source, torch.arange(len(part.index)))
         with watch(name) as progress:
-            sink = partial(gallery.add, name)
+            sink = _both(partial(gallery.add, name), carry)
             if surrogate is not None:
                 result = transfer(
                     attacks,
@@ -95,7 +100,7 @@ def attack_span(
                 result = search(
                     attacks,
                     passes,
-                    source,
+                    begins,
                     standing,
                     part.clean,
                     part.labels,
@@ -112,6 +117,8 @@ def attack_span(
         found.append(result)
         met.append(standing)
         standing = standing & (result.prediction == part.labels)
+        if carry is not None:
+            carry.keep(standing.any(0).nonzero().squeeze(1))
 
     def stacked(name: str) -> Numbers:
         values: Numbers = torch.stack([getattr(each, name) for each in found]).numpy()
@@ -133,6 +140,17 @@ def attack_span(
         controls=_controls(passes, part, source, stages, seed),
     )
     return facts, gallery.pictures(stages)
+
+
+def _both(sink: Callable[[Finished], None], carry: Carry | None) -> Callable[[Finished], None]:
+    """A sink that also hands on what stands, where a later stage asks for it."""
+
+    def take(finished: Finished) -> None:
+        sink(finished)
+        if carry is not None:
+            carry.add(finished)
+
+    return take
 
 
 def _controls(passes: Passes, part: Part, source: Source, stages: Stages, seed: int) -> dict[str, Bools]:

@@ -79,6 +79,7 @@ def transfer(
             example=where,
             success=source.goal.take(where).to(passes.device).reached(seen),
             prediction=seen.argmax(1),
+            margin=source.goal.take(where).to(passes.device).margin(seen),
             rung=torch.full_like(where, radius),
         )
         found.put(radius, where, shown)
@@ -149,4 +150,5 @@ def _finished(kept: Sequence[_Example], clean: Tensor) -> Finished:
         distance=torch.tensor([each.distance for each in kept], dtype=torch.float64),
         steps=torch.tensor([each.steps for each in kept]),
         rung=torch.zeros(len(kept), dtype=torch.long),
+        margin=torch.zeros(len(kept)),
     )

@@ -1,0 +1,37 @@
+"""The ensemble whose number is to be reported: what AutoAttack finds, for a fraction of its passes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from advkit.attacks.apgd import APGD, TargetedAPGD
+from advkit.attacks.square import Square
+from advkit.catalog import ATTACKS
+from advkit.core.attack import Ensemble
+from advkit.core.losses import ProbabilityMargin
+from advkit.core.threat import L1, L2, Ball, Linf
+from advkit.errors import InputError
+
+_BALLS = (Linf, L2, L1)
+
+
+@ATTACKS.register("standard", paper="arXiv:2407.02240")
+def standard(threat: Ball = Linf(8 / 255), queries: int = 850) -> Ensemble:
+    """AutoAttack's number for a sixth of its passes: probability margin, nearest rivals (MALT), then Square.
+
+    Auto-PGD on the margin of probabilities (Xie et al. 2024), short, then longer from two more starts; towards the four
+    rivals that a linear model of the network reaches first (Melamed et al. 2024), on the ratio of logit differences; last,
+    ``queries`` of Square from where the others came nearest. Each stage is run on what the former left standing. Raises
+    InputError for another ball.
+    """
+    if not isinstance(threat, _BALLS):
+        raise InputError(f"standard works in Linf, L2 and L1, not in {type(threat).__name__}.")
+    margin = APGD(threat, steps=20, loss=ProbabilityMargin())
+    return Ensemble(
+        (
+            ("pma", margin),
+            ("pma-long", replace(margin, steps=40, restarts=2)),
+            ("malt", TargetedAPGD(threat, steps=40, targets=4, ranking="malt")),
+            ("square", Square(threat, queries=queries, resumes=True)),
+        )
+    )
