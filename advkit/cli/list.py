@@ -29,8 +29,11 @@ _KINDS = ("attacks", "backbones", "datasets", "defenses", "directions", "executo
 @click.option("--classes", type=click.IntRange(2), default=10, show_default=True, help="Classes, for backbones.")
 @click.option("--settings", is_flag=True, help="Show what can be set, with defaults.")
 @click.option("--only", metavar="TEXT", default="", help="Names that hold this text.")
+@click.option("--bridged", is_flag=True, help="Also the attacks of Foolbox, torchattacks and ART that are installed.")
 @click.option("--format", "form", default="table", show_default=True, help="table, markdown, csv, json, latex or html.")
-def command(kind: str | None, size: int, channels: int, classes: int, settings: bool, only: str, form: str) -> None:
+def command(
+    kind: str | None, size: int, channels: int, classes: int, settings: bool, only: str, bridged: bool, form: str
+) -> None:
     """List what there is, by name: attacks, backbones, datasets, defenses, directions, executors, losses or trackers.
 
     "advkit list backbones" also shows parameters, multiply-adds, activation memory and receptive field for the size of
@@ -42,7 +45,9 @@ def command(kind: str | None, size: int, channels: int, classes: int, settings: 
         raise UnknownName("list", kind, _KINDS)
     check_format(form)
     tables = {
-        each: _backbones(size, channels, classes, only) if kind == "backbones" else _entries(each, only, settings)
+        each: _backbones(size, channels, classes, only)
+        if kind == "backbones"
+        else _entries(each, only, settings, bridged)
         for each in ([kind] if kind else _KINDS)
     }
     if only:
@@ -56,12 +61,13 @@ def command(kind: str | None, size: int, channels: int, classes: int, settings: 
         show(list(tables.values()), form)
 
 
-def _entries(kind: str, only: str, settings: bool) -> Table:
+def _entries(kind: str, only: str, settings: bool, bridged: bool) -> Table:
     from advkit import catalog
     from advkit.results.table import Table
 
     registry: Registry[object] = getattr(catalog, kind.upper())
-    entries = [entry for entry in registry.entries() if only in entry.name]
+    found = [*registry.entries(), *(registry.bridged() if bridged else ())]
+    entries = [entry for entry in found if only in entry.name]
     columns = {registry.kind: [entry.name for entry in entries]}
     if kind == "attacks":
         columns["knows"] = [getattr(entry.factory, "tells", "gradient") for entry in entries]
