@@ -36,12 +36,13 @@ def box_reach(ball: Ball, x: Tensor) -> float:
     return type(ball)(math.inf).reach(x)
 
 
-def clip_within(ball: Ball, x_adv: Tensor, x: Tensor, radius: Tensor) -> Tensor:
+def clip_within(ball: Ball, x_adv: Tensor, x: Tensor, radius: Tensor, grad: Tensor | None = None) -> Tensor:
     """The nearest point of the ball of each example's own ``radius`` (B,), then cut by the box [0, 1].
 
-    Points inside come back unchanged. In L0 the radius counts pixels; those that change most are kept.
+    Points inside come back unchanged. In L0 the radius counts pixels: those are kept that change most or, given the
+    gradient, have the largest product of change and what it gains.
     """
-    return _geometry(ball).shrunk(x_adv, x, radius).clamp(0, 1)
+    return _geometry(ball).shrunk(x_adv, x, radius, grad).clamp(0, 1)
 
 
 def estimate(ball: Ball, gap: Tensor, grad: Tensor, x_adv: Tensor) -> Tensor:
@@ -62,7 +63,7 @@ def width(ball: Ball, radius: Tensor, x: Tensor) -> Tensor:
 
 
 class _Geometry(NamedTuple):
-    shrunk: Callable[[Tensor, Tensor, Tensor], Tensor]  # x_adv, x, radius
+    shrunk: Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]  # x_adv, x, radius, grad
     away: Callable[[Tensor, Tensor, Tensor], Tensor]  # gap, grad, x_adv
     width: Callable[[Tensor, Tensor], Tensor]  # radius, x
 
@@ -71,18 +72,18 @@ def _geometry(ball: Ball) -> _Geometry:
     return next(geometry for kind, geometry in _GEOMETRIES.items() if isinstance(ball, kind))
 
 
-def _clamped(x_adv: Tensor, x: Tensor, radius: Tensor) -> Tensor:
+def _clamped(x_adv: Tensor, x: Tensor, radius: Tensor, grad: Tensor | None) -> Tensor:
     most = expand(radius.to(x.dtype), x)
     return x + torch.clamp(x_adv - x, -most, most)
 
 
-def _scaled(x_adv: Tensor, x: Tensor, radius: Tensor) -> Tensor:
+def _scaled(x_adv: Tensor, x: Tensor, radius: Tensor, grad: Tensor | None) -> Tensor:
     delta = x_adv - x
     length = torch.linalg.vector_norm(delta.flatten(1), dim=1)
     return x + expand((radius.to(x.dtype) / length.clamp_min(_TINY)).clamp_max(1), x) * delta
 
 
-def _thresholded(x_adv: Tensor, x: Tensor, radius: Tensor) -> Tensor:
+def _thresholded(x_adv: Tensor, x: Tensor, radius: Tensor, grad: Tensor | None) -> Tensor:
     """Soft-threshold by the value at which the sizes sum to the radius (Duchi et al. 2008), found by sorting."""
     delta = (x_adv - x).flatten(1)
     size = delta.abs()
@@ -94,9 +95,13 @@ def _thresholded(x_adv: Tensor, x: Tensor, radius: Tensor) -> Tensor:
     return x + (delta.sign() * (size - threshold).clamp_min(0)).reshape(x.shape)
 
 
-def _sparse(x_adv: Tensor, x: Tensor, radius: Tensor) -> Tensor:
-    size = pixels((x_adv - x).square())
-    rank = size.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
+def _sparse(x_adv: Tensor, x: Tensor, radius: Tensor, grad: Tensor | None) -> Tensor:
+    change = x_adv.clamp(0, 1) - x
+    worth = pixels(change.square())
+    if grad is not None:
+        # By the change alone, a network's idle pixels stay; by the gain alone, those that have only begun to move.
+        worth = worth * pixels((grad * change).abs())
+    rank = worth.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
     kept = rank < radius[:, None]
     kept = kept.reshape(len(x), 1, *x.shape[2:]) if x.ndim == 4 else kept.reshape(x.shape)
     return torch.where(kept, x_adv, x)

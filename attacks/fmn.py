@@ -41,7 +41,8 @@ class FMN(Attack):
 
     Where it departs from the paper: a step is as long as the ball is wide, where the paper's L2 length of 1 is ten radii of
     an undefended network; until something is found the radius grows; what points out of the box is left out of the
-    gradient; and in L0 the way to the boundary is estimated too, by the pixels that a linear loss would need.
+    gradient; and in L0 the way to the boundary is estimated too, by the pixels that a linear loss would need, and pixels
+    are kept for what they gain too.
     """
 
     threat: Ball = field(default=L2(math.inf))
@@ -83,7 +84,7 @@ class FMN(Attack):
         stride = annealed(self.step_size, _LAST_STRIDE * self.step_size, state.taken, self.steps)
         length = (stride * width(self.threat, radius, x)).to(x.dtype)
         ahead = state.query + expand(length, x) * _STEEPEST.steepest(free(at.grad, state.query), state.query)
-        return _Walk(clip_within(self.threat, ahead, x, radius), radius, nearest, state.taken + 1)
+        return _Walk(clip_within(self.threat, ahead, x, radius, at.grad), radius, nearest, state.taken + 1)
 
     def _radius(self, state: _Walk, at: Ascent, size: Tensor, reached: Tensor, nearest: Tensor) -> Tensor:
         """Shrink after a success; else grow, or go where a linear loss would cross the boundary, if nothing was found yet."""
