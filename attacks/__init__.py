@@ -8,16 +8,19 @@ from advkit.attacks.dots import Dots
 from advkit.attacks.fab import FAB, TargetedFAB
 from advkit.attacks.fixed_sticker import FixedSticker
 from advkit.attacks.fmn import FMN
+from advkit.attacks.jsma import JSMA
 from advkit.attacks.light import Light
 from advkit.attacks.nes import NES
 from advkit.attacks.noise import Noise
 from advkit.attacks.patch import Patch
 from advkit.attacks.pgd import BIM, FGSM, PGD, RandomStartFGSM
-from advkit.attacks.pixel import Pixel
+from advkit.attacks.pixel import OnePixel, Pixel
+from advkit.attacks.pixle import Pixle
 from advkit.attacks.rain import Rain
 from advkit.attacks.roa import ROA
 from advkit.attacks.salt import GreedySalt, Salt
 from advkit.attacks.shadow import Shadow
+from advkit.attacks.sigma_zero import SigmaZero
 from advkit.attacks.spsa import SPSA
 from advkit.attacks.square import Square
 from advkit.attacks.standard import standard
@@ -35,6 +38,7 @@ __all__ = [
     "FAB",
     "FGSM",
     "FMN",
+    "JSMA",
     "MIFGSM",
     "NES",
     "NIFGSM",
@@ -50,12 +54,15 @@ __all__ = [
     "GreedySalt",
     "Light",
     "Noise",
+    "OnePixel",
     "Patch",
     "Pixel",
+    "Pixle",
     "Rain",
     "RandomStartFGSM",
     "Salt",
     "Shadow",
+    "SigmaZero",
     "Square",
     "Sticker",
     "Tape",
