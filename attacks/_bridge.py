@@ -13,14 +13,17 @@ from importlib.metadata import PackageNotFoundError, version
 from math import inf
 from typing import Any
 
-from advkit.core.attack import Tells
+from advkit.core.attack import Attack, Tells
 from advkit.core.external import External
 from advkit.core.goal import Diverge, Goal, Targeted
 from advkit.core.threat import Ball
 from advkit.errors import InputError, MissingExtra, UnknownName
 from advkit.registry import Entry
 
-__all__ = ["Bridge", "Bridged", "Peer", "is_targeted", "kebab"]
+__all__ = ["ANY", "Bridge", "Bridged", "Peer", "is_targeted", "kebab"]
+
+ANY: tuple[type[Ball], ...] = Attack.balls
+"""Any ball: the engine measures what comes back in it."""
 
 _MEAN_LITTLE_ALONE = ("AutoAttack", "GenAttack")
 _TRUTHS = {"true": True, "yes": True, "false": False, "no": False}
@@ -81,7 +84,7 @@ class Bridge(ABC):
         """The registry's entry of a name with its prefix."""
         peer = self.peer(name)
         full = f"{self.prefix}:{peer.name}"
-        ball = peer.balls[0] if peer.balls != (Ball,) else _usual()
+        ball = peer.balls[0] if peer.balls != ANY else _usual()
         default = ball(inf if peer.minimal else ball.usual)
 
         def make(threat: Ball = default, **settings: object) -> Bridged:
@@ -145,7 +148,7 @@ class Bridged(External):
         try:
             return self.peer.maker(*arguments, **{**self.arguments(), **more})
         except (TypeError, ValueError, AssertionError) as error:
-            raise InputError(f"{self.name} refuses its settings: {error or type(error).__name__}.") from error
+            raise InputError(f"{self.name} refuses its settings: {str(error) or type(error).__name__}.") from error
 
 
 def is_targeted(goal: Goal, name: str) -> bool:

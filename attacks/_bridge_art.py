@@ -7,13 +7,14 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from advkit.attacks._bridge import Bridge, Bridged, Peer, is_targeted, kebab
+from advkit.attacks._bridge import ANY, Bridge, Bridged, Peer, is_targeted, kebab
 from advkit.core.attack import Tells
 from advkit.core.goal import Goal
 from advkit.core.threat import L0, L1, L2, Ball, Linf
@@ -54,11 +55,10 @@ class ART(Bridged):
 
     def perturb(self, model: nn.Module, x: Tensor, goal: Goal) -> Tensor:
         """As ``generate`` gives it; an ``eps_step`` that is not set keeps its proportion to the radius."""
-        from art.estimators.classification import PyTorchClassifier
-
+        classification: Any = import_module("art.estimators.classification")
         with torch.no_grad():
             classes = model(x[:1]).shape[1]
-        estimator = PyTorchClassifier(
+        estimator = classification.PyTorchClassifier(
             model,
             loss=nn.CrossEntropyLoss(),
             input_shape=tuple(x.shape[1:]),
@@ -91,11 +91,12 @@ def _as_numpy_was() -> Iterator[None]:
     if hasattr(np, "asfarray"):
         yield
         return
-    np.asfarray = lambda values, dtype=np.float64: np.asarray(values, dtype=dtype)
+    name, numpy = "asfarray", vars(np)
+    numpy[name] = lambda values, dtype=np.float64: np.asarray(values, dtype=dtype)
     try:
         yield
     finally:
-        del np.asfarray
+        del numpy[name]
 
 
 class _Art(Bridge):
@@ -105,14 +106,19 @@ class _Art(Bridge):
         """The evasion attacks whose demands a PyTorchClassifier meets."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            from art.attacks import EvasionAttack, evasion
-            from art.estimators.classification import PyTorchClassifier
+            attacks: Any = import_module("art.attacks")
+            evasion: Any = import_module("art.attacks.evasion")
+            classification: Any = import_module("art.estimators.classification")
+
+        def demands(maker: Any) -> Any:
+            return maker._estimator_requirements
+
         makers = {
             name: each
             for name, each in vars(evasion).items()
-            if inspect.isclass(each) and issubclass(each, EvasionAttack) and not inspect.isabstract(each)
+            if inspect.isclass(each) and issubclass(each, attacks.EvasionAttack) and not inspect.isabstract(each)
             if not any(word in name for word in _NO_PICTURES_IN_A_BALL)
-            if all(issubclass(PyTorchClassifier, demand) for demand in each._estimator_requirements)
+            if all(issubclass(classification.PyTorchClassifier, demand) for demand in demands(each))
         }
         peers = [_peer(name, maker) for name, maker in makers.items()]
         return [peer for peer in peers if all(p.default is not p.empty for p in peer.settings.values())]
@@ -128,7 +134,7 @@ def _peer(name: str, maker: Any) -> Peer:
     elif "norm" in parameters:
         balls = (L2, Linf) if parameters["norm"].default == 2 else (Linf, L2, L1)
     else:
-        balls = (_FIXED.get(name, Ball),)
+        balls = (_FIXED[name],) if name in _FIXED else ANY
     return Peer(kebab(name), maker, balls, "eps" not in parameters, _TELLS.get(name, "gradient"), settings, scaled)
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import inspect
 import warnings
 from dataclasses import dataclass
+from importlib import import_module
 from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from advkit.attacks._bridge import Bridge, Bridged, Peer, is_targeted, kebab
+from advkit.attacks._bridge import ANY, Bridge, Bridged, Peer, is_targeted, kebab
 from advkit.core.goal import Goal
 from advkit.core.threat import L0, L1, L2, Ball, Linf
 from advkit.errors import InputError, MissingExtra
@@ -38,8 +39,7 @@ class Foolbox(Bridged):
 
     def perturb(self, model: nn.Module, x: Tensor, goal: Goal) -> Tensor:
         """As ``run`` of Foolbox's attack gives it, before it is clipped."""
-        import foolbox
-
+        foolbox: Any = import_module("foolbox")
         named = foolbox_model(model, x.device)
         maker = self.peer.maker
         criteria = foolbox.criteria
@@ -85,8 +85,7 @@ class _Foolbox(Bridge):
         """The concrete classes that ``foolbox.attacks`` exports, aliases too."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            from foolbox import attacks
-
+            attacks: Any = import_module("foolbox.attacks")
             fixed, nearest = attacks.base.FixedEpsilonAttack, attacks.base.MinimizationAttack
             names = [
                 name
@@ -122,9 +121,9 @@ def _balls(maker: Any, settings: dict[str, inspect.Parameter]) -> tuple[type[Bal
             distance = maker(**needed).distance
         except (ValueError, AttributeError):  # one that is given by the caller, and was not
             distance = None
-    of = {"0": L0, "1": L1, "2": L2, "inf": Linf}
+    of: dict[str, type[Ball]] = {"0": L0, "1": L1, "2": L2, "inf": Linf}
     ball = of.get(str(getattr(distance, "p", "")))
-    return (Ball,) if ball is None else (ball,)
+    return ANY if ball is None else (ball,)
 
 
 BRIDGE = _Foolbox()
@@ -139,7 +138,7 @@ def foolbox_model(model: nn.Module, device: torch.device | str | None = None) ->
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            import foolbox
+            foolbox: Any = import_module("foolbox")
     except ImportError:
         raise MissingExtra("foolbox", "parity", "A model of Foolbox") from None
     weight = next(chain(model.parameters(), model.buffers()), None)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from advkit.attacks._bridge import Bridge, Bridged, Peer, is_targeted, kebab
+from advkit.attacks._bridge import ANY, Bridge, Bridged, Peer, is_targeted, kebab
 from advkit.core.attack import Tells
 from advkit.core.goal import Goal
 from advkit.core.threat import L0, L1, L2, Ball, Linf
@@ -90,7 +90,7 @@ def _peer(name: str, maker: Any) -> Peer:
 
 def _balls(name: str, parameters: Any, minimal: bool) -> tuple[type[Ball], ...]:
     if minimal:
-        return (_NEAREST.get(name, Ball),)
+        return (_NEAREST[name],) if name in _NEAREST else ANY
     if "pixels" in parameters:
         return (L0,)
     if "norm" in parameters:

@@ -21,7 +21,7 @@ from advkit.errors import InputError
 @ATTACKS.register("uap", paper="arXiv:1811.11304")
 @dataclass(frozen=True)
 class UAP(Fitted):
-    """One perturbation for all pictures (Moosavi-Dezfooli et al. 2017), fitted by stochastic gradients (Shafahi et al. 2020).
+    """One perturbation for all pictures (Moosavi-Dezfooli et al. 2017), by stochastic gradients (Shafahi et al. 2020).
 
     Each step goes up the mean loss of a batch, whose pictures stop counting once they are beaten for sure. Scored is what is
     left of the perturbation in the box around each picture.

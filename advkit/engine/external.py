@@ -51,7 +51,7 @@ def given_back(attack: External, passes: Passes, x: Tensor, goal: Goal, seed: in
         redirect_stdout(sys.stderr),
     ):
         warnings.simplefilter("ignore")  # other libraries' remarks on their own dependencies
-        found = attack.perturb(counting, x.clone(), goal.take(slice(None)))
+        found: object = attack.perturb(counting, x.clone(), goal.take(slice(None)))
     if not isinstance(found, Tensor) or found.shape != x.shape:
         told = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
         raise InputError(
@@ -92,7 +92,7 @@ class _Counting(nn.Module):
         self.forwards += len(x)
         if torch.is_grad_enabled() and x.requires_grad:
             x = x.view_as(x)
-            x.register_hook(self._came_back)
+            x.register_hook(self._came_back)  # type: ignore[no-untyped-call]
         return self._ask(x)
 
     def _came_back(self, grad: Tensor) -> None:
