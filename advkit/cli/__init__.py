@@ -27,6 +27,7 @@ _COMMANDS = {
     "report": "Write the results of a sweep as one HTML page.",
     "results": "List, filter, compare, merge and export the results of sweeps.",
     "serve": "Show the report of a sweep in a browser while the sweep runs.",
+    "show": "Draw what was saved: examples, curves per step, distances, confusion.",
     "sticker": "Design one sticker that makes a sign be misread from everywhere.",
     "sweep": "Evaluate models x defenses x attacks x radii, resumably, and print one table.",
     "table": "Print the results of a sweep as a table.",

@@ -23,9 +23,13 @@ from advkit.results.files import CLEAN, Saver, read_png, title_of
 from advkit.results.levels import Bracket, bracket, in_8_bits, level_distance, levels_of, pictures_of, steered
 from advkit.results.outcome import Evaluation, Outcome, Reloaded
 
+_Kept = tuple[Tensor, Tensor]
+"""The best levels of all examples, and which are left to be won."""
+
 __all__ = ["check_png", "goal_of", "reloaded", "rounded"]
 
 _CLIMBS, _DRAWS = 12, 24  # ways to round that are tried, with gradients and at random
+_STEPS, _STEP = 12, 0.1  # of a walk over the levels, each a share of the radius
 
 
 def check_png(data: Data) -> None:
@@ -114,7 +118,8 @@ def rounded(
 
     Each value takes the neighbouring level that is towards the clean picture. Where an example that is ``won`` (B,) would
     not be any more, other roundings are tried until one wins it back: to either neighbour, and, in balls that all values
-    share, one level further back to make room for others. An example's levels do not depend on the batch.
+    share, one level further back to make room for others; and where none does, and the attack knew gradients, a few more
+    of its steps, each rounded. An example's levels do not depend on the batch.
     """
     found = bracket(x_adv, x, threat)
     best = found.near
@@ -129,8 +134,8 @@ def rounded(
         return best.to(torch.uint8)
     if tells == "gradient":
         with suppress(ModelError):  # the model has none; scores are left
-            best = _climb(passes, found, best, left, goal, threat)
-            left = still_lost()
+            best, left = _climb(passes, found, best, left, goal, threat)
+            best, left = _walk(passes, found, best, left, goal, threat)
     rng = Rng.of(seed, identify(x)).fold("rounding")
     for draw in range(_DRAWS):
         if not len(left):
@@ -143,7 +148,7 @@ def rounded(
     return best.to(torch.uint8)
 
 
-def _climb(passes: Passes, found: Bracket, best: Tensor, left: Tensor, goal: Goal, threat: Ball) -> Tensor:
+def _climb(passes: Passes, found: Bracket, best: Tensor, left: Tensor, goal: Goal, threat: Ball) -> _Kept:
     """Each value at that of its levels towards which the margin rises, by the gradients so far."""
     part = found.take(left)
     point = steered(part, (part.far - part.clean).sign() * (part.share - 0.5), threat)
@@ -158,10 +163,29 @@ def _climb(passes: Passes, found: Bracket, best: Tensor, left: Tensor, goal: Goa
             break
         stay = torch.isin(before, left)
         part, point, total = part.take(stay), point[stay], total[stay]
-    return best
+    return best, left
 
 
-def _kept(passes: Passes, best: Tensor, left: Tensor, point: Tensor, goal: Goal) -> tuple[Tensor, Tensor]:
+def _walk(passes: Passes, found: Bracket, best: Tensor, left: Tensor, goal: Goal, threat: Ball) -> _Kept:
+    """Steepest steps inside the ball from the nearest levels, each rounded as its gradient says."""
+    if not len(left):
+        return best, left
+    point = found.near[left]
+    for _ in range(_STEPS):
+        x, here = pictures_of(found.clean[left]), pictures_of(point)
+        grad = passes.gradient(here, goal.take(left), Margin(), lambda points, index: points).grad
+        length = _STEP * threat.reach(x)
+        there = threat.project(here + length * threat.steepest(grad, here), x)
+        point = steered(bracket(there, x, threat), grad.double(), threat)
+        before = left
+        best, left = _kept(passes, best, left, point, goal)
+        if not len(left):
+            break
+        point = point[torch.isin(before, left)]
+    return best, left
+
+
+def _kept(passes: Passes, best: Tensor, left: Tensor, point: Tensor, goal: Goal) -> _Kept:
     """What reaches the goal takes its place among the best; says which examples are left."""
     reached = goal.take(left).reached(passes.judge(pictures_of(point)))
     best = best.index_put((left[reached],), point[reached])

@@ -225,3 +225,40 @@ def test_the_panda_becomes_something_else(run: Run, real_data: Path, tmp_path: P
     )
     assert "giant panda -> Eskimo dog under fgsm" in answer.err
     assert (tmp_path / "panda.png").is_file()
+
+
+def test_as_png_every_adversarial_picture_is_a_file_that_was_read_again(run: Run, tmp_path: Path) -> None:
+    flags = ("--attack", "pgd", "--steps", 3, "--samples", 6, "--eps", "2/255,8/255", "--save", tmp_path, "--as", "png")
+    answer = run("attack", *flags, "--format", "json", "--quiet")
+    assert answer.code == 0, answer
+    facts = json.loads((tmp_path / "evaluation.json").read_text())
+    data = advkit.load_data("signs", samples=6)
+    net = advkit.load_model("resnet", data=data)
+    for row, outcome in zip(answer.json["rows"], facts["outcomes"], strict=True):
+        assert set(row["reloaded"]) == {"accuracy", "success", "low", "high", "over"}
+        assert row["reloaded"]["over"] == 0
+        files = sorted((tmp_path / outcome["folder"]).glob("*.png"))
+        assert [path.name for path in files] == outcome["reloaded"]["files"]
+        levels = torch.stack([torch.from_numpy(np.array(Image.open(path))).permute(2, 0, 1) for path in files])
+        clean = [np.array(Image.open(path)) for path in sorted((tmp_path / "clean").glob("*.png"))]
+        before = torch.stack([torch.from_numpy(pixels).permute(2, 0, 1) for pixels in clean])
+        assert torch.equal(before.float() / 255, data.pictures(range(6)))
+        assert 0 < (levels.int() - before.int()).abs().max() <= int(row["eps"].split("/")[0])
+        right = (net(levels.float() / 255).argmax(1) == data.labels).double().mean()
+        assert row["reloaded"]["accuracy"] == float(right)
+        assert abs(row["reloaded"]["success"] - row["success"]) <= 1 / 6
+    table = run("attack", *flags, "--quiet").out
+    assert "files %" in table
+    assert "of 12 files 0 lie outside their radius" in " ".join(table.split())
+    assert "reloaded_over" in run("attack", *flags, "--format", "csv", "--quiet").out
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--as", "png"), "say where, with --save DIR"),
+        (("--as", "jpeg", "--save", "out"), "'jpeg' is not the name of a form"),
+    ],
+)
+def test_a_form_that_cannot_be_is_refused(refused: Callable[..., str], flags: tuple[str, ...], said: str) -> None:
+    assert said in refused("attack", "--attack", "fgsm", "--samples", 2, *flags)

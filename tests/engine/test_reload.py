@@ -61,7 +61,13 @@ def test_what_was_not_beaten_is_rounded_and_no_more() -> None:
     assert asked(Sum(20), change, Linf("2/255"), "gradient", won=False).sum() == 16
 
 
-def test_what_no_rounding_inside_the_ball_wins_stays_rounded_towards_the_clean_picture() -> None:
+def test_what_no_rounding_wins_is_climbed_further_with_gradients_alone() -> None:
+    change = torch.full((1, 1, 4, 4), 0.6)
+    assert asked(Sum(20), change, Linf("3/255"), "scores").sum() == 0
+    assert asked(Sum(20), change, Linf("3/255"), "gradient").sum() > 20
+
+
+def test_what_nothing_inside_the_ball_wins_stays_rounded_towards_the_clean_picture() -> None:
     change = torch.full((1, 1, 4, 4), 1.6)
     assert asked(Sum(40), change, Linf("2/255"), "gradient").sum() == 16
 
