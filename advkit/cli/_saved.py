@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from advkit.cli._pictures import for_photos
-from advkit.cli._shared import DataChoice, ModelChoice
+from advkit.cli._shared import DataChoice, ModelChoice, bar
 from advkit.errors import InputError, WriteError
 
 if TYPE_CHECKING:
@@ -52,17 +52,32 @@ def judged_files(
     data: Data,
     result: Evaluation,
     batch_size: int | None,
+    repeats: int,
     screen: Console,
-) -> tuple[Evaluation, WriteError | None]:
-    """The evaluation with what the model says of the files, where there are to be files; and why there are none."""
+) -> tuple[Evaluation, WriteError | KeyboardInterrupt | None]:
+    """The evaluation with what the model says of the files, where there are to be files; and why there are none.
+
+    What was attacked must not be lost by a full disk, nor by Ctrl-C: whoever calls has a table to print first.
+    """
+    from advkit.core.defense import RandomWrapper
     from advkit.engine.defend import defend
     from advkit.engine.reload import reloaded
 
     if saver is None or saver.form != "png":
         return result, None
+    declares = any(isinstance(wrapper, RandomWrapper) for wrapper in guard.wrappers)
     try:
-        found, off = reloaded(saver, defend(net, guard.wrappers), data, result, batch_size)
-    except WriteError as error:
+        with bar(screen, "files") as progress:
+            found, off = reloaded(
+                saver,
+                defend(net, guard.wrappers),
+                data,
+                result,
+                batch_size=batch_size,
+                verdicts=1 if declares else repeats,
+                progress=progress,
+            )
+    except (WriteError, KeyboardInterrupt) as error:
         return result, error
     if off:
         screen.print(

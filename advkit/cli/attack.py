@@ -13,7 +13,7 @@ from advkit.cli._attacks import build_attacks
 from advkit.cli._pictures import Gallery, check_target, narrowed, picture_and_model
 from advkit.cli._saved import as_option, judged_files, kept_form, recipe_of
 from advkit.cli._shared import DataChoice, ModelChoice, bar, check_format, console, model_and_data, writable_folder
-from advkit.errors import InputError
+from advkit.errors import InputError, WriteError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -221,9 +221,9 @@ def command(
         result, interrupted = last[0], True
 
     # Render: the table first, since a full disk must not cost it
-    result, lost = judged_files(saver, net, guard, source, result, batch_size, screen)
+    result, lost = judged_files(saver, net, guard, source, result, batch_size, repeats, screen)
     _print(result, form, per_class, bool(image), screen)
-    if lost:
+    if isinstance(lost, WriteError):
         raise lost
     if saver:
         photos = (image, source.shape[1], label) if image else None
@@ -244,8 +244,8 @@ def command(
         saver.close(result, recipe_of(choice, pictures, photos, exclude, net, source, defense, search).to_json())
     if figure and not interrupted:
         gallery.draw(figure, net, result, chosen, source)
-    if interrupted:
-        click.echo("Interrupted: the table shows the attacks that were finished.", err=True)
+    if interrupted or lost:
+        click.echo("Interrupted: the table shows what was finished.", err=True)
         sys.exit(130)
     if strict and result.doubts:
         sys.exit(1)

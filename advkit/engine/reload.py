@@ -11,13 +11,14 @@ from torch import Tensor, nn
 
 from advkit.core.goal import Goal, Targeted, Untargeted
 from advkit.core.losses import Margin
-from advkit.core.modes import borrowed
+from advkit.core.modes import borrowed, reseeded
 from advkit.core.rng import Rng, identify
 from advkit.core.threat import Ball
 from advkit.core.types import expand
 from advkit.data import Data
-from advkit.engine.passes import Passes, batch_for
+from advkit.engine.passes import Passes, batch_for, device_of
 from advkit.engine.precision import Precision
+from advkit.engine.run import Progress
 from advkit.errors import DataError, ModelError
 from advkit.results.files import CLEAN, Saver, read_png, title_of
 from advkit.results.levels import Bracket, bracket, in_8_bits, level_distance, levels_of, pictures_of, steered
@@ -48,20 +49,30 @@ def goal_of(result: Evaluation) -> Goal:
 
 
 def reloaded(
-    saver: Saver, model: nn.Module, data: Data, result: Evaluation, batch_size: int | None = None
+    saver: Saver,
+    model: nn.Module,
+    data: Data,
+    result: Evaluation,
+    *,
+    batch_size: int | None = None,
+    verdicts: int = 1,
+    progress: Progress = lambda done, total: None,
 ) -> tuple[Evaluation, int]:
     """Write every adversarial picture that ``saver`` holds as PNG, read the files again and ask the model: the evaluation
     with what it says of them, and how many clean pictures were not in 8 bits.
 
     What was beaten, and is not in the levels nearest to it, is rounded in other ways until it is, always inside the ball.
     Such a search uses what the attack was told: gradients, scores, or nothing where the attack knew another model.
-    The radius is measured from the clean picture in 8 bits, which is written too. The model comes back as it was.
+    The radius is measured from the clean picture in 8 bits, which is written too. Of a model that draws, a verdict is the
+    mean of so many ``verdicts``. The model comes back as it was.
     """
     goal = goal_of(result)
     exact = torch.ones(len(result), dtype=torch.bool)
     drawn: set[int] = set()
-    with borrowed(model):
-        passes = Passes(model, Precision.own(model), batch_size or batch_for(model, data.pictures([0])[0]))
+    done, total = 0, sum(int(outcome.attacked.sum()) for outcome in result.outcomes)
+    with borrowed(model), reseeded(result.seed, device_of(model)):
+        size = batch_size or batch_for(model, data.pictures([0])[0])
+        passes = Passes(model, Precision.own(model), size, verdicts=verdicts)
         outcomes = []
         for outcome in result.outcomes:
             files = [""] * len(result)
@@ -94,6 +105,8 @@ def reloaded(
                 success[index], prediction[index] = aim.reached(answer).cpu(), answer.argmax(1).cpu()
                 distance[index] = level_distance(read, levels_of(x), outcome.threat)
                 over[index] = distance[index] > outcome.threat.eps
+                done += len(index)
+                progress(done, total)
             outcomes.append(replace(outcome, reloaded=Reloaded(success, prediction, distance, over, tuple(files))))
     return replace(result, outcomes=tuple(outcomes)), int((~exact).sum())
 

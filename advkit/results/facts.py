@@ -149,7 +149,7 @@ def _evaluation(found: Mapping[str, Any]) -> Evaluation:
                 controls=tuple(Control(name, _column(one, "success")) for name, one in each["controls"].items()),
                 tells=each["tells"],
                 repeated=_repeated(each, count),
-                surrogate=each["surrogate"],
+                surrogate=each.get("surrogate", ""),
                 reloaded=_reloaded(each, count),
             )
         )
@@ -169,7 +169,7 @@ def _reloaded(found: Mapping[str, Any], count: int) -> Reloaded | None:
 
 
 def _repeated(found: Mapping[str, Any], count: int) -> Tensor | None:
-    if found["repeated"] is None:
+    if found.get("repeated") is None:
         return None
     times = torch.tensor(found["repeated"], dtype=torch.bool)
     if times.ndim != 2 or times.shape[1] != count:

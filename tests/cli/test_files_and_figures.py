@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 import advkit
 from advkit.core import Linf
+from advkit.errors import WriteError
 from advkit.results.files import to_8_bits
 
 
@@ -262,3 +263,20 @@ def test_as_png_every_adversarial_picture_is_a_file_that_was_read_again(run: Run
 )
 def test_a_form_that_cannot_be_is_refused(refused: Callable[..., str], flags: tuple[str, ...], said: str) -> None:
     assert said in refused("attack", "--attack", "fgsm", "--samples", 2, *flags)
+
+
+@pytest.mark.parametrize("harm", ["full disk", "Ctrl-C"])
+def test_a_table_survives_what_befalls_its_files(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, harm: str
+) -> None:
+    from advkit.results.files import Saver
+
+    def befallen(*_: object, **__: object) -> Path:
+        raise WriteError("no room") if harm == "full disk" else KeyboardInterrupt
+
+    monkeypatch.setattr(Saver, "put_picture", befallen)
+    answer = run("attack", "--attack", "fgsm", "--samples", 3, "--save", tmp_path, "--as", "png", "--quiet")
+    assert answer.code == {"full disk": 2, "Ctrl-C": 130}[harm]
+    assert "worst case" in answer.out
+    assert (tmp_path / "evaluation.json").exists() == (harm == "Ctrl-C")
+    assert ("no room" if harm == "full disk" else "Interrupted") in answer.err
