@@ -43,6 +43,7 @@ class Pixle(Attack):
     loss: Loss = CrossEntropy()
 
     tells: ClassVar[Tells] = "scores"
+    nested: ClassVar[bool] = True  # type: ignore[misc]
     balls: ClassVar[tuple[type[Ball], ...]] = (L0,)
 
     def __post_init__(self) -> None:

@@ -402,6 +402,7 @@ def _minimal(
             result.clean,
             result.labels,
             seed=result.seed,
+            nested=True,
             keep="best",
             sink=collect,
             progress=progress,
@@ -494,8 +495,9 @@ def _if_any(model: nn.Module | None) -> AbstractContextManager[nn.Module | None]
 
 
 def _is_same(one: nn.Module, other: nn.Module) -> bool:
-    both = isinstance(one, Classifier) and isinstance(other, Classifier)
-    return both and one.fingerprint() == other.fingerprint()
+    return (
+        isinstance(one, Classifier) and isinstance(other, Classifier) and one.fingerprint() == other.fingerprint()
+    )
 
 
 def _known(

@@ -248,7 +248,8 @@ def _cells(
 ) -> Iterator[tuple[Cell, int]]:
     """The cells of one attack on one model: one for all radii where a search is nested, else one for each."""
     first = at[0]
-    nested = [not wanted.independent and len(radii) > 1 and attack.nested for _, attack in first]
+    once = [attack.nested or attack.minimal for _, attack in first]
+    nested = [not wanted.independent and len(radii) > 1 and search for search in once]
     groups = [range(len(radii))] if any(nested) else [range(r, r + 1) for r in range(len(radii))]
     for group in groups:
         stages = tuple(

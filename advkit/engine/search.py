@@ -77,12 +77,12 @@ def search(
 ) -> Found:
     """An attack at ascending radii on the examples ``attacked`` (R, N) at each; the others stay as they are.
 
-    ``nested``: one search for the smallest radius at which an example falls, instead of an attack at every radius. A
-    minimal-norm attack is run once, at the largest radius, for the nearest adversarial picture, whatever ``nested`` says.
+    ``nested``: one search for the smallest radius at which an example falls, instead of an attack at every radius; of a
+    minimal-norm attack one run at the largest radius, for the nearest adversarial picture.
     The sink gets what is finished, ``example`` being the place in the source and ``rung`` the radius.
     """
     found = Found.nothing(len(attacks), clean)
-    if attacks[0].minimal and len(attacks) > 1:
+    if nested and attacks[0].minimal and len(attacks) > 1:
         return _nearest(attacks, passes, source, attacked, labels, found, seed, sink, progress)
     parts: list[tuple[Ladder, Tensor, Tensor | None, slice]]
     if nested and len(attacks) > 1:

@@ -101,12 +101,16 @@ def smallest(found: Found, labels: Tensor) -> list[int]:
 
 def test_attacks_of_one_step_and_noise_do_not_search_and_all_others_do() -> None:
     made = {entry.name: entry.create() for entry in ATTACKS.entries()}
-    blind = {name for name, attack in made.items() if isinstance(attack, Attack) and not attack.nested}
+    searching = {
+        name for name, attack in made.items() if isinstance(attack, Attack) and (attack.nested or attack.minimal)
+    }
+    blind = {name for name, attack in made.items() if isinstance(attack, Attack)} - searching
     # What is drawn has another form at another radius: a shorter strip is not a part of a longer one.
     drawn = {name for name, attack in made.items() if isinstance(attack, Attack) and attack.controls()}
     fitted = {name for name, attack in made.items() if isinstance(attack, Fitted)}
     assert blind - drawn - fitted == {"fgsm", "rs-fgsm", "noise", "salt"}
-    assert all(stage.nested for each in made.values() if isinstance(each, Ensemble) for _, stage in each.stages)
+    stages = [stage for each in made.values() if isinstance(each, Ensemble) for _, stage in each.stages]
+    assert all(stage.nested or stage.minimal for stage in stages)
 
 
 def test_pgd_of_a_single_step_does_not_search() -> None:
