@@ -8,6 +8,10 @@ from typing import ClassVar
 
 import pytest
 import torch
+from fixtures_masked import BALL as MISLED
+from fixtures_masked import KWinners, misleading
+from fixtures_masked import data as otherwise
+from fixtures_masked import trained as trained_otherwise
 from helpers import Detached, Quantiser, Spy, linear, trained
 from torch import Tensor, nn
 
@@ -50,7 +54,7 @@ def met(
         return torch.zeros(COUNT, dtype=torch.bool).index_fill(0, torch.tensor(list(places), dtype=torch.long), True)
 
     attacked, fell = these(among), these(beaten)
-    some = torch.full((COUNT,), steps)
+    some, few = torch.full((COUNT,), steps), torch.ones(COUNT, dtype=torch.long)
     outcome = Outcome(
         name=type(attack).__name__.lower(),
         attack=repr(attack),
@@ -60,8 +64,8 @@ def met(
         prediction=torch.where(fell, 1 - Y, Y),
         distance=torch.zeros(COUNT, dtype=torch.float64),
         steps=some,
-        forwards=some,
-        backwards=some,
+        forwards=few,
+        backwards=few,
         seconds=0.0,
         follows="before" if len(among) < COUNT else "",
         controls=() if control is None else (Control("random", these(control)),),
@@ -253,6 +257,24 @@ def test_saturated_cross_entropy_is_no_doubt_where_another_loss_attacked_too() -
     both = evaluate(large, held(), [PGD(BALL, steps=6), PGD(BALL, steps=6, loss=Margin())])
     assert "P11" not in codes(both.doubts)
     assert "P10" in codes(both.doubts), "that cross-entropy finds nothing is told by the other loss"
+
+
+def test_cross_entropy_alone_is_told_where_a_short_walk_on_the_margin_beats_what_it_left() -> None:
+    net, data = misleading()
+    plain = evaluate(net, data, PGD(MISLED, steps=80))
+    (doubt,) = plain.doubts
+    assert doubt.code == "P10"
+    assert "steps on the margin beat" in doubt.sentence
+    both = evaluate(net, data, [PGD(MISLED, steps=20), PGD(MISLED, steps=20, loss=Margin())])
+    assert codes(both.doubts) == ["P10"]
+    assert "other losses" in both.doubts[0].sentence
+    assert evaluate(net, data, PGD(MISLED, steps=20, loss=Margin())).doubts == ()
+
+
+def test_a_gradient_that_is_not_the_models_own_is_told_where_attacks_took_long() -> None:
+    long = PGD(Linf("1/255"), steps=80, restarts=3, loss=Margin())
+    assert codes(evaluate(trained_otherwise(KWinners), otherwise(), long).doubts) == ["P11"]
+    assert evaluate(trained_otherwise(), otherwise(), long).doubts == ()
 
 
 class Astray(Wrapper):

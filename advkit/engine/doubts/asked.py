@@ -1,0 +1,141 @@
+"""What the model is asked after the attacks: checks of the protocol that take few passes, and two that are kept short."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from advkit.attacks.pgd import PGD
+from advkit.core.goal import Untargeted
+from advkit.core.losses import Margin
+from advkit.core.rng import Rng, identify
+from advkit.core.threat import Linf
+from advkit.engine.doubts.look import Check, Look, Met, names
+from advkit.engine.protocol import gradients
+from advkit.engine.protocol.case import Case, differ
+from advkit.engine.protocol.finding import FAIL, LUCK, PASS, Answer, of
+from advkit.engine.run import Finished, Run, Source
+from advkit.results.doubt import Doubt
+
+__all__ = ["alive", "another_loss", "asked", "slopes", "steady"]
+
+_NEARBY = 8 / 255  # in Linf: far enough for a rounding to differ
+_SLOPES = 6  # pictures, at about twenty passes each
+_SLOPES_PRICE = 0.01  # of the attacks' passes: what they may take
+_STEPS = 10
+_OTHERS, _FEWEST_OTHERS = 16, 5  # pictures at most and at least
+_OTHERS_PRICE = 0.015
+_GAP = 0.1  # of them: what another loss may find beside cross-entropy without a defect
+
+
+def asked(code: str, ask: Callable[[Case], Answer]) -> Check:
+    """A check of the protocol that takes few passes."""
+
+    def check(look: Look) -> list[Doubt] | None:
+        if look.case is None:
+            return None
+        level, sentence, advice = ask(look.case)
+        if level == FAIL:
+            return [Doubt(code, sentence, advice)]
+        return [] if level == PASS else None
+
+    return check
+
+
+def steady(look: Look) -> list[Doubt] | None:
+    """Chance hides a gradient, unless gradients and verdicts are means over it."""
+    if look.case is None:
+        return None
+    level, sentence, _ = look.repeatable
+    if level != FAIL or look.told:
+        return []
+    advice = "Attack the mean over many draws and judge each picture many times (--eot 20 --repeats 10)."
+    return [Doubt("P12", sentence, advice)]
+
+
+def alive(look: Look) -> list[Doubt] | None:
+    """A slope of zero leads nowhere: where the answer changes all the same, or the loss is one that fades."""
+    case = look.case
+    if case is None or not any(each.steers for each in look.met) or not case.total:
+        return None
+    found, grad = asked("P11", gradients.available)(look), case.gradients.margin
+    if not found or grad is None or not bool(grad.isfinite().all()):
+        return found
+    dead = (grad == 0).flatten(1).all(1) & case.correct
+    if bool(dead.any()):
+        return found if int(_hidden(case, dead).sum()) > max(1.0, LUCK * case.total) else []
+    # Cross-entropy alone is saturated.
+    return [] if any(each.climbs and not each.fades for each in look.met) else found
+
+
+def _hidden(case: Case, dead: Tensor) -> Tensor:
+    """(n,) bool: of the pictures without a slope, which have none nearby either, though the answer changes on the way.
+
+    Where dead units leave the answer as it is, no slope is the truth: a network that is proven robust may have such places.
+    """
+    x, y = case.x[dead], case.y[dead]
+    points = case.typed(Linf(_NEARBY).random_point(x, Rng.of(case.seed, identify(x)).fold("nearby"))).requires_grad_()
+    hidden = []
+    for part, labels, before in zip(
+        *(torch.split(t, case.batch_size) for t in (points, y, case.logits[dead])), strict=True
+    ):
+        logits = case.own.precision.working(part)
+        (grad,) = torch.autograd.grad(Untargeted(labels.to(case.device)).margin(logits).sum(), part)
+        hidden.append((grad == 0).flatten(1).all(1).cpu() & differ(logits.detach().cpu().to(before), before))
+    return torch.cat(hidden)
+
+
+def slopes(look: Look) -> list[Doubt] | None:
+    """Whether the gradient is the model's own, for a few pictures, where attacks took long and so found little."""
+    case = look.case
+    if case is None or case.stand_ins or not any(each.steers for each in look.met) or look.repeatable.level == FAIL:
+        return None
+    chosen = case.correct.nonzero().squeeze(1)[:_SLOPES]
+    if len(chosen) < _SLOPES or _SLOPES_PRICE * look.passes < 20 * _SLOPES:
+        return None
+    few = Case(case.model, case.x[chosen], case.y[chosen], case.ball, batch_size=case.batch_size, seed=case.seed)
+    level, sentence, advice = gradients.own(few)
+    return [Doubt("P11", sentence, advice)] if level == FAIL else [] if level == PASS else None
+
+
+def another_loss(look: Look) -> list[Doubt] | None:
+    """A short walk on the margin from examples that stand under cross-entropy alone."""
+    climbing = [each for each in look.met if each.climbs and type(each.attack.threat) in PGD.balls]
+    if not climbing or look.case is None or look.repeatable.level == FAIL or look.result.goal != "untargeted":
+        return None
+    if not all(each.fades for each in look.met if each.steers):
+        return None
+    largest = max(climbing, key=lambda each: each.outcome.threat.eps)
+    chosen = look.result.stands(largest.outcome.threat.eps.exact).nonzero().squeeze(1)
+    chosen = chosen[: min(_OTHERS, int(_OTHERS_PRICE * look.passes / (2 * _STEPS)))]
+    if len(chosen) < _FEWEST_OTHERS:
+        return None
+    beaten = _beaten(look, largest, chosen)
+    if beaten <= max(1.0, _GAP * len(chosen)):
+        return []
+    return [
+        Doubt(
+            "P10",
+            f"{_STEPS} steps on the margin beat {of(beaten, len(chosen))} of those that stand under cross-entropy"
+            f" ({names(climbing)}) at {largest.outcome.threat.eps.exact}.",
+            "Attack with other losses too: leave --attack out (worst-case), or give --loss margin or dlr.",
+        )
+    ]
+
+
+def _beaten(look: Look, largest: Met, chosen: Tensor) -> int:
+    """How many of the examples ``chosen`` fall to the short walk."""
+    assert look.case is not None
+    found: list[Tensor] = []
+
+    def collect(finished: Finished) -> None:
+        found.append(finished.success.cpu())
+
+    part = Source(
+        lambda indices: look.data.pictures(chosen[list(indices)].tolist()), Untargeted(look.result.labels[chosen])
+    )
+    walk = PGD(largest.attack.threat, steps=_STEPS, loss=Margin())
+    Run(walk, look.case.own, part, seed=look.result.seed).go(collect)
+    return int(torch.cat(found).sum())
