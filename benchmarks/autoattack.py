@@ -1,0 +1,211 @@
+"""AutoAttack, `autoattack` and `standard` beside an independent AutoAttack on real weights; writes docs/autoattack.md.
+
+    python benchmarks/autoattack.py --work DIR [--data ../shared/data] [--only TEXT] [--part reference|autoattack|standard]
+
+Every part of every network is kept in DIR and not run again; without --only and --part the page is written from all. The
+reference is the chain of torchattacks' APGD, APGDT, FAB and Square, ports of the originals, in the order and with the
+budgets of the paper (its own AutoAttack class takes 10 steps instead of 100); the model counts its passes. Takes some hours
+on one core; networks of one's own (NAME=FILE of `advkit train`) may follow as --own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from advkit.backbones import load_model
+from advkit.core import BALLS, Ball
+from advkit.data import load_data
+from advkit.engine.evaluate import evaluate
+from advkit.results.statistics import share
+
+PAGE = Path(__file__).parent.parent / "docs" / "autoattack.md"
+PARTS = ("reference", "autoattack", "standard")
+
+
+@dataclass(frozen=True)
+class Net:
+    """A network, its pictures, its threat."""
+
+    name: str
+    model: str
+    data: str
+    norm: str
+    eps: str
+    samples: int = 1000
+
+    @property
+    def ball(self) -> Ball:
+        """The threat."""
+        return BALLS[self.norm](self.eps)
+
+
+SHARED = [
+    ("cifar10_adv_resnet2b", "cifar10_test_1000", "linf", "2/255"),
+    ("cifar10_adv_cnna_2", "cifar10_test_1000", "linf", "2/255"),
+    ("cifar10_adv_cnna_4", "cifar10_test_1000", "linf", "4/255"),
+    ("cifar10_provable_small_8", "cifar10_test_1000", "linf", "8/255"),
+    ("cifar10_provable_l2_36", "cifar10_test_1000", "l2", "36/255"),
+    ("cifar10_resnet20", "cifar10_test_1000", "linf", "1/255"),
+    ("mnist_adv_cnna", "mnist_test_5000", "linf", "0.3"),
+    ("mnist_provable_01", "mnist_test_5000", "linf", "0.1"),
+    ("mnist_lenet5_clean", "mnist_test_5000", "linf", "0.1"),
+    ("mnist_trades", "mnist_test_5000", "linf", "0.3"),
+]
+
+
+class Counting(nn.Module):
+    """Counts the rows asked, and those whose gradient was taken."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner, self.forwards, self.backwards = inner, 0, 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Ask, and count."""
+        self.forwards += len(x)
+        logits: Tensor = self.inner(x)
+        if logits.requires_grad:
+            logits.register_hook(self._back)
+        return logits
+
+    def _back(self, grad: Tensor) -> Tensor:
+        self.backwards += len(grad)
+        return grad
+
+
+def reference(model: nn.Module, x: Tensor, y: Tensor, net: Net) -> tuple[Tensor, int, int]:
+    """Which stand, (N,) bool, and passes."""
+    import torchattacks
+
+    counting = Counting(model)
+    threat = {"norm": {"linf": "Linf", "l2": "L2"}[net.norm], "eps": float(net.ball.eps), "seed": 0}
+    stages = {
+        "APGD": {"loss": "ce", "steps": 100},
+        "APGDT": {"n_classes": 10, "steps": 100},
+        "FAB": {"n_classes": 10, "steps": 100, "multi_targeted": True},
+        "Square": {"n_queries": 5000},
+    }
+    with torch.no_grad():
+        stands = torch.cat([model(rows).argmax(1) for rows in x.split(250)]) == y
+    for name, settings in stages.items():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            attack = getattr(torchattacks, name)(counting, **threat, **settings)
+            for part in torch.split(stands.nonzero().squeeze(1), 250):
+                found = attack(x[part], y[part])
+                with torch.no_grad():
+                    stands[part] = model(found).argmax(1) == y[part]
+        passes = f"{counting.forwards:>10,} {counting.backwards:>10,}"
+        print(f"    {name:24} {100 * float(stands.double().mean()):.1f} %  {passes}", flush=True)
+    return stands, counting.forwards, counting.backwards
+
+
+def ours(name: str) -> Callable[[nn.Module, Tensor, Tensor, Net], tuple[Tensor, int, int]]:
+    """An ensemble of advkit."""
+
+    def run(model: nn.Module, x: Tensor, y: Tensor, net: Net) -> tuple[Tensor, int, int]:
+        from advkit.catalog import ATTACKS
+
+        result = evaluate(model, (x, y), ATTACKS.create(name, threat=net.ball))
+        rows = result.rows()
+        for row in rows:
+            print(f"    {row.attack:24} {row.accuracy.percent} %  {row.forwards:>10,} {row.backwards:>10,}", flush=True)
+        return result.stands(net.eps), sum(r.forwards for r in rows), sum(r.backwards for r in rows)
+
+    return run
+
+
+def main() -> None:
+    """Run what is not there yet, then write the page."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--data", type=Path, default=Path(os.environ.get("ADVKIT_DATA", "../shared/data")))
+    parser.add_argument("--only", default="")
+    parser.add_argument("--part", choices=PARTS, action="append")
+    parser.add_argument("--own", action="append", default=[], metavar="NAME=FILE", help="Fashion-MNIST weights, at 0.2")
+    given = parser.parse_args()
+    nets = [
+        Net(name, f"{given.data}/model_defs.py:load:{name}", f"{given.data}/{data}.npz", norm, eps)
+        for name, data, norm, eps in SHARED
+    ]
+    for text in given.own:
+        name, _, path = text.partition("=")
+        nets.append(Net(name, path, f"{given.data}/fashion_mnist_test_5000.npz", "linf", "0.2"))
+    given.work.mkdir(parents=True, exist_ok=True)
+    for net in nets:
+        for part in given.part or PARTS:
+            if given.only in net.name:
+                measure(net, part, given.work)
+    if not given.only and not given.part:
+        PAGE.write_text(page(nets, given.work))
+
+
+def measure(net: Net, part: str, work: Path) -> None:
+    """One part of one network, kept as JSON."""
+    file = work / f"{net.name}-{part}.json"
+    if file.exists():
+        return
+    data = load_data(net.data).head(net.samples)
+    model = load_model(net.model, data=data)
+    x, y = data.tensors()
+    began = time.perf_counter()
+    print(f"{net.name} {part}", flush=True)
+    run = reference if part == "reference" else ours(part)
+    stands, forwards, backwards = run(model, x, y, net)
+    with torch.no_grad():
+        clean = torch.cat([model(rows).argmax(1) for rows in x.split(250)]) == y
+    found = {
+        "n": len(x),
+        "clean": int(clean.sum()),
+        "stands": stands.int().tolist(),
+        "forwards": forwards,
+        "backwards": backwards,
+        "seconds": round(time.perf_counter() - began, 1),
+    }
+    print(f"  {100 * sum(found['stands']) / len(x):.1f} %, {forwards:,} forward, {backwards:,} backward", flush=True)
+    file.write_text(json.dumps(found))
+
+
+def page(nets: list[Net], work: Path) -> str:
+    """The table, from what was kept."""
+    lines = [
+        "# AutoAttack, ours and an independent one",
+        "",
+        "Made by `python benchmarks/autoattack.py`; do not edit. Robust accuracy in per cent with its 95 % interval, and the",
+        "passes of all examples together. The reference is the chain of torchattacks' APGD, APGDT, FAB (targeted) and Square",
+        "with the paper's budgets (100 steps, 9 rivals, 5,000 queries), seed 0.",
+        "",
+        "| network | threat | n | clean | reference | `autoattack` | `standard` | forward passes: reference, `autoattack`,"
+        " `standard` | backward passes |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for net in nets:
+        files = [work / f"{net.name}-{part}.json" for part in PARTS]
+        if not all(file.exists() for file in files):
+            continue
+        found = [json.loads(file.read_text()) for file in files]
+        n = found[0]["n"]
+        shown = [share(sum(each["stands"]), n) for each in found]
+        lines.append(
+            f"| {net.name} | {net.ball.label} | {n:,} | {100 * found[0]['clean'] / n:.1f} | "
+            + " | ".join(f"{s.percent} [{100 * s.low:.1f}, {100 * s.high:.1f}]" for s in shown)
+            + "".join(f" | {', '.join(format(each[way], ',') for each in found)}" for way in ("forwards", "backwards"))
+            + " |"
+        )
+    lines += ["", f"{platform.machine()}, torch {torch.__version__}, float32, one thread.", ""]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
