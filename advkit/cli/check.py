@@ -22,6 +22,10 @@ from advkit.errors import InputError
 @click.option(
     "--queries", type=click.IntRange(1), default=150, show_default=True, help="Queries of the search by scores."
 )
+@click.option(
+    "--expected", type=click.FloatRange(0, 100), metavar="PERCENT", help="The clean accuracy that is claimed."
+)
+@click.option("--broader", is_flag=True, help="Look at turns, shifts and noise too.")
 @click.option("--batch-size", type=click.IntRange(1), help="Examples per pass. [default: by size]")
 @click.option("--format", "form", default="table", show_default=True, help="table, markdown, csv, json, latex or html.")
 @click.option("--strict", is_flag=True, help="Exit with code 1 where a check fails.")
@@ -35,12 +39,17 @@ def command(
     samples: int,
     steps: int,
     queries: int,
+    expected: float | None,
+    broader: bool,
     batch_size: int | None,
     form: str,
     strict: bool,
     quiet: bool,
 ) -> None:
-    """Tell whether a model, or a defense in front of it, masks its gradients: robustness that is not there.
+    """Tell whether a model, or a defense in front of it, masks its gradients, and what its robustness is without that.
+
+    Where a check raises a doubt, what it calls for is run: BPDA, means over draws, other losses, more steps, a search by
+    scores. The last lines give the accuracy under plain PGD and the corrected one.
 
     \b
     advkit check --weights adversarial
@@ -75,6 +84,8 @@ def command(
             steps=steps,
             queries=queries,
             batch_size=batch_size,
+            expected=None if expected is None else expected / 100,
+            broader=broader,
             progress=lambda name, done, total: progress(done, total),
         )
 
@@ -83,6 +94,6 @@ def command(
         click.echo(json.dumps(found.to_json()))
     else:
         show([found.table()], form)
-        click.echo(found.sentence, err=form != "table")
-    if strict and found.masks:
+        click.echo(f"{found.sentence}\n{found.numbers}", err=form != "table")
+    if strict and found.failed:
         sys.exit(1)

@@ -27,9 +27,13 @@ def own(tmp_path: Path) -> str:
 def test_the_shipped_model_shows_no_sign_of_masking(run: Run) -> None:
     answer = run("check", *QUICK, "--strict")
     assert answer.code == 0, answer
-    assert answer.out.rstrip().splitlines()[-1].startswith("no sign of gradient masking")
-    for code in ("P3", "P4", "P5", "P6", "P7", "P8", "P9", "P10", "P11", "P12", "P14"):
-        assert code in answer.out
+    verdict, numbers, rest = answer.out.rstrip().splitlines()[-3:]
+    assert verdict.startswith("no sign of gradient masking")
+    assert numbers.startswith("accuracy under the plain attack")
+    assert "corrected" in numbers
+    assert "forward and" in rest
+    for code in (f"P{number}" for number in range(1, 21)):
+        assert f"\n{code} " in f"\n{answer.out}"
     for fact in ("resnet20", "embedded signs-standard", "8 examples", "Linf 8/255"):
         assert fact in answer.err
 
@@ -37,19 +41,34 @@ def test_the_shipped_model_shows_no_sign_of_masking(run: Run) -> None:
 def test_a_defense_of_the_users_own_that_masks_is_told_and_strict_says_so_by_its_code(run: Run, own: str) -> None:
     answer = run("check", *QUICK, "--defense", own)
     assert answer.code == 0
-    last = answer.out.rstrip().splitlines()[-1]
-    assert last.startswith("masks its gradients: yes (P11")
-    assert "P14" in last
+    verdict = answer.out.rstrip().splitlines()[-3]
+    assert verdict.startswith("masks its gradients: yes (P")
+    assert "P11" in verdict
+    assert "P14" in verdict
+    assert "Run: BPDA" in " ".join(answer.out.split())
     assert 'backward = "straight-through"' in " ".join(answer.out.split())
     assert run("check", *QUICK, "--defense", own, "--strict", "--quiet").code == 1
 
 
-def test_json_holds_every_check(run: Run, own: str) -> None:
+def test_json_holds_every_check_its_remedy_and_both_numbers(run: Run, own: str) -> None:
     found = run("check", *QUICK, "--defense", own, "--format", "json").json
     assert found["masks"] is True
     assert (found["n"], found["correct"]) == (8, 8)
-    assert all(set(check) == {"code", "check", "verdict", "evidence", "advice"} for check in found["checks"])
+    keys = {"code", "indicator", "check", "verdict", "evidence", "advice", "remedy", "number"}
+    assert all(set(check) == keys for check in found["checks"])
     assert {check["verdict"] for check in found["checks"]} <= {"pass", "warn", "fail", "unknown"}
+    assert 0 <= found["corrected"]["value"] < found["plain"]["value"] <= 1
+    gradient = next(check for check in found["checks"] if check["indicator"] == "I1")
+    assert gradient["verdict"] == "fail"
+    assert gradient["remedy"].startswith("Run: BPDA")
+    assert gradient["number"] == found["corrected"]["value"]
+
+
+def test_a_claim_and_broader_threats_can_be_asked_for(run: Run) -> None:
+    found = run("check", *QUICK, "--expected", "99", "--broader", "--format", "json").json
+    checks = {check["code"]: check for check in found["checks"]}
+    assert "99.0 % is claimed" in checks["P2"]["evidence"]
+    assert checks["P19"]["verdict"] in ("pass", "warn")
 
 
 def test_a_way_to_train_stands_for_its_weights(run: Run) -> None:
@@ -68,6 +87,7 @@ def test_a_way_to_train_stands_for_its_weights(run: Run) -> None:
         (("--defense", "jpge"), "Did you mean 'jpeg'?"),
         (("--format", "jsn"), "'jsn'"),
         (("--samples", "0"), "--samples"),
+        (("--expected", "101"), "--expected"),
         (("--defense", "feature-squeezing"), "advkit detect"),
     ],
 )

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
-from advkit.engine.protocol.case import Case, named
-from advkit.engine.protocol.finding import FAIL, PASS, UNKNOWN, WARN, Answer, counted, of
+from advkit.core.goal import Untargeted
+from advkit.core.rng import Rng, identify
+from advkit.engine.protocol.case import Case, differ, named
+from advkit.engine.protocol.finding import FAIL, PASS, UNKNOWN, WARN, Answer, counted, grade, of
 
-__all__ = ["alone_and_in_company", "evaluation_mode", "repeatable", "scores"]
+__all__ = ["alone_and_in_company", "evaluation_mode", "repeatable", "scores", "smooth_nearby"]
 
-_SUM = 1e-3  # how near to 1 probabilities sum
-_ROUNDING = 1e-3  # of the spread of the logits: what another order of sums may move them
-_TRIALS = 5
 _FEW = 8
+_NEARBY_DRAWS = 4
+_NEARBY = 1e-2  # of the radius
+_VARIES = 0.1  # relative change of the loss nearby, from which on it is rough (Pintor et al. 2022)
 _UNSTEADY = 0.05  # of the pictures: more that change with the draws are too many
 
 
 def scores(case: Case) -> Answer:
     """Probabilities have a softmax behind them, and behind that another one in the cross-entropy."""
-    logits = case.logits.double()
-    inside = (logits >= 0).all(1) & ((logits.sum(1) - 1).abs() < _SUM)
-    if bool(inside.all()):
+    if case.probabilities:
         return Answer(
             FAIL,
             "Every answer lies in [0, 1] and sums to 1: these are probabilities, and the cross-entropy's own softmax on top"
@@ -33,7 +32,7 @@ def scores(case: Case) -> Answer:
 
 def evaluation_mode(case: Case) -> Answer:
     """Dropout and BatchNorm in training mode make another model of it in each pass."""
-    still = [name or type(case.model).__name__ for name, module in case.model.named_modules() if module.training]
+    still = case.leftovers
     if still:
         return Answer(
             FAIL,
@@ -48,12 +47,11 @@ def evaluation_mode(case: Case) -> Answer:
 
 def alone_and_in_company(case: Case) -> Answer:
     """A prediction that hangs on the rest of the batch is no property of the picture."""
-    x = case.x[:_FEW].to(case.device)
-    together, again = case.own.judge(x), case.own.judge(x)
-    if _differ(together, again).any():
+    x = case.x[:_FEW]
+    if case.unsteady:
         return Answer(UNKNOWN, "The answers differ from call to call, so company cannot be told from chance.")
-    alone = torch.cat([case.own.judge(row) for row in torch.split(x, 1)])
-    apart = int(_differ(together, alone).sum())
+    alone = torch.cat([case.judge(row) for row in torch.split(x, 1)])
+    apart = int(differ(case.judge(x), alone).sum())
     if apart:
         return Answer(
             FAIL,
@@ -65,19 +63,18 @@ def alone_and_in_company(case: Case) -> Answer:
 
 def repeatable(case: Case) -> Answer:
     """Chance hides a gradient: a search must see the mean of many draws (Athalye et al. 2018)."""
-    x = case.x.to(case.device)
-    answers = [case.own.judge(x).cpu() for _ in range(_TRIALS - 1)]
-    moved = torch.stack([_differ(answer, case.logits) for answer in answers]).any(0)
+    answers, trials = case.repeated, len(case.repeated) + 1
+    moved = torch.stack([differ(answer, case.logits) for answer in answers]).any(0)
     turned = torch.stack([answer.argmax(1) != case.logits.argmax(1) for answer in answers]).any(0)
     if bool(moved.any()):
         return Answer(
             FAIL,
-            f"In {_TRIALS} calls {of(int(moved.sum()), len(moved))} pictures get different scores and"
+            f"In {trials} calls {of(int(moved.sum()), len(moved))} pictures get different scores and"
             f" {of(int(turned.sum()), len(turned))} different classes: it draws, and no attack is told.",
             "Say random = True in the defense (or use RandomWrapper): answers are then means over draws, and gradients too.",
         )
     if not case.drawing:
-        return Answer(PASS, f"The same scores in {_TRIALS} calls.")
+        return Answer(PASS, f"The same scores in {trials} calls.")
     with torch.no_grad():
         seen = torch.cat(
             [case.own.precision.working(case.typed(part)).cpu() for part in torch.split(case.x, case.batch_size)]
@@ -90,7 +87,21 @@ def repeatable(case: Case) -> Answer:
     return Answer(PASS, f"Declared as random: {said}.")
 
 
-def _differ(one: Tensor, other: Tensor) -> Tensor:
-    """(B,) bool: by more than rounding."""
-    spread = (one.amax(1) - one.amin(1)).clamp_min(1e-6)
-    return (one - other).abs().amax(1) > _ROUNDING * spread
+def smooth_nearby(case: Case) -> Answer:
+    """The margin at points drawn nearby against the clean one, in its own size: noise and cracks make it leap."""
+    rng = Rng.of(case.seed, identify(case.x)).fold("nearby")
+    here = Untargeted(case.y).margin(case.logits.double())
+    apart = torch.zeros_like(here)
+    for draw in range(_NEARBY_DRAWS):
+        drawn = case.ball.random_point(case.x, rng.fold(draw))
+        near = Untargeted(case.y).margin(case.judge(case.x + _NEARBY * (drawn - case.x)).double())
+        apart = apart + ((near - here).abs() / here.abs().clamp_min(1e-12)).clamp_max(1) / _NEARBY_DRAWS
+    rough = int(((apart > _VARIES) & case.correct).sum())
+    said = f"At {_NEARBY:.0%} of the radius the margin changes by over {_VARIES:.0%} for {of(rough, case.total)}"
+    level = grade(rough, case.total, _UNSTEADY)
+    if level == FAIL and (case.stand_ins or case.drawing):
+        level = WARN  # it says so, and attacks take it into account
+    if level == FAIL or rough > max(1.0, _UNSTEADY * case.total / 2):
+        advice = "Attack by the mean gradient over draws or around each point (EOT), and by scores."
+        return Answer(level, f"{said}.", advice)
+    return Answer(PASS, f"{said}.")

@@ -1,34 +1,52 @@
-"""All checks on one model."""
+"""All checks on one model, what was run because of their doubts, and the number that is left."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import dataclass
+import random
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from advkit.core.losses import CrossEntropy
 from advkit.core.threat import L1, L2, Ball, Linf
 from advkit.data import Data
 from advkit.engine.checks import check_channels, check_labels, check_weights
 from advkit.engine.passes import batch_for, device_of
-from advkit.engine.protocol import answers, gradients, others, strength
+from advkit.engine.protocol import answers, binary, gradients, others, record, remedies, strength, trace
 from advkit.engine.protocol.case import Case, lend
-from advkit.engine.protocol.finding import FAIL, UNKNOWN, Answer, Finding
+from advkit.engine.protocol.finding import FAIL, UNKNOWN, WARN, Answer, Finding, Remedy
+from advkit.engine.protocol.ledger import Entry
+from advkit.engine.protocol.record import Corrected
+from advkit.engine.provenance import circumstances, code_version
 from advkit.errors import InputError, PassError
+from advkit.results.statistics import Share, share
 from advkit.results.table import Table
 
 __all__ = ["CHECKS", "Check", "Examination", "examine"]
 
+_ROOTS = ("P3", "P12", "P11", "P10", "P7", "P8")
+_ABOUT_GRADIENTS = frozenset(f"P{number}" for number in range(3, 17))
+"""The codes whose failure says that a gradient, or an attack that follows it, cannot be trusted."""
+
 
 @dataclass(frozen=True)
 class Check:
-    """One check: its code in the protocol, what is true of an honest model, and the function that finds out."""
+    """One check: its code in the protocol, what is true of an honest model, and the function that finds out.
+
+    ``remedy`` is run where it does not pass; ``last`` checks look at what is left when all is done. ``indicator`` is the code
+    of Pintor et al. 2022.
+    """
 
     code: str
     name: str
     ask: Callable[[Case], Answer]
+    remedy: Callable[[Case], Remedy] | None = None
+    indicator: str = ""
+    last: bool = False
 
     def __call__(self, case: Case) -> Finding:
         """The finding; unknown where the model does not answer to the end."""
@@ -36,54 +54,102 @@ class Check:
             level, sentence, advice = self.ask(case)
         except PassError as error:
             level, sentence, advice = UNKNOWN, str(error), "Repair the model's answers."
-        return Finding(self.name, level, sentence, self.code, advice)
+        return Finding(self.name, level, sentence, self.code, advice, self.indicator)
+
+    def act(self, finding: Finding, case: Case) -> Finding:
+        """The finding with what came of its remedy, where there is a doubt and one can be run."""
+        if self.remedy is None or finding.level not in (FAIL, WARN):
+            return finding
+        try:
+            return replace(finding, remedy=self.remedy(case))
+        except PassError as error:
+            return replace(finding, advice=f"{finding.advice} No remedy could be run: {error}")
 
 
 CHECKS: tuple[Check, ...] = (
-    Check("P3", "Answers are logits", answers.scores),
-    Check("P3", "The model is in eval mode", answers.evaluation_mode),
+    Check("P1", "The threat model is stated", record.stated),
+    Check("P2", "Clean accuracy is above chance", record.clean_accuracy),
+    Check("P3", "Inputs and weights are sane", record.sane),
+    Check("P3", "Answers are logits", answers.scores, remedies.adapt),
+    Check("P3", "The model is in eval mode", answers.evaluation_mode, remedies.in_eval_mode),
     Check("P3", "A picture's answer is its own", answers.alone_and_in_company),
-    Check("P12", "The same picture gets the same answer", answers.repeatable),
-    Check("P11", "There is a gradient", gradients.available),
-    Check("P11", "The gradient is the model's own", gradients.own),
-    Check("P4", "Many steps beat what one step beats", strength.iterative_beats_single_step),
-    Check("P10", "Losses agree", strength.losses_agree),
-    Check("P5", "A larger radius beats more", strength.larger_radius_beats_more),
-    Check("P6", "Without bounds everything falls", strength.unbounded_reaches_all),
-    Check("P7", "More steps find little more", strength.steps_suffice),
-    Check("P8", "More restarts find little more", strength.restarts_suffice),
-    Check("P9", "Noise finds nothing more", others.noise_finds_nothing_more),
-    Check("P9", "A search by scores finds nothing more", others.random_search_finds_nothing_more),
-    Check("P14", "Transfer finds nothing more", others.oblivious_finds_nothing_more),
+    Check("P4", "Many steps beat what one step beats", strength.iterative_beats_single_step, remedies.smooth),
+    Check("P5", "A larger radius beats more", strength.larger_radius_beats_more, remedies.smooth),
+    Check("P6", "Without bounds everything falls", strength.unbounded_reaches_all, remedies.adapt),
+    Check("P7", "More steps find little more", strength.steps_suffice, remedies.more_steps),
+    Check("P7", "The loss has levelled off", trace.levelled_off, remedies.more_steps, "I4"),
+    Check("P8", "More restarts find little more", strength.restarts_suffice, remedies.restarts),
+    Check("P9", "Noise finds nothing more", others.noise_finds_nothing_more, remedies.smooth),
+    Check("P9", "A search by scores finds nothing more", others.random_search_finds_nothing_more, remedies.smooth),
+    Check("P10", "Losses agree", strength.losses_agree, remedies.losses),
+    Check("P11", "There is a gradient", gradients.available, remedies.adapt, "I1"),
+    Check("P11", "The gradient is the model's own", gradients.own, remedies.adapt),
+    Check("P11", "Asking for a gradient changes nothing", gradients.unwatched, remedies.adapt),
+    Check("P12", "The same picture gets the same answer", answers.repeatable, remedies.adapt),
+    Check("P12", "Near points give near losses", answers.smooth_nearby, remedies.smooth, "I2"),
+    Check("P13", "No success is lost on the way", trace.no_success_is_lost, None, "I3"),
+    Check("P14", "Transfer finds nothing more", others.oblivious_finds_nothing_more, remedies.transferred, "I5"),
+    Check("P15", "Without a radius everything falls", strength.unconstrained_succeeds, remedies.adapt, "I6"),
+    Check("P16", "What is planted is found", binary.finds_what_is_planted, binary.planted_through_bridges),
+    Check("P17", "The budget holds", record.budget_holds, last=True),
+    Check("P18", "The interval is narrow", record.interval_is_narrow, last=True),
+    Check("P19", "Other changes do little harm", record.broader_threats, last=True),
+    Check("P20", "The same seed gives the same", record.same_seed_same_result, last=True),
 )
 
 
 @dataclass(frozen=True)
 class Examination:
-    """What was found of a model: ``n`` pictures, of which it got ``correct`` right and kept ``robust`` under attack."""
+    """What was found of a model: ``n`` pictures, of which it got ``correct`` right and kept ``robust`` under all attacks.
+
+    ``plain`` is the accuracy that PGD on cross-entropy leaves, ``corrected`` that at the worst picture of each example over
+    ``runs``, as the model itself answers there.
+    """
 
     findings: tuple[Finding, ...]
     n: int
     correct: int
     robust: int
+    plain: Share
+    corrected: Corrected
+    runs: tuple[Entry, ...]
+    forwards: int
+    backwards: int
+    settings: dict[str, object]
+    worst: Tensor = field(compare=False, repr=False)
+    """(N, ...) the worst picture of each example; the clean one where nothing else was found."""
 
     @property
     def failed(self) -> tuple[Finding, ...]:
-        """The findings that show masking."""
+        """The findings that show that a number cannot stand as it is."""
         return tuple(finding for finding in self.findings if finding.level == FAIL)
 
     @property
     def masks(self) -> bool:
-        """Whether any check failed."""
-        return bool(self.failed)
+        """Whether a check of the gradients, or of attacks that follow them, failed."""
+        return any(finding.code in _ABOUT_GRADIENTS for finding in self.failed)
 
     @property
     def sentence(self) -> str:
         """The verdict on the whole, in one line."""
-        if self.masks:
-            return f"masks its gradients: yes ({', '.join(dict.fromkeys(f.code for f in self.failed))})"
+        codes = list(dict.fromkeys(f.code for f in self.failed))
+        about = [code for code in codes if code in _ABOUT_GRADIENTS]
+        others_ = [code for code in codes if code not in _ABOUT_GRADIENTS]
+        besides = f"; other checks fail ({', '.join(others_)})" if others_ else ""
+        if about:
+            return f"masks its gradients: yes ({', '.join(about)}){besides}"
         made = sum(finding.level != UNKNOWN for finding in self.findings)
-        return f"no sign of gradient masking in {made} checks of {len(self.findings)}"
+        return f"no sign of gradient masking in {made} checks of {len(self.findings)}{besides}"
+
+    @property
+    def numbers(self) -> str:
+        """The accuracy as first measured, and the corrected one."""
+        drawn = f"the mean of {self.corrected.repeats} evaluations at " if self.corrected.repeats > 1 else ""
+        return (
+            f"accuracy under the plain attack {self.plain.percent} %, corrected {self.corrected.percent} %: {drawn}the worst"
+            f" case of {len(self.runs)} runs,\nconfirmed by the model itself; {self.forwards:,} forward and"
+            f" {self.backwards:,} backward passes"
+        )
 
     def to_json(self) -> dict[str, object]:
         """All of it, by name."""
@@ -93,16 +159,22 @@ class Examination:
             "n": self.n,
             "correct": self.correct,
             "robust": self.robust,
+            "plain": self.plain._asdict(),
+            "corrected": self.corrected._asdict(),
             "checks": [finding.to_json() for finding in self.findings],
+            "runs": [run.to_json() for run in self.runs],
+            "forwards": self.forwards,
+            "backwards": self.backwards,
+            "settings": self.settings,
         }
 
     def table(self) -> Table:
-        """A row for each check; what to do stands below the evidence of those that did not pass."""
-        rows = tuple(
-            (f.code, f.level, f.name, f"{f.sentence}{f' {f.advice}' if f.advice else ''}") for f in self.findings
-        )
+        """A row for each check; what to do, and what came of doing it, stand behind the evidence of those that did not pass."""
+        rows = tuple((f.codes, f.level, f.name, f.evidence) for f in self.findings)
         bold = frozenset((row, 1) for row, f in enumerate(self.findings) if f.level == FAIL)
-        return Table(("", "verdict", "check", "evidence, and what to do"), rows, align="llll", bold=bold)
+        return Table(
+            ("", "verdict", "check", "evidence, what to do, and what came of it"), rows, align="llll", bold=bold
+        )
 
 
 def examine(
@@ -115,12 +187,17 @@ def examine(
     steps: int = 20,
     queries: int = 150,
     batch_size: int | None = None,
+    expected: float | None = None,
+    broader: bool = False,
     progress: Callable[[str, int, int], None] = lambda name, done, total: None,
 ) -> Examination:
     """Run every check on a model, or a defended one (``advkit.engine.defend.defend``), and the first ``samples`` of data.
 
-    ``ball`` is Linf, L2 or L1 (default Linf 8/255); ``steps`` those of PGD, ``queries`` those of the random search. The model
-    comes back as it was, torch's generator too. Raises InputError for a ball or data that cannot be used.
+    Where a check raises a doubt, what it calls for is run too: BPDA, expectation over draws, other losses, more steps, more
+    starts, a search by scores. ``ball`` is Linf, L2 or L1 (default Linf 8/255); ``steps`` those of PGD, ``queries`` those of
+    the search by scores; ``expected`` is the clean accuracy (0 to 1) that is claimed; ``broader`` looks outside the ball as
+    well. The model comes back as it was, the generators of torch, numpy and Python too. Raises InputError for a ball or data
+    that cannot be used.
     """
     ball = Linf(8 / 255) if ball is None else ball
     if not isinstance(ball, Linf | L2 | L1):
@@ -128,27 +205,24 @@ def examine(
     part = data.head(samples)
     x, y = part.tensors()
     check_weights(model)
-    findings: list[Finding] = []
-    device = device_of(model)
     with ExitStack() as stack:
         training = lend(stack, model)
-        # A model that draws from torch's generator must neither change it nor make this unrepeatable.
-        stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
-        torch.default_generator.manual_seed(seed)
-        if device.type == "cuda":  # this device alone: the state of others would not be put back
-            with torch.cuda.device(device):
-                torch.cuda.manual_seed(seed)
+        stack.enter_context(_chance_of_its_own(seed, device_of(model)))
+        size = batch_size or batch_for(model, x[0])
         try:
             case = Case(
                 model,
                 x,
                 y,
                 ball,
-                batch_size=batch_size or batch_for(model, x[0]),
+                batch_size=size,
                 seed=seed,
                 steps=steps,
                 queries=queries,
                 training=training,
+                data=part,
+                expected=expected,
+                broader=broader,
             )
         except RuntimeError:
             check_channels(model, part)
@@ -159,7 +233,69 @@ def examine(
                 f"the model gets none of {len(y)} pictures of {part.name} right, so nothing can be attacked; "
                 "check that weights, normalisation and data belong together."
             )
-        for number, check in enumerate(CHECKS):
-            progress(check.name, number, len(CHECKS))
-            findings.append(check(case))
-        return Examination(tuple(findings), len(y), case.total, int(case.standing.sum()))
+        plain = _plain(case)
+        findings: dict[Check, Finding] = {}
+        work = 2 * len(CHECKS)
+        for check in CHECKS:
+            progress(check.name, len(findings), work)
+            if not check.last:
+                findings[check] = check(case)
+        acting = case.settled() if case.leftovers else case
+        for number, check in enumerate(sorted(CHECKS, key=_root_first), start=len(CHECKS)):
+            progress(check.name, number, work)
+            findings[check] = check(acting) if check.last else check.act(findings[check], acting)
+        return Examination(
+            findings=tuple(findings[check] for check in CHECKS),
+            n=len(y),
+            correct=acting.total,
+            robust=int(acting.left.sum()),
+            plain=plain,
+            corrected=record.corrected(acting),
+            runs=tuple(acting.ledger.runs),
+            forwards=acting.forwards,
+            backwards=acting.backwards,
+            settings={
+                "threat": repr(ball),
+                "steps": steps,
+                "queries": queries,
+                "seed": seed,
+                "batch_size": size,
+                "data": part.name,
+                "hashes": record.hashes(acting),
+                "code": code_version(),
+                "circumstances": circumstances(),
+            },
+            worst=acting.ledger.worst,
+        )
+
+
+def _root_first(check: Check) -> tuple[bool, int]:
+    """What makes others fail is repaired before them: answers, then gradients, then losses."""
+    return check.last, _ROOTS.index(check.code) if check.code in _ROOTS else len(_ROOTS)
+
+
+def _plain(case: Case) -> Share:
+    """What PGD on cross-entropy leaves; of a model that draws, in the mean over evaluations of what the attack returns."""
+    beaten = case.beaten(case.plain(CrossEntropy()))
+    if not case.unsteady:
+        return share(int((case.correct & ~beaten).sum()), len(case.y))
+    at = record.corrected(case)
+    return Share(at.value, at.low, at.high)
+
+
+@contextmanager
+def _chance_of_its_own(seed: int, device: torch.device) -> Iterator[None]:
+    """A model that draws from a global generator must neither change it for the caller nor make this unrepeatable."""
+    python, numpy = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.default_generator.manual_seed(seed)
+        if device.type == "cuda":  # this device alone: the state of others would not be put back
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)

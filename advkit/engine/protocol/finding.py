@@ -1,4 +1,4 @@
-"""What a check answers: a verdict, with its code in the protocol and what to do about it."""
+"""What a check answers: a verdict, with its code in the protocol, what to do about it, and what came of doing it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,20 @@ from typing import NamedTuple
 
 from advkit.results.verdicts import FAIL, PASS, WARN, Verdict
 
-__all__ = ["FAIL", "LUCK", "PASS", "UNKNOWN", "WARN", "Answer", "Finding", "counted", "grade", "of"]
+__all__ = [
+    "FAIL",
+    "LUCK",
+    "PASS",
+    "UNKNOWN",
+    "WARN",
+    "Answer",
+    "Finding",
+    "Remedy",
+    "counted",
+    "grade",
+    "of",
+    "percent",
+]
 
 UNKNOWN = "unknown"
 """The check does not apply, or could not be made."""
@@ -23,21 +36,48 @@ class Answer(NamedTuple):
     advice: str = ""
 
 
+class Remedy(NamedTuple):
+    """What was run because of a doubt, in one sentence, and the number that came of it.
+
+    The number is the accuracy (0 to 1) that the worst case of all that was run so far leaves; of the binarization test it is
+    the share of planted examples that are found.
+    """
+
+    sentence: str
+    number: float
+
+
 @dataclass(frozen=True)
 class Finding(Verdict):
-    """A check's answer under its name and its code, P1 to P20."""
+    """A check's answer under its name and its code, P1 to P20; ``indicator`` is that of Pintor et al. 2022, I1 to I6."""
 
     code: str
     advice: str
+    indicator: str = ""
+    remedy: Remedy | None = None
 
-    def to_json(self) -> dict[str, str]:
+    @property
+    def codes(self) -> str:
+        """Both codes: ``P11 I1``."""
+        return f"{self.code} {self.indicator}".strip()
+
+    @property
+    def evidence(self) -> str:
+        """All there is to say: what was seen, what to do, what came of doing it."""
+        done = f"{self.remedy.sentence}" if self.remedy else ""
+        return " ".join(filter(None, (self.sentence, self.advice, done)))
+
+    def to_json(self) -> dict[str, object]:
         """All of it, by name."""
         return {
             "code": self.code,
+            "indicator": self.indicator or None,
             "check": self.name,
             "verdict": self.level,
             "evidence": self.sentence,
             "advice": self.advice,
+            "remedy": self.remedy.sentence if self.remedy else None,
+            "number": self.remedy.number if self.remedy else None,
         }
 
 
@@ -58,3 +98,8 @@ def of(count: int, total: int) -> str:
     if count == total and total:
         return f"all {total:,}"
     return f"{count:,} of {total:,}" if count else f"none of {total:,}"
+
+
+def percent(value: float) -> str:
+    """``53.1 %``."""
+    return f"{100 * value:.1f} %"

@@ -12,8 +12,9 @@ from advkit.core.rng import Rng, identify
 from advkit.engine.defend import Defended
 from advkit.engine.protocol.case import Case
 from advkit.engine.protocol.finding import FAIL, LUCK, PASS, UNKNOWN, Answer, counted, grade, of
+from advkit.engine.protocol.forms import hides, jumps
 
-__all__ = ["available", "own"]
+__all__ = ["available", "own", "unwatched"]
 
 _NOTHING = 1e-30  # a gradient below is what underflow left of one
 _EXAMPLES = 32
@@ -60,10 +61,30 @@ def available(case: Case) -> Answer:
     return Answer(PASS, f"None of {counted(total)} has a zero gradient, of cross-entropy or margin.")
 
 
+def unwatched(case: Case) -> Answer:
+    """A model that looks whether it is asked for a gradient shows an attack another face than anyone else."""
+    if case.unsteady:
+        return Answer(UNKNOWN, "The answers differ from call to call, so one call cannot be compared with another.")
+    if hides(case):
+        return Answer(
+            FAIL,
+            "It answers otherwise where a gradient is asked for: it tells an attack from a use.",
+            "Attack what it answers without being asked for a gradient: the same weights, the same code.",
+        )
+    return Answer(PASS, "It answers the same with and without a gradient.")
+
+
 def own(case: Case) -> Answer:
     """Slopes of the margin along single values, by the gradient and by moving the value both ways."""
     if case.gradients.margin is None:
         return Answer(UNKNOWN, "There is no gradient to compare.")
+    jumping = jumps(case)
+    if jumping:
+        return Answer(
+            FAIL,
+            f"{counted(len(jumping), 'module')} answers by jumps, {jumping[0]} first, of which no gradient tells.",
+            "Attack through a smooth function that stands for it (BPDA), by gradients around each point, and by scores.",
+        )
     chosen = (case.correct & ~_flat(case.gradients.margin.nan_to_num(0.0))).nonzero().squeeze(1)[:_EXAMPLES]
     if not len(chosen):
         return Answer(UNKNOWN, "The gradient is zero, and zero is what a step function's own gradient is.")
@@ -74,6 +95,7 @@ def own(case: Case) -> Answer:
     )
     frozen = _frozen(case, x)
     claimed, measured, steady = _slopes(frozen, x, case.y[chosen].to(x.device))
+    case.forwards, case.backwards = case.forwards + (2 + 2 * _PLACES) * len(x), case.backwards + len(x)
     if not steady:
         return Answer(UNKNOWN, "The answers differ from call to call, so no difference between two of them is a slope.")
     near = (measured - claimed).abs() <= _NEAR * claimed.abs()
@@ -81,6 +103,7 @@ def own(case: Case) -> Answer:
     if share >= _LEAST:
         return Answer(PASS, f"{said.capitalize()} are those of finite differences.")
     said = f"The gradient is a stand-in: {said} are those of finite differences"
+    case.remember("foreign", True)
     if not case.stand_ins:
         return Answer(
             FAIL,

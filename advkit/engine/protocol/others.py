@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from advkit.attacks.noise import Noise
+from advkit.attacks.square import Square
 from advkit.engine.protocol.case import Case
 from advkit.engine.protocol.finding import PASS, UNKNOWN, WARN, Answer, counted, grade, of
-from advkit.engine.protocol.squares import RandomSquares
 
 __all__ = ["noise_finds_nothing_more", "oblivious_finds_nothing_more", "random_search_finds_nothing_more"]
 
@@ -25,8 +25,8 @@ def random_search_finds_nothing_more(case: Case) -> Answer:
     """A search by scores knows less than one by gradients."""
     if not bool(case.standing.any()):
         return _nothing_stands()
-    more = int(case.beaten(RandomSquares(case.ball, steps=case.queries), among=case.standing).sum())
-    return _found(case, more, f"A random search by scores ({case.queries} queries)")
+    more = int(case.beaten(Square(case.ball, queries=case.queries), among=case.standing).sum())
+    return _found(case, more, f"A search by scores (Square, {case.queries} queries)")
 
 
 def oblivious_finds_nothing_more(case: Case) -> Answer:
