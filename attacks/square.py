@@ -31,7 +31,7 @@ class _Searching(NamedTuple):
     query: Tensor
     best: Tensor
     best_loss: Tensor
-    asked: Tensor  # (B,) queries
+    asked: Tensor  # (B,) queries, of which the first had no window
     ends: tuple[Tensor, ...]  # what the painter keeps of the ball
 
 
@@ -122,6 +122,8 @@ class _Reliefs(_Painter):
     """L2 and L1, in which the powers of the changes sum up: a window takes what another one had, and what nobody has yet."""
 
     power: int
+    gathers: bool = False
+    """Each channel of the window takes what all channels had, and the whole is scaled down: in L1 changes must be few."""
     least: int = 3
 
     odd: ClassVar[bool] = True
@@ -150,10 +152,12 @@ class _Reliefs(_Painter):
         sign = (rng.fold("sign").uniform(best.shape[1], 1, 1, dtype=x.dtype) - 0.5).sign()
         powers = change.abs() ** self.power
         unused = (radius**self.power - powers.sum((1, 2, 3), keepdim=True)).clamp_min(0)
-        had = powers.where(takes | gives, 0.0).sum((2, 3), keepdim=True)
+        had = powers.where(takes | gives, 0.0).sum((1, 2, 3) if self.gathers else (2, 3), keepdim=True)
         room = (had + unused / best.shape[1]) ** (1 / self.power)
         form = self._unit(change.where(takes, 0.0)) + sign * self._unit(relief.where(takes, 0.0))
         change = torch.where(takes, room * self._unit(form), change.where(~gives, 0.0))
+        if self.gathers:
+            change = radius * self._unit(change.flatten(1)[:, None, None]).reshape(change.shape)
         return _settled((x + change).clamp(0, 1), x, threat)
 
     def _unit(self, values: Tensor) -> Tensor:
@@ -162,7 +166,7 @@ class _Reliefs(_Painter):
         return values / length.clamp_min(1e-12)
 
 
-_PAINTERS: dict[type[Ball], _Painter] = {Linf: _Stripes(), L2: _Reliefs(2), L1: _Reliefs(1)}
+_PAINTERS: dict[type[Ball], _Painter] = {Linf: _Stripes(), L2: _Reliefs(2), L1: _Reliefs(1, gathers=True)}
 
 
 @ATTACKS.register("square", paper="arXiv:1912.00049")
@@ -215,14 +219,15 @@ class Square(Attack):
         """Keep what is better, and change a window of it."""
         better = at.loss > state.best_loss
         best = torch.where(expand(better, x), state.query, state.best)
-        asked = state.asked + 1
         planes = _planes(x)
-        query = self._painter.paint(_planes(best), planes, state.ends, self.threat, self._size(planes, asked), rng)
+        query = self._painter.paint(
+            _planes(best), planes, state.ends, self.threat, self._size(planes, state.asked), rng
+        )
         best_loss = torch.where(better, at.loss, state.best_loss)
-        return _Searching(query.reshape(x.shape), best, best_loss, asked, state.ends)
+        return _Searching(query.reshape(x.shape), best, best_loss, state.asked + 1, state.ends)
 
     def _size(self, planes: Tensor, asked: Tensor) -> tuple[Tensor, Tensor]:
-        """Height and width of the window after so many queries, (B,) each."""
+        """Height and width of the window when so many were tried, (B,) each."""
         height, width = planes.shape[2:]
         shares = [self.p_init / 2**times for times in range(len(_HALVINGS) + 1)]
         sizes = [_fitted(share, self._painter, height, width) for share in shares]
