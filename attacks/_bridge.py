@@ -148,7 +148,9 @@ class Bridged(External):
         try:
             return self.peer.maker(*arguments, **{**self.arguments(), **more})
         except (TypeError, ValueError, AssertionError) as error:
-            raise InputError(f"{self.name} refuses its settings: {str(error) or type(error).__name__}.") from error
+            raise InputError(
+                f"{self.name} refuses its settings: {str(error).rstrip('.') or type(error).__name__}."
+            ) from error
 
 
 def is_targeted(goal: Goal, name: str) -> bool:

@@ -31,6 +31,8 @@ _NO_PICTURES_IN_A_BALL = (
     "AdversarialPatch", "TensorFlow", "LowProFool", "Flickering", "FeatureAdversaries", "Composite", "SpatialTransformation",
     "Wasserstein",
 )  # fmt: skip
+_OF_PROBABILITIES = ("SimBA", "VirtualAdversarialMethod")
+_TOLD_TARGETS = ("SaliencyMapMethod", "TargetedUniversalPerturbation")  # take every label for a target
 _NEAREST: dict[str, type[Ball]] = {
     "DeepFool": L2, "CarliniL2Method": L2, "CarliniLInfMethod": Linf, "CarliniL0Method": L0, "ElasticNet": L1,
     "NewtonFool": L2, "BoundaryAttack": L2, "ZooAttack": L2, "SaliencyMapMethod": L0, "PixelAttack": L0,
@@ -58,8 +60,9 @@ class ART(Bridged):
         classification: Any = import_module("art.estimators.classification")
         with torch.no_grad():
             classes = model(x[:1]).shape[1]
+        likely = self.peer.maker.__name__ in _OF_PROBABILITIES
         estimator = classification.PyTorchClassifier(
-            model,
+            nn.Sequential(model, nn.Softmax(1)) if likely else model,
             loss=nn.CrossEntropyLoss(),
             input_shape=tuple(x.shape[1:]),
             nb_classes=classes,
@@ -67,8 +70,8 @@ class ART(Bridged):
             device_type="gpu" if x.is_cuda else "cpu",
         )
         parameters = inspect.signature(self.peer.maker).parameters
-        targeted = is_targeted(goal, self.name)
-        if targeted and "targeted" not in parameters:
+        targeted, told = is_targeted(goal, self.name), self.peer.maker.__name__ in _TOLD_TARGETS
+        if targeted and not told and "targeted" not in parameters:
             raise InputError(f"{self.name} cannot be targeted.")
         known = {
             "norm": _NORMS.get(type(self.threat), np.inf),
@@ -77,11 +80,14 @@ class ART(Bridged):
             "verbose": False,
             "batch_size": len(x),
         }
-        more = {key: value for key, value in known.items() if key in parameters and not (key == "eps" and self.minimal)}
+        if self.peer.maker.__name__ == "SimBA":
+            del known["batch_size"]  # it takes no other than its own
+        more = {key: value for key, value in known.items() if key in parameters}
         with _as_numpy_was():
             attack = self.made(estimator, **more)
             labels = nn.functional.one_hot(goal.classes, classes).cpu().numpy().astype(np.float32)
-            found = attack.generate(x=x.detach().cpu().numpy().astype(np.float32), y=labels)
+            given = labels if targeted or not told else None
+            found = attack.generate(x=x.detach().cpu().numpy().astype(np.float32), y=given)
         return torch.from_numpy(np.ascontiguousarray(found)) if isinstance(found, np.ndarray) else x[:0]
 
 

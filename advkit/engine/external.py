@@ -19,7 +19,7 @@ from advkit.core.modes import borrowed
 from advkit.core.rng import Rng, identify
 from advkit.core.types import expand
 from advkit.engine.passes import Passes
-from advkit.errors import InputError
+from advkit.errors import AdvkitError, InputError
 
 __all__ = ["Given", "given_back", "left_behind"]
 
@@ -51,7 +51,20 @@ def given_back(attack: External, passes: Passes, x: Tensor, goal: Goal, seed: in
         redirect_stdout(sys.stderr),
     ):
         warnings.simplefilter("ignore")  # other libraries' remarks on their own dependencies
-        found: object = attack.perturb(counting, x.clone(), goal.take(slice(None)))
+        try:
+            found: object = attack.perturb(counting, x.clone(), goal.take(slice(None)))
+        except AdvkitError:
+            raise
+        except ModuleNotFoundError as error:
+            package = error.name or str(error)
+            raise InputError(f"{attack.name} needs the package {package!r}: pip install {package}.") from error
+        except Exception as error:
+            if counting.broke is error:  # the model's own, and not the library's
+                raise
+            raise InputError(
+                f"{attack.name} failed inside its own library: {type(error).__name__}: "
+                f"{str(error).rstrip('.')}. Other settings or another attack may serve."
+            ) from error
     if not isinstance(found, Tensor) or found.shape != x.shape:
         told = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
         raise InputError(
@@ -71,9 +84,11 @@ def given_back(attack: External, passes: Passes, x: Tensor, goal: Goal, seed: in
 def left_behind(attack: External, outside: int, farthest: float, total: int) -> None:
     """Tell of an attack that did not keep to its radius. One that looks for the nearest picture never promised to."""
     if outside and not attack.minimal:
+        beyond = farthest > attack.threat.eps * (1 + _ROUNDING) + _ROUNDING
+        place = f"{attack.threat.label}, going as far as {farthest:.4g}," if beyond else "[0, 1]"
         warnings.warn(
-            f"{attack.name} left {attack.threat.label} or [0, 1] in {outside:,} of {total:,} examples, going as far as "
-            f"{farthest:.4g}; they count as not beaten, so its row says less than it could.",
+            f"{attack.name} left {place} in {outside:,} of {total:,} examples; they count as not beaten, so its row says less "
+            "than it could.",
             stacklevel=2,
         )
 
@@ -86,6 +101,7 @@ class _Counting(nn.Module):
         self.model, self._ask = passes.model, passes.logits
         self.training = passes.model.training
         self.forwards = self.backwards = 0
+        self.broke: Exception | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, K)."""
@@ -93,10 +109,15 @@ class _Counting(nn.Module):
         if torch.is_grad_enabled() and x.requires_grad:
             x = x.view_as(x)
             x.register_hook(self._came_back)  # type: ignore[no-untyped-call]
-        return self._ask(x)
+        try:
+            return self._ask(x)
+        except Exception as error:
+            self.broke = error
+            raise
 
-    def _came_back(self, grad: Tensor) -> None:
+    def _came_back(self, grad: Tensor) -> Tensor:
         self.backwards += len(grad)
+        return grad.contiguous()  # other libraries take it for granted, and a form of the model may have another order
 
     def shares(self, count: int) -> tuple[Tensor, Tensor]:
         """The passes of each of ``count`` examples: who asked for them is not known, so they are spread evenly."""

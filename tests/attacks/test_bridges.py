@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
-from helpers import Spy, conv_net, trained
+from helpers import FailsAt, Spy, conv_net, pictures, trained
 from torch import Tensor, nn
 
 from advkit.attacks import PGD, foolbox_model
@@ -80,6 +80,13 @@ class Nothing(Idle):
         return torch.cat([x[:1] * torch.nan, x[1:]])
 
 
+class ChannelsLast(nn.Module):
+    """Puts the channels last in memory, as faster forms of a model do."""
+
+    def forward(self, x):
+        return x.contiguous(memory_format=torch.channels_last)
+
+
 def rows(attack, model=None):
     net, x, y = trained()
     return evaluate(model or net, (x, y), attack)
@@ -120,7 +127,7 @@ def test_one_that_gives_back_what_it_was_given_beats_nothing():
 def test_one_that_leaves_its_ball_is_told_of_and_beats_nothing_there():
     net, x, y = trained()
     with pytest.warns(
-        UserWarning, match=r"^made-up:signs left Linf 0\.05 or \[0, 1\] in 32 of 32 examples, going as far as 0\.1;"
+        UserWarning, match=r"^made-up:signs left Linf 0\.05, going as far as 0\.1, in 32 of 32 examples;"
     ):
         result = evaluate(net, (x, y), Signs(BALL, size=2))
     assert result.rows()[0].success == 0
@@ -137,7 +144,7 @@ def test_rounding_is_mended_and_not_told_of():
 
 def test_what_is_no_number_beats_nothing():
     net, x, y = trained()
-    with pytest.warns(UserWarning, match=r"in 1 of 32 examples, going as far as inf"):
+    with pytest.warns(UserWarning, match=r"going as far as inf, in 1 of 32 examples"):
         result = evaluate(net, (x, y), Nothing(BALL))
     assert result.rows()[0].success == 0
 
@@ -159,7 +166,7 @@ def test_global_generators_and_the_model_come_back_also_after_an_exception(break
     state = (torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist(), net.training)
     attack = Draws(BALL, breaks=breaks)
     if breaks:
-        with pytest.raises(RuntimeError, match=r"^broken$"):
+        with pytest.raises(InputError, match=r"^made-up:draws failed inside its own library: RuntimeError: broken\."):
             attack(net, x, y)
     else:
         first = attack(net, x, y, seed=1)
@@ -171,6 +178,24 @@ def test_global_generators_and_the_model_come_back_also_after_an_exception(break
     assert not any(module.training for module in net.modules())
     assert torch.equal(weight.grad, torch.ones_like(weight))
     assert weight.requires_grad
+
+
+def test_what_the_model_raises_comes_through_as_it_is():
+    net, x, y = trained()
+    with pytest.raises(ValueError, match=r"^no answer to call 1$"):
+        Signs(BALL)(FailsAt(net, 1), x, y)
+
+
+def test_gradients_come_in_the_order_of_the_picture():
+    @dataclass(frozen=True)
+    class Ordered(Signs):
+        def perturb(self, model, x, goal):
+            points = x.clone().requires_grad_()
+            (grad,) = torch.autograd.grad(model(points).sum(), points)
+            return (x + float(self.threat.eps) * grad.view(len(x), -1).sign().view(x.shape)).clamp(0, 1)
+
+    net = nn.Sequential(ChannelsLast(), conv_net(4))
+    assert Ordered(BALL)(net, pictures(4), torch.zeros(4, dtype=torch.long)).shape == (4, 3, 8, 8)
 
 
 def test_a_start_and_a_result_of_another_shape_are_refused():
