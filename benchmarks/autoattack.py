@@ -1,6 +1,8 @@
-"""AutoAttack, `autoattack` and `standard` beside an independent AutoAttack on real weights; writes docs/autoattack.md.
+"""`autoattack` and `standard` beside an independent AutoAttack on real weights, and without each of its members.
 
-    python benchmarks/autoattack.py --work DIR [--data ../shared/data] [--only TEXT] [--part reference|autoattack|standard]
+    python benchmarks/autoattack.py --work DIR [--data ../shared/data] [--only TEXT] [--part NAME] [--samples 200]
+
+Writes docs/autoattack.md. Parts: reference, autoattack, standard, and ablation on the networks where it tells something.
 
 Every part of every network is kept in DIR and not run again; without --only and --part the page is written from all. The
 reference is the chain of torchattacks' APGD, APGDT, FAB and Square, ports of the originals, in the order and with the
@@ -17,20 +19,24 @@ import platform
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from advkit.atomic import write_whole
+from advkit.attacks import standard
 from advkit.backbones import load_model
-from advkit.core import BALLS, Ball
+from advkit.core import BALLS, DLR, Ball, CrossEntropy, Ensemble
 from advkit.data import load_data
 from advkit.engine.evaluate import evaluate
 from advkit.results.statistics import share
 
 PAGE = Path(__file__).parent.parent / "docs" / "autoattack.md"
 PARTS = ("reference", "autoattack", "standard")
+ABLATED = ("cifar10_adv_cnna_4", "mnist_adv_cnna", "mnist_trades", "fashion-pgd-at")
 
 
 @dataclass(frozen=True)
@@ -42,7 +48,7 @@ class Net:
     data: str
     norm: str
     eps: str
-    samples: int = 1000
+    samples: int
 
     @property
     def ball(self) -> Ball:
@@ -126,26 +132,70 @@ def ours(name: str) -> Callable[[nn.Module, Tensor, Tensor, Net], tuple[Tensor, 
     return run
 
 
+def variants(ball: Ball) -> dict[str, Ensemble]:
+    """`standard` as it is, without each of its members, and with others in their places."""
+    whole = standard(ball)
+    found = {"standard": whole}
+    for left_out, _ in whole.stages:
+        kept = tuple((name, attack) for name, attack in whole.stages if name != left_out)
+        found[f"without {left_out}"] = Ensemble(kept)
+    changes: dict[str, dict[str, dict[str, Any]]] = {
+        "cross-entropy for the probability margin": {key: {"loss": CrossEntropy()} for key in ("pma", "pma-long")},
+        "DLR for the probability margin": {key: {"loss": DLR()} for key in ("pma", "pma-long")},
+        "rivals by logits, not MALT": {"malt": {"ranking": "logits"}},
+        "Square from its own start": {"square": {"resumes": False}},
+        "Square with 5,000 queries": {"square": {"queries": 5000}},
+    }
+    for name, change in changes.items():
+        stages = ((stage, replace(attack, **change.get(stage, {}))) for stage, attack in whole.stages)
+        found[name] = Ensemble(tuple(stages))
+    return found
+
+
+def ablation(net: Net, work: Path) -> None:
+    """Every variant on one network, kept as JSON."""
+    file = work / f"{net.name}-ablation.json"
+    if file.exists():
+        return
+    data = load_data(net.data).head(net.samples)
+    model = load_model(net.model, data=data)
+    print(f"{net.name} ablation", flush=True)
+    found = {}
+    for name, ensemble in variants(net.ball).items():
+        result = evaluate(model, data, ensemble)
+        rows = result.rows()
+        passes = [sum(getattr(row, way) for row in rows) for way in ("forwards", "backwards")]
+        found[name] = [int(result.stands(net.eps).sum()), len(data), *passes]
+        print(f"    {name:42} {found[name]}", flush=True)
+    write_whole(file, lambda path: path.write_text(json.dumps(found)))
+
+
 def main() -> None:
     """Run what is not there yet, then write the page."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("ADVKIT_DATA", "../shared/data")))
     parser.add_argument("--only", default="")
-    parser.add_argument("--part", choices=PARTS, action="append")
+    parser.add_argument("--part", choices=(*PARTS, "ablation"), action="append")
+    parser.add_argument("--samples", type=int, default=1000)
     parser.add_argument("--own", action="append", default=[], metavar="NAME=FILE", help="Fashion-MNIST weights, at 0.2")
     given = parser.parse_args()
     nets = [
-        Net(name, f"{given.data}/model_defs.py:load:{name}", f"{given.data}/{data}.npz", norm, eps)
+        Net(name, f"{given.data}/model_defs.py:load:{name}", f"{given.data}/{data}.npz", norm, eps, given.samples)
         for name, data, norm, eps in SHARED
     ]
     for text in given.own:
         name, _, path = text.partition("=")
-        nets.append(Net(name, path, f"{given.data}/fashion_mnist_test_5000.npz", "linf", "0.2"))
+        pictures = f"{given.data}/fashion_mnist_test_5000.npz"
+        nets.append(Net(f"fashion-{name}", path, pictures, "linf", "0.2", given.samples))
     given.work.mkdir(parents=True, exist_ok=True)
     for net in nets:
-        for part in given.part or PARTS:
-            if given.only in net.name:
+        for part in given.part or (*PARTS, "ablation"):
+            if given.only not in net.name or (part == "ablation" and net.name not in ABLATED):
+                continue
+            if part == "ablation":
+                ablation(net, given.work)
+            else:
                 measure(net, part, given.work)
     if not given.only and not given.part:
         PAGE.write_text(page(nets, given.work))
@@ -174,7 +224,7 @@ def measure(net: Net, part: str, work: Path) -> None:
         "seconds": round(time.perf_counter() - began, 1),
     }
     print(f"  {100 * sum(found['stands']) / len(x):.1f} %, {forwards:,} forward, {backwards:,} backward", flush=True)
-    file.write_text(json.dumps(found))
+    write_whole(file, lambda path: path.write_text(json.dumps(found)))
 
 
 def page(nets: list[Net], work: Path) -> str:
@@ -203,6 +253,22 @@ def page(nets: list[Net], work: Path) -> str:
             + "".join(f" | {', '.join(format(each[way], ',') for each in found)}" for way in ("forwards", "backwards"))
             + " |"
         )
+    lines += [
+        "",
+        "## Which member earns its passes",
+        "",
+        "How many of the examples stand, and the passes of all together, without each member of `standard` and with others in",
+        "their places.",
+        "",
+    ]
+    shown_nets = [net for net in nets if (work / f"{net.name}-ablation.json").exists()]
+    kept = [json.loads((work / f"{net.name}-ablation.json").read_text()) for net in shown_nets]
+    if kept:
+        lines.append("| | " + " | ".join(f"{net.name} (n = {net.samples:,})" for net in shown_nets) + " |")
+        lines.append("| --- " * (len(kept) + 1) + "|")
+    for name in kept[0] if kept else ():
+        cells = (f"{one[name][0]} ({one[name][2]:,} / {one[name][3]:,})" for one in kept)
+        lines.append(f"| {name} | {' | '.join(cells)} |")
     lines += ["", f"{platform.machine()}, torch {torch.__version__}, float32, one thread.", ""]
     return "\n".join(lines)
 
