@@ -114,8 +114,12 @@ class Passes:
         return self._told(lambda: self._ask(ask, groups, views))
 
     def logits(self, x: Tensor) -> Tensor:
-        """Logits (B, K) of the form that steers, at once and with their gradient: for whoever brings a loop of their own."""
-        return self._answer(x.to(self.device), self.precision.working)
+        """Logits (B, K) of the form that steers, at once and with their gradient: for whoever brings a loop of their own.
+
+        Of a model that draws, the mean over ``eot`` calls.
+        """
+        each = [self._answer(x.to(self.device), self.precision.working) for _ in range(self.eot)]
+        return each[0] if self.eot == 1 else torch.stack(each).mean(0)
 
     @torch.no_grad()
     def scores(self, query: Tensor, goal: Goal, loss: Loss) -> Ascent:

@@ -171,8 +171,9 @@ class Run:
             goal = self.goal.take(index)
             given = given_back(attack, self.passes, x, goal, self.seed)
             logits = self.passes.judge(given.x_adv)
-            self.forwards_at[self.top[index], index] += given.forwards.to(index.device) + 1
-            self.backwards_at[self.top[index], index] += given.backwards.to(index.device)
+            asked, eot = self.top[index], self.passes.eot
+            self.forwards_at[asked, index] += eot * given.forwards.to(index.device) + self.passes.verdicts
+            self.backwards_at[asked, index] += eot * given.backwards.to(index.device)
             none = torch.zeros_like(index)
             distance = attack.threat.distance(given.x_adv, x)
             success = goal.reached(logits) & ~given.outside
@@ -317,9 +318,9 @@ class Run:
         """Each lane's next state."""
 
         def step(attack: Attack, index: Index) -> Tree:
-            return attack.step(
-                rows(lanes.state, index), rows(at, index), lanes.x[index], goal.take(index), rng.take(index)
-            )
+            grad = at.grad[index] if len(at.grad) else at.grad  # who is told scores only has none
+            told = Ascent(at.loss[index], at.logits[index], grad)
+            return attack.step(rows(lanes.state, index), told, lanes.x[index], goal.take(index), rng.take(index))
 
         state: State = self.ladder.apart(lanes.reach.rung, step)
         return state

@@ -114,6 +114,16 @@ def test_the_gradient_loss_and_scores_told_are_means_over_calls() -> None:
         assert not torch.equal(each[0][0], each[1][0]), "it must draw"
 
 
+def test_another_librarys_attack_is_told_the_mean_logits_over_calls() -> None:
+    x, _ = held()
+    model = Noisy(net())
+    with reseeded(0, torch.device("cpu")):
+        each = torch.stack([model(x) for _ in range(3)])
+    with reseeded(0, torch.device("cpu")):
+        mean = Passes(model, Precision.own(model), 64, eot=3).logits(x)
+    torch.testing.assert_close(mean, each.mean(0))
+
+
 def test_a_verdict_is_the_mean_of_the_probabilities_of_many_calls() -> None:
     x, _ = held()
     model = Noisy(net())
