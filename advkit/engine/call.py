@@ -16,7 +16,7 @@ from advkit.engine.precision import Precision
 from advkit.engine.run import Finished, Keep, Run, Source
 from advkit.errors import DataError, InputError
 
-__all__ = ["attack_tensors"]
+__all__ = ["attack_tensors", "check_tensors"]
 
 
 def attack_tensors(
@@ -32,7 +32,7 @@ def attack_tensors(
     mode: Literal["eval", "train"],
 ) -> Tensor:
     """Run the loop, and put each example's result in its place."""
-    _check(x, goal.classes, start)
+    check_tensors(x, goal.classes, start)
     batch_size = batch_size or batch_for(model, x[0])
     with borrowed(model, mode=mode), torch.no_grad():
         clean = x.detach().clone().clamp(0, 1)
@@ -55,7 +55,8 @@ def attack_tensors(
     return result
 
 
-def _check(x: object, classes: Tensor, start: Tensor | None) -> None:
+def check_tensors(x: object, classes: Tensor, start: Tensor | None = None) -> None:
+    """Raises DataError for pictures or labels that no attack can use, InputError for a start that does not fit them."""
     if not isinstance(x, Tensor) or not x.is_floating_point():
         given = x.dtype if isinstance(x, Tensor) else type(x).__name__
         raise DataError(f"the pictures are {given}; give a floating-point tensor (N, ...) in [0, 1].")
