@@ -125,7 +125,8 @@ def _of_pixels(radius: Tensor, x: Tensor) -> Tensor:
 
 def _by_dual(order: float) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
     def away(gap: Tensor, grad: Tensor, x_adv: Tensor) -> Tensor:
-        return gap / torch.linalg.vector_norm(grad.flatten(1), order, dim=1).clamp_min(_TINY)
+        slope: Tensor = torch.linalg.vector_norm(grad.flatten(1), order, dim=1)
+        return gap / slope.clamp_min(_TINY)
 
     return away
 
