@@ -65,7 +65,9 @@ def compare(case: tuple[str, str, str | None, str, str], folder: Path, samples: 
     attack = PGD(Linf(eps), steps=STEPS, step_size=STEP_SIZE)
 
     def by_advkit(precision: str) -> Callable[[], float]:
-        return lambda: evaluate(model, data, attack, batch_size=BATCH, precision=precision).worst()[0][1].value
+        return lambda: (
+            evaluate(model, data, attack, batch_size=BATCH, precision=precision, doubts=False).worst()[0][1].value
+        )
 
     def by_peer(peer: Callable[[nn.Module, Tensor, Tensor, float], Tensor]) -> Callable[[], float]:
         def robust() -> float:

@@ -197,6 +197,7 @@ class Evaluation:
             f"none (clean): {self.clean_accuracy.percent} %",
             *(f"{'+ ' if r.follows else ''}{r.attack} at {r.eps}: {r.accuracy.percent} %" for r in self.rows()),
             *(f"worst case at {eps}: {accuracy.percent} %" for eps, accuracy in self.worst()),
+            *map(str, self.doubts),
         ]
         return "\n".join(lines)
 

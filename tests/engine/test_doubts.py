@@ -237,6 +237,7 @@ def test_a_model_that_misleads_attacks_is_told_by_what_it_does(what: str) -> Non
     result = evaluate(make(net()), held(), attack)
     assert expected <= set(codes(result.doubts)), result.doubts
     assert result.checks >= 5
+    assert str(result).splitlines()[4:] == [str(doubt) for doubt in result.doubts]
     if not expected:
         assert result.doubts == ()
 
