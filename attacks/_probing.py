@@ -73,8 +73,8 @@ class Probing(Attack):
         """What is remembered before the first slope."""
 
     @abstractmethod
-    def ascent(self, grad: Tensor, memory: Tree, x: Tensor) -> tuple[Tensor, Tree]:
-        """The step of length 1 or so in the ball's norm, and the memory after it."""
+    def ascent(self, grad: Tensor, loss: Tensor, memory: Tree, x: Tensor) -> tuple[Tensor, Tree]:
+        """The step, in strides, and the memory after it; ``loss`` (B,) is that of the point."""
 
     def start(self, first: Tensor, x: Tensor, goal: Goal, rng: Rng) -> _Climb:
         """Probes around the first point."""
@@ -82,7 +82,7 @@ class Probing(Attack):
 
     def step(self, state: _Climb, at: Ascent, x: Tensor, goal: Goal, rng: Rng) -> _Climb:  # type: ignore[override]
         """Up the slope, and probes around where that leads."""
-        move, memory = self.ascent(slope(state.query, at.loss), state.memory, x)
+        move, memory = self.ascent(slope(state.query, at.loss), at.loss[:, 0], state.memory, x)
         point = self.threat.project(state.query[:, 0] + self.step_size * self.threat.reach(x) * move, x)
         return _Climb(around(point, x, self.moves(x, rng), self.threat), memory)
 

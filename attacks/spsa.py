@@ -32,7 +32,7 @@ class SPSA(Probing):
         """Adam's."""
         return still(x)
 
-    def ascent(self, grad: Tensor, memory: Moments, x: Tensor) -> tuple[Tensor, Moments]:
+    def ascent(self, grad: Tensor, loss: Tensor, memory: Moments, x: Tensor) -> tuple[Tensor, Moments]:
         """Adam's step; where every value moves by 1, the ball may measure more."""
         move, memory = adam(grad, memory)
         one = torch.ones_like(x[:1])
