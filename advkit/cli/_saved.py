@@ -80,10 +80,10 @@ def judged_files(
     except (WriteError, KeyboardInterrupt) as error:
         return result, error
     if off:
-        screen.print(
-            f"note   {off:,} of {len(data):,} clean pictures are not in 8 bits; the files hold the same change of the "
-            "nearest that are, and the radius is measured from those.",
-            markup=False,
+        click.echo(
+            f"Note: {off:,} of {len(data):,} clean pictures are not in 8 bits; the files hold the same change of the nearest "
+            "that are, and the radius is measured from those.",
+            err=True,
         )
     return found, None
 

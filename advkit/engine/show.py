@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from advkit.core.attack import Ascent, Attack
-from advkit.core.fitted import Applied, Fitted
+from advkit.core.fitted import Applied
 from advkit.core.goal import Goal
 from advkit.core.modes import borrowed
 from advkit.core.rng import Rng
@@ -107,8 +107,10 @@ def steps_of(
     attack = next((each for each in attacks if repr(each) == outcome.attack), None)
     if outcome.tells == "nothing":
         raise InputError("it was made on another model, which is not saved.")
-    if attack is None or isinstance(attack, Fitted | Applied):
-        raise InputError(f"{outcome.attack} is not what the command builds today, or was fitted.")
+    if outcome.attack.startswith(Applied.__name__):
+        raise InputError("it was fitted beforehand, and takes no steps of its own.")
+    if attack is None:
+        raise InputError(f"the command builds no {outcome.attack} today: it is of another version of advkit.")
     search = recipe.search
     if search.get("eot", 1) > 1 or search.get("repeats", 1) > 1:
         raise InputError("the model draws at random, and would take other steps.")

@@ -11,11 +11,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from command_line import Run
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from advkit.cli import main
+from advkit.results.cell import Picture
+from advkit.results.facts import Saved
+from advkit.results.files import to_8_bits
 from advkit.results.store import Store
 
 EXAMPLES = 6
@@ -218,6 +222,58 @@ def test_a_model_that_has_moved_is_given_again(run: Run, tmp_path: Path, npz: Ca
     assert "hash of the weights" in answer.err
 
 
+def test_answers_at_a_tie_of_two_classes_are_a_doubt(run: Run, tmp_path: Path, npz: Callable[..., Path]) -> None:
+    (tmp_path / "own.py").write_text(
+        "import torch\nfrom torch import nn\n\n\ndef net():\n    torch.manual_seed(3)\n"
+        "    made = nn.Sequential(nn.Flatten(), nn.Linear(3072, 6))\n    made[1].bias.data[:2] = 9\n"
+        "    made[1].weight.data[1] = made[1].weight.data[0]\n    return made\n"
+    )
+    flags = ("--model", f"{tmp_path}/own.py:net", "--data", npz(y=np.zeros(6, int)), "--attack", "fgsm", "--quiet")
+    assert run("attack", *flags, "--save", tmp_path / "out").code == 0
+
+    def other_class(facts: dict[str, Any]) -> None:
+        facts["outcomes"][0]["prediction"][2], facts["outcomes"][0]["success"][2] = 1, True
+        facts |= Saved(tmp_path, facts).result.to_json()
+
+    changed(tmp_path / "out", other_class)
+    Image.new("RGB", (32, 32)).save(tmp_path / "out" / "fgsm@8-255" / "00002-0-as-1.png")
+    assert "grey level" in differs(run, tmp_path / "out"), "the picture of the success is looked at too"
+    shutil.copy(picture_of(tmp_path / "out", 2), tmp_path / "out" / "fgsm@8-255" / "00002-0-as-1.png")
+    answer = run("verify", tmp_path / "out")
+    assert answer.code == 0, answer
+    assert "doubt  1 answer differs from the stored one at a tie of two classes" in answer.out
+    assert run("verify", tmp_path / "out", "--strict").code == 1
+
+
+def picture_of(folder: Path, index: int) -> Path:
+    """The saved adversarial picture of an example, rounded to 8 bits towards the clean one."""
+    tensors = load_file(folder / "fgsm@8-255" / "examples-0000.safetensors")
+    clean = np.load(folder.parent / "own.npz")["x"][index]
+    x_adv = tensors["x_adv"][int((tensors["index"] == index).nonzero())]
+    levels = to_8_bits(x_adv, torch.from_numpy(clean).permute(2, 0, 1).float() / 255)
+    Image.fromarray(levels.permute(1, 2, 0).numpy()).save(folder / "drawn.png")
+    return folder / "drawn.png"
+
+
+def test_what_a_model_that_draws_answered_is_not_verified_and_its_budgets_are(
+    run: Run, tmp_path: Path, npz: Callable[..., Path]
+) -> None:
+    (tmp_path / "own.py").write_text(
+        "import torch\nfrom torch import nn\n\n\nclass Net(nn.Module):\n    def __init__(self):\n"
+        "        super().__init__()\n        torch.manual_seed(3)\n        self.net = nn.Linear(3072, 6)\n\n"
+        "    def forward(self, x):\n        return self.net((x + 0.1 * torch.randn_like(x)).flatten(1))\n"
+    )
+    flags = ("--model", f"{tmp_path}/own.py:Net", "--data", npz(), "--attack", "noise", "--eps", "8/255", "--quiet")
+    assert run("attack", *flags, "--save", tmp_path / "out").code == 0
+    answer = run("verify", tmp_path / "out")
+    assert answer.code == 0, answer
+    assert "draws at random" in answer.out
+    assert run("verify", tmp_path / "out", "--strict").code == 1
+    changed(tmp_path / "out", put("outcomes", 0, "eps", "4/255"))
+    said = differs(run, tmp_path / "out")
+    assert "distance" in said or "eps" in said
+
+
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("swept") / "study"
@@ -254,3 +310,27 @@ def test_a_shard_of_a_sweep_that_is_cut_off_is_named(run: Run, swept: Path, tmp_
     said = differs(run, folder)
     assert str(path) in said
     assert "is damaged" in said
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda p: replace(p, x_adv=p.x_adv ^ np.uint8(128)), "distance is stored as 'at most Linf"),
+        (lambda p: replace(p, x=p.x ^ np.uint8(1)), "clean picture is stored as 'another one'"),
+        (lambda p: replace(p, prediction=(p.prediction + 1) % 35), "answer is stored as"),
+        (lambda p: replace(p, distance=0.5), "distance is stored as 0.5"),
+        (lambda p: replace(p, eps="1/255"), "attack is stored as 'pgd at 1/255'"),
+    ],
+)
+def test_a_kept_picture_of_a_sweep_that_was_changed_is_named(
+    run: Run, swept: Path, tmp_path: Path, change: Callable[[Picture], Picture], said: str
+) -> None:
+    store = Store(Path(shutil.copytree(swept, tmp_path / "study")))
+    record = next(each for each in store.records() if each.cell.stages)
+    ((span, _),) = store.shards(record.cell)
+    facts, (first, *others) = store.facts(record.cell), store.pictures(record.cell)
+    assert facts is not None
+    store.write(record.cell, span, facts, [change(first), *others])
+    found = differs(run, store.folder)
+    assert said in found
+    assert f"example {first.index}" in found

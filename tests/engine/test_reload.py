@@ -115,6 +115,21 @@ def test_files_are_judged_as_they_were_read(tmp_path: Path, ball: Ball) -> None:
     assert abs(row.reloaded.success - row.success) <= 2 / 12
 
 
+def test_clean_pictures_between_the_levels_are_counted_and_their_changes_kept(tmp_path: Path) -> None:
+    x = pictures(6, (3, 6, 6), seed=3, dtype=torch.float32)
+    model = linear(4, (3, 6, 6), seed=1, dtype=torch.float32)
+    data = TensorData(x, model(x).argmax(1))
+    saver = Saver(tmp_path, lambda indices: data.pictures(indices), "png")
+    observer = Observer(finished=lambda name, part: saver.add(name, part.example, part.x_adv))
+    before = evaluate(model, data, PGD(Linf("8/255"), steps=5), observer=observer)
+    result, off = reloaded(saver, model, data, before)
+    files = result.outcomes[0].reloaded
+    assert off == 6
+    assert files is not None
+    assert not files.over.any()
+    assert (files.distance > 4 / 255).any()
+
+
 def test_pictures_of_five_channels_are_refused() -> None:
     data = TensorData(torch.zeros(2, 5, 4, 4), torch.tensor([0, 1]))
     with pytest.raises(DataError, match="have 5; leave --as out"):
