@@ -484,6 +484,7 @@ def _surrogate(
         check_weights(other)
     except ModelError as error:
         raise ModelError(f"the surrogate {name}: {error}") from None
+    name = other.name if isinstance(other, Classifier) else name
     if other is model or _is_same(other, model):
         meant = "name another model" + (", or the oblivious attack alone" if guard.wrappers else "")
         raise InputError(f"the surrogate {name} is the very model that is attacked, with the same weights; {meant}.")

@@ -52,7 +52,8 @@ def given_back(attack: External, passes: Passes, x: Tensor, goal: Goal, seed: in
     ):
         warnings.simplefilter("ignore")  # other libraries' remarks on their own dependencies
         try:
-            found: object = attack.perturb(counting, x.clone(), goal.take(slice(None)))
+            everyone = torch.arange(len(x), device=x.device)  # a copy of the goal: who it is handed to may write to it
+            found: object = attack.perturb(counting, x.clone(), goal.take(everyone))
         except AdvkitError:
             raise
         except ModuleNotFoundError as error:
