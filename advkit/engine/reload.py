@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -93,14 +94,13 @@ def reloaded(
                     seed=result.seed,
                 )
                 seen = passes.judge(pictures_of(levels)).argmax(1).cpu()
+                paths = _written(saver, result, title_of(outcome), index, levels.cpu(), seen)
                 for row, i in enumerate(index.tolist()):
-                    label = result.name_of(int(result.labels[i]))
-                    words = (label, result.name_of(int(seen[row])))
-                    files[i] = saver.put_picture(title_of(outcome), i, words, levels[row].cpu()).name
+                    files[i] = paths[row].name
                     if i not in drawn:
-                        saver.put_picture(CLEAN, i, (label,), levels_of(x[row]))
+                        saver.put_picture(CLEAN, i, (result.name_of(int(result.labels[i])),), levels_of(x[row]))
                         drawn.add(i)
-                read = torch.stack([read_png(saver.of(title_of(outcome)) / files[i]) for i in index.tolist()])
+                read = torch.stack([read_png(path) for path in paths])
                 answer = passes.judge(pictures_of(read).to(passes.device))
                 success[index], prediction[index] = aim.reached(answer).cpu(), answer.argmax(1).cpu()
                 distance[index] = level_distance(read, levels_of(x), outcome.threat)
@@ -109,6 +109,16 @@ def reloaded(
                 progress(done, total)
             outcomes.append(replace(outcome, reloaded=Reloaded(success, prediction, distance, over, tuple(files))))
     return replace(result, outcomes=tuple(outcomes)), int((~exact).sum())
+
+
+def _written(saver: Saver, result: Evaluation, title: str, index: Tensor, levels: Tensor, seen: Tensor) -> list[Path]:
+    """The files of pictures, named by label and answer."""
+    return [
+        saver.put_picture(
+            title, i, (result.name_of(int(result.labels[i])), result.name_of(int(seen[row]))), levels[row]
+        )
+        for row, i in enumerate(index.tolist())
+    ]
 
 
 def _parts(saver: Saver, outcome: Outcome, size: int) -> Iterator[tuple[Tensor, Tensor]]:
