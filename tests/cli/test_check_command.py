@@ -29,8 +29,8 @@ def test_the_shipped_model_shows_no_sign_of_masking(run: Run) -> None:
     assert answer.code == 0, answer
     verdict, numbers, rest = answer.out.rstrip().splitlines()[-3:]
     assert verdict.startswith("no sign of gradient masking")
-    assert numbers.startswith("accuracy under the plain attack")
-    assert "corrected" in numbers
+    assert numbers.startswith("accuracy ")
+    assert "under the plain attack, corrected" in numbers
     assert "forward and" in rest
     for code in (f"P{number}" for number in range(1, 21)):
         assert f"\n{code} " in f"\n{answer.out}"

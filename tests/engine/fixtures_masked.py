@@ -16,7 +16,7 @@ from advkit.attacks import PGD
 from advkit.core import Linf
 from advkit.data import TensorData
 
-SHAPE, CLASSES, COUNT = (3, 8, 8), 4, 48
+SHAPE, CLASSES, COUNT = (3, 8, 8), 4, 32
 BALL = Linf(4 / 255)
 
 
@@ -188,6 +188,7 @@ class Masked(NamedTuple):
     make: Callable[[], nn.Module]
     codes: set[str]  # of checks that must fail
     bare: Callable[[], nn.Module]  # the network without what masks it, whose robustness is known
+    room: float = 1.5 / COUNT  # an example at the edge of the ball
 
 
 MASKED: dict[str, Masked] = {
@@ -196,14 +197,15 @@ MASKED: dict[str, Masked] = {
     ),
     "logits times 1000": Masked(lambda: Around(trained(), behind=lambda z: 1000 * z), {"P10", "P11"}, trained),
     "a softmax at the end": Masked(lambda: nn.Sequential(trained(), nn.Softmax(1)).eval(), {"P3"}, trained),
-    "winners that take all": Masked(lambda: trained(KWinners), {"P11"}, lambda: trained(KWinners)),
+    "winners that take all": Masked(lambda: trained(KWinners), {"P11"}, lambda: trained(KWinners), 0.12),
     "random resizing and padding": Masked(
         lambda: Around(trained(before=resized_and_padded), before=resized_and_padded),
         {"P12"},
         lambda: trained(before=resized_and_padded),
+        0.12,
     ),
     "additive noise": Masked(
-        lambda: Around(trained(), before=lambda x: x + 0.02 * torch.randn_like(x)), {"P12"}, trained
+        lambda: Around(trained(), before=lambda x: x + 0.02 * torch.randn_like(x)), {"P12"}, trained, 0.12
     ),
     "distillation": Masked(
         lambda: trained(temperature=100.0), {"P10", "P11"}, lambda: Around(trained(temperature=100.0), behind=cooled)
@@ -212,7 +214,7 @@ MASKED: dict[str, Masked] = {
     "probabilities of a sure net": Masked(
         lambda: Around(trained(), behind=lambda z: (20 * z).softmax(1)), {"P3", "P11"}, trained
     ),
-    "a model that detects gradients": Masked(lambda: Watching(trained()), {"P11", "P9"}, trained),
+    "a model that detects gradients": Masked(lambda: Watching(trained()), {"P11", "P6"}, trained),
     "a model that is silent about gradients": Masked(lambda: Silent(trained()), {"P11", "P16"}, trained),
 }
 

@@ -137,7 +137,7 @@ def test_the_checks_work_in_other_norms(ball: L2 | L1) -> None:
 
 
 def test_a_declared_stand_in_is_handled_where_attacks_through_it_are_no_weaker() -> None:
-    finding = found(examined(lambda m: defend(m, build_defense("bits:4"))), "model's own")
+    finding = found(examined(lambda m: defend(m, build_defense("bits:4"))), "its own")
     assert finding.level == PASS
     assert "bits (straight-through)" in finding.sentence
     assert "BPDA handles it" in finding.sentence
@@ -158,7 +158,7 @@ class Astray(Wrapper):
 
 def test_a_declared_stand_in_that_leads_astray_is_not() -> None:
     result = examined(lambda m: defend(m, [Astray()]))
-    finding = found(result, "model's own")
+    finding = found(result, "its own")
     assert finding.level == FAIL
     assert "leads astray" in finding.sentence
     assert found(result, "Transfer").level == FAIL
@@ -174,9 +174,9 @@ class Noisy(RandomWrapper):
 
 def test_declared_noise_has_a_gradient_of_its_own_under_the_same_draw() -> None:
     result = examined(lambda m: defend(m, [Noisy(draws=4)]))
-    assert "4 draws" in found(result, "same answer").sentence
-    assert found(result, "same answer").level in (PASS, WARN)
-    assert found(result, "model's own").level == PASS
+    assert "4 draws" in found(result, "Same answer each").sentence
+    assert found(result, "Same answer each").level in (PASS, WARN)
+    assert found(result, "its own").level == PASS
     assert not result.masks
 
 
@@ -236,7 +236,7 @@ def test_the_counts_are_those_of_the_attacks() -> None:
     right = model(x).argmax(1) == y
     fgsm = int((model(FGSM(BALL)(model, x, y)).argmax(1) != y)[right].sum())
     assert (result.n, result.correct) == (len(y), int(right.sum()))
-    assert f"FGSM beats {fgsm} of {result.correct}" in found(result, "one step").sentence
+    assert f"FGSM beats {fgsm} of {result.correct}" in found(result, "Many steps").sentence
     assert 0 <= result.robust < result.correct
 
 

@@ -88,6 +88,8 @@ class Case:
         self.training = tuple(training)
         self.data, self.expected, self.broader = data, expected, broader
         self.forwards = self.backwards = 0
+        # What trains on while it is asked moves its statistics.
+        self._buffers = [(b, b.detach().clone()) for b in model.buffers()] if self.leftovers else []
         self.own = Passes(model, Precision.own(model), batch_size, labels=y)
         self.device = self.own.device
         self.logits = self.judge(x)
@@ -134,12 +136,15 @@ class Case:
         return [name or type(self.model).__name__ for name, module in self.model.named_modules() if module.training]
 
     def settled(self) -> Case:
-        """The same with every module in eval mode, whatever its own eval() says; what was found so far is asked again.
+        """The same with every module in eval mode, whatever its own eval() says, and with the statistics that it came with.
 
-        The flags come back with all else that was borrowed.
+        What was found so far is asked again. The flags come back with all else that was borrowed.
         """
         for module in self.model.modules():
             module.training = False
+        with torch.no_grad():
+            for buffer, content in self._buffers:
+                buffer.copy_(content)
         case = Case(
             self.model,
             self.x,

@@ -67,34 +67,34 @@ class Check:
 
 
 CHECKS: tuple[Check, ...] = (
-    Check("P1", "The threat model is stated", record.stated),
-    Check("P2", "Clean accuracy is above chance", record.clean_accuracy),
-    Check("P3", "Inputs and weights are sane", record.sane),
+    Check("P1", "Threat model stated", record.stated),
+    Check("P2", "Clean accuracy above chance", record.clean_accuracy),
+    Check("P3", "Inputs and weights sane", record.sane),
     Check("P3", "Answers are logits", answers.scores, remedies.adapt),
-    Check("P3", "The model is in eval mode", answers.evaluation_mode, remedies.in_eval_mode),
-    Check("P3", "A picture's answer is its own", answers.alone_and_in_company),
-    Check("P4", "Many steps beat what one step beats", strength.iterative_beats_single_step, remedies.smooth),
+    Check("P3", "In eval mode", answers.evaluation_mode, remedies.in_eval_mode),
+    Check("P3", "Answers ignore the batch", answers.alone_and_in_company),
+    Check("P4", "Many steps beat one", strength.iterative_beats_single_step, remedies.smooth),
     Check("P5", "A larger radius beats more", strength.larger_radius_beats_more, remedies.smooth),
-    Check("P6", "Without bounds everything falls", strength.unbounded_reaches_all, remedies.adapt),
-    Check("P7", "More steps find little more", strength.steps_suffice, remedies.more_steps),
-    Check("P7", "The loss has levelled off", trace.levelled_off, remedies.more_steps, "I4"),
-    Check("P8", "More restarts find little more", strength.restarts_suffice, remedies.restarts),
+    Check("P6", "All falls where all is grey", strength.unbounded_reaches_all, remedies.adapt),
+    Check("P7", "More steps add little", strength.steps_suffice, remedies.more_steps),
+    Check("P7", "Loss has levelled off", trace.levelled_off, remedies.more_steps, "I4"),
+    Check("P8", "More starts add little", strength.restarts_suffice, remedies.restarts),
     Check("P9", "Noise finds nothing more", others.noise_finds_nothing_more, remedies.smooth),
-    Check("P9", "A search by scores finds nothing more", others.random_search_finds_nothing_more, remedies.smooth),
+    Check("P9", "Scores find nothing more", others.random_search_finds_nothing_more, remedies.smooth),
     Check("P10", "Losses agree", strength.losses_agree, remedies.losses),
     Check("P11", "There is a gradient", gradients.available, remedies.adapt, "I1"),
-    Check("P11", "The gradient is the model's own", gradients.own, remedies.adapt),
-    Check("P11", "Asking for a gradient changes nothing", gradients.unwatched, remedies.adapt),
-    Check("P12", "The same picture gets the same answer", answers.repeatable, remedies.adapt),
-    Check("P12", "Near points give near losses", answers.smooth_nearby, remedies.smooth, "I2"),
-    Check("P13", "No success is lost on the way", trace.no_success_is_lost, None, "I3"),
+    Check("P11", "The gradient is its own", gradients.own, remedies.adapt),
+    Check("P11", "Same answer under attack", gradients.unwatched, remedies.adapt),
+    Check("P12", "Same answer each time", answers.repeatable, remedies.adapt),
+    Check("P12", "Near points, near losses", answers.smooth_nearby, remedies.smooth, "I2"),
+    Check("P13", "No success is lost", trace.no_success_is_lost, None, "I3"),
     Check("P14", "Transfer finds nothing more", others.oblivious_finds_nothing_more, remedies.transferred, "I5"),
-    Check("P15", "Without a radius everything falls", strength.unconstrained_succeeds, remedies.adapt, "I6"),
+    Check("P15", "All falls in the box", strength.unconstrained_succeeds, remedies.adapt, "I6"),
     Check("P16", "What is planted is found", binary.finds_what_is_planted, binary.planted_through_bridges),
-    Check("P17", "The budget holds", record.budget_holds, last=True),
-    Check("P18", "The interval is narrow", record.interval_is_narrow, last=True),
-    Check("P19", "Other changes do little harm", record.broader_threats, last=True),
-    Check("P20", "The same seed gives the same", record.same_seed_same_result, last=True),
+    Check("P17", "Budget holds", record.budget_holds, last=True),
+    Check("P18", "Interval is narrow", record.interval_is_narrow, last=True),
+    Check("P19", "Beyond the ball", record.broader_threats, last=True),
+    Check("P20", "Same seed, same result", record.same_seed_same_result, last=True),
 )
 
 
@@ -144,10 +144,10 @@ class Examination:
     @property
     def numbers(self) -> str:
         """The accuracy as first measured, and the corrected one."""
-        drawn = f"the mean of {self.corrected.repeats} evaluations at " if self.corrected.repeats > 1 else ""
+        drawn = f"mean of {self.corrected.repeats} evaluations at the " if self.corrected.repeats > 1 else ""
         return (
-            f"accuracy under the plain attack {self.plain.percent} %, corrected {self.corrected.percent} %: {drawn}the worst"
-            f" case of {len(self.runs)} runs,\nconfirmed by the model itself; {self.forwards:,} forward and"
+            f"accuracy {self.plain.percent} % under the plain attack, corrected {self.corrected.percent} %\n"
+            f"{drawn}worst case of {len(self.runs)} runs, confirmed by the model itself; {self.forwards:,} forward and"
             f" {self.backwards:,} backward passes"
         )
 

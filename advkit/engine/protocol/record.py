@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from typing import NamedTuple
 
 import torch
@@ -223,8 +224,7 @@ def hashes(case: Case) -> dict[str, str]:
 
 def _moved(x: Tensor, turn: float = 0.0, shift: tuple[float, float] = (0.0, 0.0)) -> Tensor:
     """Pictures (N, C, H, W) turned by degrees and shifted by shares of their size; what comes in at the border repeats it."""
-    angle = torch.tensor(turn).deg2rad()
-    rows = [[angle.cos(), -angle.sin(), 2 * shift[0]], [angle.sin(), angle.cos(), 2 * shift[1]]]
-    matrix = torch.tensor([[float(value) for value in row] for row in rows], dtype=x.dtype)
+    cosine, sine = math.cos(math.radians(turn)), math.sin(math.radians(turn))
+    matrix = torch.tensor([[cosine, -sine, 2 * shift[0]], [sine, cosine, 2 * shift[1]]], dtype=x.dtype)
     grid = F.affine_grid(matrix.expand(len(x), 2, 3), list(x.shape), align_corners=False)
     return F.grid_sample(x, grid, padding_mode="border", align_corners=False).clamp(0, 1)

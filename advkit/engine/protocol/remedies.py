@@ -12,7 +12,7 @@ from advkit.core.attack import Attack
 from advkit.core.losses import DLR, CrossEntropy, Margin, ProbabilityMargin, TargetedMargin
 from advkit.engine.protocol.case import Case, Form
 from advkit.engine.protocol.finding import Remedy, counted, percent
-from advkit.engine.protocol.forms import Smoothed, adapted, bridges_of
+from advkit.engine.protocol.forms import Smoothed, adapted, bridges_of, jumps
 
 __all__ = ["adapt", "by_scores", "in_eval_mode", "losses", "more_steps", "restarts", "smooth", "transferred"]
 
@@ -29,6 +29,10 @@ def adapt(case: Case) -> Remedy:
     form = adapted(case)
     before = _left(case)
     _suite(case, form)
+    if jumps(case):
+        # What jumps has a gradient between the jumps, which may lead further than the one of the bridge.
+        _suite(case, Form("", case.passes))
+        _around(case, Form("", case.passes))
     if not form.name or bridges_of(case)[0]:
         _search(case, form)
     return _told(case, before, form.name or "The suite of losses and a search by scores")
@@ -83,8 +87,7 @@ def smooth(case: Case) -> Remedy:
     before = _left(case)
     form = adapted(case)
     _suite(case, form)
-    for loss in () if form.keep == "best" else (Margin(), CrossEntropy()):
-        _run(case, Smoothed(case.ball, steps=case.steps, loss=loss), form)
+    _around(case, form)
     _search(case, form)
     return _told(case, before, f"{form.name or 'The suite of losses'}, smoothed gradients and a search by scores")
 
@@ -110,6 +113,12 @@ def _attacks(case: Case, form: Form) -> Iterator[Attack]:
         yield strongest(case.ball, steps=case.steps, loss=loss)
     rivals = min(_RIVALS, case.logits.shape[1] - 1)
     yield strongest(case.ball, steps=case.steps, loss=TargetedMargin(), targets=rivals)
+
+
+def _around(case: Case, form: Form) -> None:
+    """By the mean gradient around each point; of what draws it is a mean already."""
+    for loss in () if form.keep == "best" else (Margin(), CrossEntropy()):
+        _run(case, Smoothed(case.ball, steps=case.steps, loss=loss), form)
 
 
 def _search(case: Case, form: Form) -> None:

@@ -60,7 +60,7 @@ def losses_agree(case: Case) -> Answer:
     said = [f"{name} {_more(int(more.sum()))}" for name, more in case.by_loss.items() if name != "cross-entropy"]
     told = f"PGD on cross-entropy beats {of(int(first.sum()), case.total)}, on {', '.join(said)}"
     more_than = int((found & ~first).sum())
-    if more_than <= _GAP * case.total:
+    if more_than <= max(1.0, _GAP * case.total):
         level = PASS if more_than <= 2 * max(1.0, LUCK * case.total) else WARN
         return Answer(level, f"{told}.", "" if level == PASS else "Count the worst case of all losses.")
     return Answer(
