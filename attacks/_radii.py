@@ -14,7 +14,6 @@ from advkit.core.types import expand
 
 __all__ = ["annealed", "box_reach", "clip_within", "estimate", "free", "width"]
 
-
 _TINY = 1e-30
 _END = 1e-6  # room that is none
 
@@ -39,7 +38,7 @@ def box_reach(ball: Ball, x: Tensor) -> float:
 def clip_within(ball: Ball, x_adv: Tensor, x: Tensor, radius: Tensor, grad: Tensor | None = None) -> Tensor:
     """The nearest point of the ball of each example's own ``radius`` (B,), then cut by the box [0, 1].
 
-    Points inside come back unchanged. In L0 the radius counts pixels: those are kept that change most or, given the
+    Points inside stay where they are. In L0 the radius counts pixels: those are kept that change most or, given the
     gradient, have the largest product of change and what it gains.
     """
     return _geometry(ball).shrunk(x_adv, x, radius, grad).clamp(0, 1)
@@ -100,7 +99,8 @@ def _sparse(x_adv: Tensor, x: Tensor, radius: Tensor, grad: Tensor | None) -> Te
     worth = pixels(change.square())
     if grad is not None:
         # By the change alone, a network's idle pixels stay; by the gain alone, those that have only begun to move.
-        worth = worth * pixels((grad * change).abs())
+        largest = grad.abs().flatten(1).amax(1).clamp_min(_TINY)  # a product of three small numbers may vanish
+        worth = worth * pixels((grad / expand(largest, x) * change).abs())
     rank = worth.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
     kept = rank < radius[:, None]
     kept = kept.reshape(len(x), 1, *x.shape[2:]) if x.ndim == 4 else kept.reshape(x.shape)

@@ -44,7 +44,8 @@ class JSMA(Attack):
     enough; that of the logarithm, which is used, gives the same order. The best pair are the two best. Where it departs
     from the paper: a pixel is a place, whatever its channels, and moves all the way, up or down; and pixels are ranked
     by the gradient times the room that they have (``rank="gain"``, Loison et al. 2020), unless ``rank`` is ``gradient``.
-    Without a target, every rival is one in turn, and the nearest picture counts.
+    Without a target, every rival is one in turn, and the nearest picture counts; with ``targets=0`` the probability of the
+    true class falls instead.
     """
 
     threat: Ball = field(default=L0(math.inf))

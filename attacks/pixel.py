@@ -54,8 +54,8 @@ class Pixels(Renderer):
 class Pixel(Parametric):
     """Few pixels found by differential evolution (Su et al. 2019, one pixel): rand/1, F = 0.5, no crossover.
 
-    The paper has a population of 400 and 100 generations: ``population=400``, ``queries=40000``. With fewer queries the
-    generations count, not the population: so 20 vectors have the paper's 100 generations here.
+    The paper's population of 400 and 100 generations are ``one-pixel``. With fewer queries the generations count, not the
+    population: so 20 vectors have the paper's 100 generations here.
     """
 
     threat: Ball = L0(1)

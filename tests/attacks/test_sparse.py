@@ -88,6 +88,14 @@ def test_jsma_moves_each_pixel_once_and_stops_where_it_has_arrived():
     assert torch.equal(changed(late, x), changed(first, x))
 
 
+def test_jsma_without_rivals_lowers_the_true_class():
+    model, x, y = trained()
+    x_adv = JSMA(steps=20, width=1, targets=0)(model, x[:6], y[:6])
+    assert bool((model(x_adv).argmax(1) != y[:6]).all())
+    rivals = JSMA(steps=20, width=1, targets=3)(model, x[:6], y[:6])
+    assert float(L0(1).distance(rivals, x[:6]).sum()) <= float(L0(1).distance(x_adv, x[:6]).sum())
+
+
 @pytest.mark.parametrize(("direction", "end"), [("up", 1.0), ("down", 0.0)])
 def test_jsma_can_move_one_way_only(direction, end):
     model, x, y = trained()
