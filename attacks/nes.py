@@ -33,6 +33,7 @@ class NES(Probing):
     The stride is halved where the loss has not risen in five steps.
     """
 
+    samples: int = 50
     sigma: float = 0.001  # standard deviation of the values of a probe
 
     width: ClassVar[str] = "sigma"

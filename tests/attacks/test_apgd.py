@@ -5,10 +5,25 @@ from __future__ import annotations
 import pytest
 import torch
 from helpers import conv_net, linear, pictures, trained
+from torch import Tensor, nn
 
 from advkit.attacks import APGD, PGD, TargetedAPGD
-from advkit.core import L0, L2, Ascent, Linf, Margin, Rng, Untargeted
+from advkit.attacks._sparse_ascent import SparseAscent
+from advkit.core import L0, L1, L2, Ascent, Linf, Margin, Rng, Untargeted
 from advkit.errors import InputError
+
+
+class Spectator(nn.Module):
+    """Remembers every picture it was asked about."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+        self.asked: list[Tensor] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.asked.append(x.detach().clone())
+        return self.inner(x)
 
 
 @pytest.mark.parametrize("ball", [Linf(0.05), L2(0.5)])
@@ -53,6 +68,89 @@ def test_towards_rivals_it_needs_a_few():
     assert TargetedAPGD().targets == 9
     # Nine rivals of five classes are four.
     assert TargetedAPGD(Linf(0.1), steps=5)(model, x, y).shape == x.shape
+
+
+def steepest_first(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """(B, D) each: the slopes of a linear margin, the steepest first, and how far their values can go."""
+    weights = next(p for p in model.parameters() if p.ndim == 2).detach()
+    slope, point = weights[1 - y] - weights[y], x.flatten(1)
+    size, order = slope.abs().sort(1, descending=True)
+    return size, torch.where(slope > 0, 1 - point, point).gather(1, order)
+
+
+@pytest.mark.parametrize("eps", [0.3, 2.0, 10.0, 30.0])
+def test_in_l1_it_reaches_the_optimum_also_where_the_box_is_near(eps):
+    model, x = linear(2), pictures(6)
+    y = model(x).argmax(1)
+    # The steepest values first, each to the end of its range, until eps is spent.
+    size, room = steepest_first(model, x, y)
+    spent = torch.minimum(room, (eps - (room.cumsum(1) - room)).clamp_min(0))
+    x_adv = APGD(L1(eps), steps=100, loss=Margin())(model, x, y)
+    before, after = (Margin()(model(p), Untargeted(y)).detach() for p in (x, x_adv))
+    torch.testing.assert_close(after - before, (spent * size).sum(1), rtol=0.03, atol=0)
+    assert bool((after - before <= (spent * size).sum(1) * (1 + 1e-9)).all())
+
+
+def test_in_l1_it_begins_in_larger_balls_and_ends_in_its_own():
+    model, x = Spectator(linear(3)), pictures(4, margin=0.4)
+    y = model(x).argmax(1)
+    model.asked.clear()
+    APGD(L1(0.5), steps=20)(model, x, y, keep="last")
+    far = [float(L1(0.5).distance(asked, x).amax()) for asked in model.asked]
+    assert len(far) == 21  # and the verdict
+    for radius, part in ((1.5, far[:6]), (1.0, far[6:12]), (0.5, far[12:])):
+        assert max(part) == pytest.approx(radius)
+        assert max(part) <= radius
+
+
+def test_what_is_found_in_a_larger_ball_is_no_success():
+    model, x = linear(2), pictures(3, margin=0.4)
+    y = model(x).argmax(1)
+    gap = -Margin()(model(x), Untargeted(y)).detach()
+    size, room = steepest_first(model, x, y)
+    gain = (size * room).cumsum(1)
+    whole = gain < gap[:, None]  # values that have to go to the end of their range; the next one goes as far as it must
+    left = gap - (size * room).where(whole, 0.0).sum(1)
+    needed = room.where(whole, 0.0).sum(1) + left / size.gather(1, whole.sum(1, keepdim=True)).squeeze(1)
+    for i in range(len(x)):
+        for share, falls in ((0.9, False), (1.1, True)):
+            ball = L1(float(needed[i] * share))
+            for keep in ("first", "best"):
+                found = APGD(ball, steps=40)(model, x[i : i + 1], y[i : i + 1], keep=keep)
+                assert bool(ball.contains(found, x[i : i + 1]).all())
+                assert bool(model(found).argmax(1) != y[i]) == falls
+
+
+def test_in_l1_fewer_values_move_where_few_have_served():
+    climb, x = SparseAscent(L1(1.0), steps=50), pictures(2, margin=0.2)
+    size = x[0].numel()
+    # Half of the values have been changed, by less than what the projection takes from each.
+    state = climb.start(x + 0.02 * (torch.arange(size) % 2).reshape(x[0].shape), x)
+    assert state.moving.tolist() == [int(0.2 * size)] * 2
+    grad = pictures(2, seed=9) - 0.5
+    for step in range(2):
+        former = state
+        at = Ascent(torch.full((2,), float(step), dtype=x.dtype), torch.zeros(2, 2), grad)
+        state = climb.step(former, at, x)
+    changed = (state.best != x).flatten(1).sum(1)
+    assert bool((changed < 0.75 * size).all())
+    assert state.moving.tolist() == [int(each / 1.5) for each in changed.tolist()]
+    assert state.stride.tolist() == [1.0, 1.0]
+    # As many as before: the stride is shortened, down to a tenth.
+    for _ in range(10):
+        state = climb.step(state, at._replace(loss=torch.zeros_like(at.loss)), x)
+    assert state.stride.tolist() == pytest.approx([0.1, 0.1])
+
+
+def test_in_l1_it_climbs_higher_than_pgd():
+    model, x, y = trained()
+    x, y = x[:16], y[:16]
+    for ball in (L1(2.0), L1(5.0)):
+        ours, theirs = (
+            Margin()(model(attack(model, x, y)), Untargeted(y)).mean()
+            for attack in (APGD(ball, steps=50, loss=Margin()), PGD(ball, steps=50, loss=Margin()))
+        )
+        assert ours > theirs
 
 
 def test_settings_that_make_no_sense_are_refused():

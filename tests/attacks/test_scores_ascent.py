@@ -117,9 +117,9 @@ def test_settings_that_make_no_sense_are_refused():
     with pytest.raises(InputError, match=r"^NES: samples is 0; give 1 or more\.$"):
         NES(samples=0)
     with pytest.raises(
-        InputError, match=r"^NES: queries is 10, and one step of 25 samples takes 51; give more queries or"
+        InputError, match=r"^SPSA: queries is 10, and one step of 25 samples takes 51; give more queries or"
     ):
-        NES(queries=10)
+        SPSA(queries=10)
     with pytest.raises(InputError, match=r"^SPSA: delta is 0; it is in values of x, in \(0, 1\]\.$"):
         SPSA(delta=0)
     with pytest.raises(InputError, match=r"^NES: sigma is 2; it is in values of x"):
