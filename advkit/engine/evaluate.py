@@ -496,9 +496,7 @@ def _if_any(model: nn.Module | None) -> AbstractContextManager[nn.Module | None]
 
 
 def _is_same(one: nn.Module, other: nn.Module) -> bool:
-    return (
-        isinstance(one, Classifier) and isinstance(other, Classifier) and one.fingerprint() == other.fingerprint()
-    )
+    return isinstance(one, Classifier) and isinstance(other, Classifier) and one.fingerprint() == other.fingerprint()
 
 
 def _known(
