@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
+from advkit.core.modes import reseeded
 from advkit.errors import ModelError
 
 __all__ = ["Description", "Layer", "describe"]
@@ -85,7 +86,7 @@ def describe(model: nn.Module, channels: int, height: int, width: int) -> Descri
     hooks: list[RemovableHandle] = []
     try:
         hooks += [module.register_forward_hook(watch(name)) for name, module in leaves]
-        with _evaluating(model), torch.no_grad(), fields:
+        with _evaluating(model), torch.no_grad(), fields, reseeded(0, picture.device):
             model(picture)
     except RuntimeError as error:
         reason = str(error).splitlines()[0]

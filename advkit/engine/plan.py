@@ -14,7 +14,7 @@ from torch import nn
 from advkit.backbones import Classifier, describe
 from advkit.core.attack import Attack
 from advkit.core.fitted import Fitted
-from advkit.core.modes import borrowed
+from advkit.core.modes import borrowed, reseeded
 from advkit.core.units import Eps
 from advkit.data import Data
 from advkit.engine.checks import check_channels, check_classes, check_weights
@@ -234,7 +234,7 @@ class _Other:
 
 
 def _classes(net: nn.Module, data: Data, wanted: Sweep) -> int:
-    with borrowed(net):
+    with borrowed(net), reseeded(wanted.seed, torch.device(wanted.device)):
         return int(Passes(net, Precision.own(net), 1).judge(data.pictures([0]).to(wanted.device)).shape[1])
 
 
@@ -318,7 +318,7 @@ def _seconds_per_pass(model: nn.Module, data: Data, wanted: Sweep) -> float:
     """A forward and a backward pass of one example, timed; a model that does not fit the data is an error here."""
     count = min(_TRIAL, len(data), batch_for(model, data.pictures([0])[0]))
     x = data.pictures(range(count)).to(wanted.device)
-    with borrowed(model):
+    with borrowed(model), reseeded(wanted.seed, torch.device(wanted.device)):
         passes = Passes(model, Precision.own(model), len(x))
         try:
             logits = passes.judge(x)

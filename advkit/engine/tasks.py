@@ -20,7 +20,7 @@ from advkit.backbones import Classifier
 from advkit.core.attack import Attack
 from advkit.core.fitted import Fitted
 from advkit.core.goal import Untargeted
-from advkit.core.modes import borrowed
+from advkit.core.modes import borrowed, reseeded
 from advkit.data import Data, Subset
 from advkit.engine.defend import defend, read_defense
 from advkit.engine.evaluate import without_attack
@@ -151,7 +151,8 @@ def _perform(task: Task, watch: Watch) -> None:
         )
     bench = _bench(task, task.model, task.cell.model_hash, task.cell.defense)
     other = _bench(task, task.surrogate, task.cell.surrogate_hash, "none") if task.surrogate else None
-    with borrowed(bench.model), borrowed(other.model) if other else nullcontext():
+    chance = reseeded(task.cell.seed, _device(task))  # of a model that draws from the global generators
+    with borrowed(bench.model), borrowed(other.model) if other else nullcontext(), chance:
         size = task.batch_size or batch_for(bench.model, bench.data.pictures([task.span[0]])[0])
         least = min(size, _ROWS_PER_THREAD * torch.get_num_threads())
         part = _part(task, bench, store, Passes(bench.model, Precision.own(bench.model), size, least=least), watch)
@@ -223,7 +224,7 @@ def _bench(task: Task, spec: ModelSpec, model_hash: str, defense: str) -> _Bench
             "weights or pictures differ); give every worker the same files, and do not change them during a sweep."
         )
     model = defend(net, read_defense(defense).wrappers)
-    with borrowed(model):
+    with borrowed(model), reseeded(task.cell.seed, _device(task)):
         steering = choose_precision(task.precision, model, data.pictures(range(min(len(data), 8))).to(_device(task)))
     _benches[:] = [*_benches[-1:], _Bench(key, task.data, data, net, model, steering)]
     return _benches[-1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -253,6 +254,26 @@ def test_a_declared_defense_counts_its_own_draws() -> None:
 def test_less_than_one_draw_is_refused(name: str) -> None:
     with pytest.raises(InputError, match=f"{name} is 0; give the number of draws, 1 or more"):
         evaluate(net(), held(), WALK, **{name: 0})  # type: ignore[arg-type]
+
+
+def test_sweeps_of_a_model_that_draws_hang_on_the_seed_and_leave_the_generators(tmp_path: Path) -> None:
+    x, y = held()
+    state = torch.get_rng_state()
+
+    def swept(name: str) -> list[object]:
+        torch.rand(3)
+        found = advkit.sweep(Noisy(net()), advkit.TensorData(x, y, name="patterns"), WALK, 0.06, out=tmp_path / name)
+        return [line.stands.tolist() for line in found.grid.lines]
+
+    assert swept("one") == swept("two")
+    torch.set_rng_state(state)
+    torch.rand(6)
+    after = torch.get_rng_state()
+    torch.set_rng_state(state)
+    swept("three")
+    swept("four")
+    assert torch.equal(torch.get_rng_state(), after)
+    torch.set_rng_state(state)
 
 
 # ---------------------------------------------------------------------- steps without a gradient
