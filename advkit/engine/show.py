@@ -14,11 +14,12 @@ from advkit.core.fitted import Applied
 from advkit.core.goal import Goal
 from advkit.core.modes import borrowed
 from advkit.core.rng import Rng
+from advkit.core.types import rows
 from advkit.engine.passes import Passes, batch_for
 from advkit.engine.precision import Precision, checked_precision, choose_precision
 from advkit.engine.recipe import Bench, Recipe
 from advkit.engine.reload import goal_of
-from advkit.engine.run import Finished, Run, Source, _Lanes
+from advkit.engine.run import Finished, Run, Sink, Source, _Lanes, _Work
 from advkit.errors import InputError
 from advkit.results.facts import Saved
 from advkit.results.outcome import Outcome
@@ -77,7 +78,7 @@ class Taken:
 
 
 class _Watched(Run):
-    """A run that remembers loss and margin at every step."""
+    """A run that remembers loss and margin at every step, and at the point with which each restart or target ends."""
 
     def __init__(self, attack: Attack, passes: Passes, source: Source, *, seed: int, keep: str) -> None:
         super().__init__(attack, passes, source, seed=seed, keep="best" if keep == "best" else "first")
@@ -85,16 +86,26 @@ class _Watched(Run):
 
     def _look(self, lanes: _Lanes, goal: Goal, rng: Rng) -> tuple[Ascent, Tensor, Tensor, Tensor]:
         answer = super()._look(lanes, goal, rng)
-        at = answer[0]
-        loss, logits = at.loss, at.logits
+        loss, logits = answer[0].loss, answer[0].logits
         if loss.ndim > 1:  # of several probes the one that the attack likes best
             best = loss.argmax(1)
             place = torch.arange(len(best), device=best.device)
             loss, logits = loss[place, best], logits[place, best]
+        self._note(lanes, goal, loss, logits)
+        return answer
+
+    def _decide(self, sink: Sink, work: _Work) -> None:
+        for lanes, point, final in self._waiting:
+            if bool(final.any()):
+                ended = rows(lanes, final)
+                goal, logits = self._goal(ended), self.passes.judge(point[final])
+                self._note(ended, goal, self.attack.loss(logits, goal), logits)
+        super()._decide(sink, work)
+
+    def _note(self, lanes: _Lanes, goal: Goal, loss: Tensor, logits: Tensor) -> None:
         columns = (lanes.example, lanes.steps, lanes.branch, loss.double(), goal.margin(logits).double())
         for i, step, branch, value, margin in zip(*(column.tolist() for column in columns), strict=True):
             self.seen[i].append((step, branch, value, margin))
-        return answer
 
 
 def steps_of(
@@ -128,7 +139,7 @@ def steps_of(
         size = search.get("batch_size") or batch_for(bench.model, data.pictures([0])[0])
         trial = data.pictures(range(min(len(data), 8))).to(Passes(bench.model, Precision.own(bench.model), size).device)
         steering = choose_precision(checked_precision(search["precision"]), bench.model, trial)
-        source = Source(lambda rows: data.pictures(place[list(rows)].tolist()), goal_of(result).take(place))
+        source = Source(lambda few: data.pictures(place[list(few)].tolist()), goal_of(result).take(place))
         best = attack.minimal and not outcome.follows
         run = _Watched(
             attack,
