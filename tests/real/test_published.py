@@ -10,7 +10,10 @@ import pytest
 import torch
 
 from advkit import Classifier, Data, Linf, evaluate, load_data, load_model
-from advkit.attacks import FGSM, PGD, Noise
+from advkit.attacks import FGSM, PGD, Noise, standard
+from advkit.core import Rng
+from advkit.core.rng import identify
+from advkit.defenses.crown import Crown
 from advkit.results.statistics import share
 
 pytestmark = [
@@ -86,3 +89,29 @@ def test_imagenet_photos_fall_to_one_step_often_and_to_ten_always(real_data: Pat
     fgsm, pgd = evaluate(model, data, [FGSM(threat), PGD(threat, steps=10)]).rows()
     assert pgd.accuracy.value == 0
     assert 0 < fgsm.success <= 1
+
+
+@pytest.mark.parametrize(("name", "stand"), [("cifar10_adv_resnet2b", 36), ("cifar10_adv_cnna_2", 30)])
+def test_standard_leaves_what_the_chain_of_torchattacks_leaves(name: str, stand: int, real_data: Path) -> None:
+    """Of the first 60 pictures at 2/255: APGD, APGDT, FAB and Square of torchattacks (benchmarks/autoattack.py)."""
+    data = load_data(real_data / "cifar10_test_1000.npz", samples=60)
+    model = load_model(f"{real_data}/model_defs.py:load:{name}", data=data)
+    found = evaluate(model, data, standard(Linf("2/255"), queries=100))
+    assert int(found.stands("2/255").sum()) <= stand
+    assert int(found.stands("2/255").sum()) >= stand - 1, "below the reference: is a point outside the ball?"
+
+
+def test_no_attack_goes_below_what_is_certified(real_data: Path) -> None:
+    data = load_data(real_data / "mnist_test_5000.npz", samples=12)
+    model = load_model(f"{real_data}/model_defs.py:load:mnist_provable_01", data=data)
+    x, y = data.tensors()
+    rng = Rng.of(0, identify(x))
+    certified = torch.tensor(
+        [
+            bool(Crown(eps=0.1).certify(model, x[i : i + 1], rng.take(slice(i, i + 1)), 1).radius >= 0.1)
+            for i in range(len(x))
+        ]
+    )
+    stands = evaluate(model, data, standard(Linf("0.1"), queries=200)).stands("0.1")
+    assert int(certified.sum()) >= 8
+    assert bool((stands | ~certified | (model(x).argmax(1) != y)).all())
