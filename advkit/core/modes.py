@@ -48,7 +48,8 @@ def borrowed(model: nn.Module, *, mode: Literal["eval", "train"] = "eval") -> It
 def reseeded(seed: int, device: torch.device) -> Iterator[None]:
     """The global generators of torch, NumPy and Python start from a seed, and go on afterwards as if nothing had been drawn.
 
-    For models that draw from them: what is asked of one is the same again under the same seed. Nothing of advkit's draws there.
+    For models and for attacks of other libraries that draw from them: under the same seed the same comes again. Nothing of
+    advkit's draws there.
     """
     numpy: Any = sys.modules.get("numpy")  # what was not imported cannot have been drawn from
     cuda = device.type == "cuda"

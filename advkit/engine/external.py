@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import random
 import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import redirect_stdout
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from advkit.core.external import External
 from advkit.core.goal import Goal
-from advkit.core.modes import borrowed
+from advkit.core.modes import borrowed, reseeded
 from advkit.core.rng import Rng, identify
 from advkit.core.types import expand
 from advkit.engine.passes import Passes
@@ -45,7 +42,7 @@ def given_back(attack: External, passes: Passes, x: Tensor, goal: Goal, seed: in
     keys = Rng.of(seed, identify(x)).keys
     with (
         borrowed(counting, mode="train"),
-        _own_chance(int(keys.sum()) & 0x7FFFFFFF, x.device),
+        reseeded(int(keys.sum()) & 0x7FFFFFFF, x.device),
         torch.enable_grad(),
         warnings.catch_warnings(),
         redirect_stdout(sys.stderr),
@@ -125,20 +122,3 @@ class _Counting(nn.Module):
         place = torch.arange(count)
         forwards, backwards = (total // count + (place < total % count) for total in (self.forwards, self.backwards))
         return forwards, backwards
-
-
-@contextmanager
-def _own_chance(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed the global generators, which other libraries draw from, and put them back."""
-    python, numbers = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.default_generator.manual_seed(seed)
-        if device.type == "cuda":
-            torch.cuda.manual_seed(seed)
-        random.seed(seed)
-        np.random.seed(seed)
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(numbers)
