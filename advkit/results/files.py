@@ -132,6 +132,9 @@ class Saver:
         if self.form != "png":
             self._draw(result)
         folders = [self._place(title_of(outcome)).name for outcome in result.outcomes]
+        for outcome in result.outcomes:
+            if title_of(outcome) not in self._shards:  # it met no example, and a former run's may stand there
+                _clear(self._place(title_of(outcome)))
         facts = result.to_json() | facts_json(result, folders) | {"as": self.form, "run": dict(run or {})}
         facts["files"] = dict(sorted(self._digests.items()))
         text = json.dumps(facts, indent=1)

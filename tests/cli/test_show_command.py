@@ -49,7 +49,7 @@ def saved(made: Path) -> Saved:
 
 
 def test_every_kind_is_drawn_for_each_attack_at_each_radius(run: Run, made: Path, tmp_path: Path) -> None:
-    answer = run("show", made, "--examples", 3, "--dpi", 60, "--out", tmp_path, "--quiet")
+    answer = run("show", made, "--examples", 1, "--dpi", 40, "--out", tmp_path, "--quiet")
     assert answer.code == 0, answer
     assert answer.err == ""
     of = [f"{kind}-pgd@{eps}-255" for eps in (4, 16) for kind in ("grid", "confusion", "curves")]

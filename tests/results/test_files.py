@@ -73,6 +73,14 @@ def test_examples_are_written_in_shards(tmp_path: Path, monkeypatch: pytest.Monk
     )
 
 
+def test_an_attack_that_met_no_example_leaves_nothing_of_a_former_run(tmp_path: Path) -> None:
+    first = saver(tmp_path)
+    first.add("a@8/255", torch.tensor([0]), torch.full((1, 3, 4, 4), 0.6))
+    first.close(evaluation(outcome("a", [1, 1, 0, 1, 0])))
+    saver(tmp_path).close(evaluation(outcome("a", [0, 0, 0, 1, 0], attacked=[False] * 5)))
+    assert not list((tmp_path / "a@8-255").iterdir())
+
+
 def test_names_that_no_file_system_takes_are_made_plain(tmp_path: Path) -> None:
     classes = ("../../stop/\0[x]", "é" * 300)
     attacks = [outcome("a b", [1, 1, 0, 1, 0]), outcome("a/b", [1, 1, 0, 1, 0]), outcome("a_b", [1, 1, 0, 1, 0])]
