@@ -206,8 +206,8 @@ def evaluate(
             observer.row(result)
         if doubts:
             met = [Met(p.attack, o, p.replayed) for p, o in zip(plans, result.outcomes, strict=True)]
-            sure = draws.declares or (eot > 1 and repeats > 1)
-            found = find_doubts(result, met, net, source, batch_size=size, first=keep == "first", told=sure)
+            averaged = eot > 1 and repeats > 1
+            found = find_doubts(result, met, net, source, batch_size=size, first=keep == "first", told=averaged)
             result = replace(result, doubts=found.found, checks=found.checks)
     return result
 

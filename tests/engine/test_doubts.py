@@ -15,7 +15,9 @@ from fixtures_masked import trained as trained_otherwise
 from helpers import Detached, Quantiser, Spy, linear, trained
 from torch import Tensor, nn
 
+import advkit
 from advkit.attacks import FGSM, PGD, Noise
+from advkit.attacks.worst_case import worst_case
 from advkit.core import L2, Linf, Margin
 from advkit.core.attack import Attack
 from advkit.core.defense import Backward, Wrapper
@@ -318,3 +320,24 @@ def test_without_attacks_that_follow_gradients_nobody_asks_for_one() -> None:
     spy = Spy(net())
     evaluate(spy, held(), Noise(BALL, steps=3))
     assert spy.backwards == 0
+
+
+@pytest.mark.parametrize(
+    ("weights", "defense"), [("standard", "none"), ("adversarial", "none"), ("standard", "bits:4")]
+)
+def test_weights_that_ship_with_advkit_raise_no_doubt(weights: str, defense: str) -> None:
+    signs = advkit.load_data("signs")
+    net = advkit.load_model("resnet", weights=weights, data=signs)
+    few = worst_case(Linf("8/255"), steps=10, targets=2)
+    result = evaluate(net, signs, few, samples=24, defense=defense)
+    assert result.doubts == ()
+    assert result.rows()[-1].success > 0
+
+
+def test_a_defense_that_declares_its_draws_raises_no_doubt_and_a_model_that_hides_them_behind_it_does() -> None:
+    def said(model: nn.Module) -> list[str]:
+        result = evaluate(model, held(), PGD(BALL, steps=3), defense="resize-pad:draws=2", against="adaptive")
+        return codes(result.doubts)
+
+    assert "P12" not in said(net())
+    assert "P12" in said(Changed(net(), lambda x: x + 0.2 * torch.randn_like(x)))
