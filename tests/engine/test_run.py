@@ -94,7 +94,7 @@ def go(
         run.go(finished.append, lambda done, total: progress.append((done, total)))
     order = torch.cat([f.example for f in finished])
     back = order.argsort()
-    parts = (torch.cat([getattr(f, name) for f in finished])[back] for name in Finished._fields[1:-1])
+    parts = (torch.cat([getattr(f, name) for f in finished])[back] for name in Finished._fields[1:-2])
     return Result(run, *parts, order.tolist(), progress, most_open[0])
 
 
