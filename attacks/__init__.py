@@ -3,8 +3,11 @@
 from advkit.attacks._bridge_foolbox import foolbox_model
 from advkit.attacks.apgd import APGD, TargetedAPGD
 from advkit.attacks.autoattack import autoattack
+from advkit.attacks.carlini_wagner import CarliniWagner
 from advkit.attacks.ddn import DDN
+from advkit.attacks.deepfool import DeepFool
 from advkit.attacks.dots import Dots
+from advkit.attacks.ead import EAD
 from advkit.attacks.fab import FAB, TargetedFAB
 from advkit.attacks.fixed_sticker import FixedSticker
 from advkit.attacks.fmn import FMN
@@ -35,6 +38,7 @@ __all__ = [
     "BIM",
     "DDN",
     "DIFGSM",
+    "EAD",
     "FAB",
     "FGSM",
     "FMN",
@@ -49,6 +53,8 @@ __all__ = [
     "TIFGSM",
     "UAP",
     "VMIFGSM",
+    "CarliniWagner",
+    "DeepFool",
     "Dots",
     "FixedSticker",
     "GreedySalt",

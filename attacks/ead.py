@@ -35,16 +35,17 @@ class EAD(Attack):
 
     ``steps`` are all steps, shared among the ``searches`` for the constant. The decision rule is the ball: in L1 the nearest in
     L1 comes back, in L2 the nearest in L2. The momentum's look-ahead is what is judged: it lies where changes are as sparse,
-    and it is there that the model answers.
+    and it is there that the model answers. The threshold falls with the step size, so that the objective stays the same; the
+    paper's does not fall, and in the end undoes what was found.
     """
 
     threat: Ball = field(default=L1(math.inf))
     steps: int = 900
     searches: int = 9
     constant: float | None = None  # the first; None: with which the steepest value moves
-    beta: float = 1e-2  # weight of the L1 distance
+    beta: float = 1e-2  # the first threshold below which a change is none
     confidence: float = 0.0  # how far the margin is to be overreached
-    lr: float = 0.01  # falls with the root of the steps left in a search
+    lr: float = 0.01  # the first step size; it falls with the root of the steps left in a search
     loss: Loss = field(default=Margin(), init=False, repr=False)
 
     minimal: ClassVar[bool] = True  # type: ignore[misc]
@@ -76,9 +77,9 @@ class EAD(Attack):
         constant = constant._replace(hit=constant.hit | (goal.reached(at.logits) & ~short))
         pull = expand((constant.value * short).to(x.dtype), x) * at.grad
         within = state.taken % span  # steps of this search
-        lr = expand((self.lr * (1 - within / span).sqrt()).to(x.dtype), x)
-        change = state.query - lr * (2 * (state.query - x) - pull) - x
-        point = (x + change.sign() * (change.abs() - self.beta).clamp_min(0)).clamp(0, 1)
+        left = expand((1 - within / span).sqrt().to(x.dtype), x)
+        change = state.query - self.lr * left * (2 * (state.query - x) - pull) - x
+        point = (x + change.sign() * (change.abs() - self.beta * left).clamp_min(0)).clamp(0, 1)
         ahead = (point + expand((within / (within + 3)).to(x.dtype), x) * (point - state.point)).clamp(0, 1)
         starts = begins(taken, self.steps, self.searches)
         point, ahead = (torch.where(expand(starts, x), x, place) for place in (point, ahead))
