@@ -112,9 +112,10 @@ def _fitted(case: Case) -> Iterator[tuple[int, _Head]]:
         with torch.no_grad():
             features = torch.cat([ask(part) for part in torch.split(points, case.batch_size)]).flatten(1).double()
         rest, planted = features[:-1] - features[:-1].mean(0), features[-1] - features[:-1].mean(0)
-        scatter = rest.T @ rest / len(rest)
-        ridge = _RIDGE * scatter.trace() / len(scatter) + torch.finfo(torch.float64).tiny
-        weight = torch.linalg.solve(scatter + ridge * torch.eye(len(scatter)).to(scatter), planted)
+        # (S + ridge)^-1 planted for the scatter S of the points inside, of which there are fewer than features.
+        ridge = _RIDGE * rest.square().mean() + torch.finfo(torch.float64).tiny
+        small = rest @ rest.T / len(rest) + ridge * torch.eye(len(rest)).to(rest)
+        weight = (planted - rest.T @ torch.linalg.solve(small, rest @ planted) / len(rest)) / ridge
         scores = features @ weight
         low, high = scores[:-1].amax(), scores[-1]
         if bool(weight.isfinite().all()) and bool(high - low > 1e-6 * (low - scores.amin())):

@@ -24,7 +24,7 @@ _NOTHING = 1e-30  # a gradient below is what underflow left of one
 _ALIVE = 0.5  # of the pictures must get a gradient from a tensor
 _MOST = 64  # bridges
 _REACH, _SHORTER = 0.1, 10.0  # how far a tensor is moved to look for jumps, of its spread; and so many times less
-_DRAWS = 4
+_DRAWS, _ROUNDING = 4, 100.0  # moves, each so many roundings at least
 _JUMP = 1.5  # a change that is smooth falls by 2 orders of magnitude in the square, one by jumps by 1
 
 
@@ -207,15 +207,19 @@ def find_jumps(model: nn.Module, ask: Callable[[Tensor], Tensor], x: Tensor) -> 
 
 def _jumps(module: nn.Module, value: Tensor) -> bool:
     """Whether a module's answer changes by jumps: ten times less of a move then changes it less than it should."""
-    reach, rng = _REACH * float(value.std().clamp_min(1e-6)), Rng.of(0, identify(value)).fold("jumps")
-    here, far, near = module(value), 0.0, 0.0
-    for draw in range(_DRAWS):
-        normal = rng.fold(draw).normal(*value.shape[1:], dtype=value.dtype)
-        far += float((module(value + reach * normal) - here).double().square().sum())
-        near += float((module(value + reach / _SHORTER * normal) - here).double().square().sum())
-    if not far:
-        return False
-    return near == 0 or math.log10(far / near) < _JUMP
+    reach, rng = _REACH * float(value.std()), Rng.of(0, identify(value)).fold("jumps")
+    if not reach / _SHORTER > _ROUNDING * torch.finfo(value.dtype).eps * float(value.abs().amax()):
+        return False  # rounding of the moved values would look like jumps
+    far = near = 0.0
+    try:
+        here = module(value)
+        for draw in range(_DRAWS):
+            normal = rng.fold(draw).normal(*value.shape[1:], dtype=value.dtype)
+            far += float((module(value + reach * normal) - here).double().square().sum())
+            near += float((module(value + reach / _SHORTER * normal) - here).double().square().sum())
+    except (TypeError, RuntimeError):
+        return False  # it takes more than the one tensor that was seen
+    return far > 0 and (near == 0 or math.log10(far / near) < _JUMP)
 
 
 def _is_alive(value: Tensor, x: Tensor) -> bool:
