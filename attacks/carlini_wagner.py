@@ -27,6 +27,7 @@ _LAST = 0.01  # of the step size is left at the end of a search
 _TIGHTER = (
     0.1  # less than the largest change with which the goal is reached; half of that after a search in vain (Linf)
 )
+_PULL = 0.5  # of the margin at the steepest value, when an excess pulls back with 1 (Linf)
 _STRIDE = 0.1  # of the limit: longer steps in w leave it all the time (Linf)
 _KEPT = 0.5  # of the pixels, for the next search once the goal is reached with them (L0)
 
@@ -124,7 +125,7 @@ class _Tall(_Form[_TallState]):
 
     def start(self, first: Tensor, x: Tensor) -> _TallState:
         one = torch.ones(len(x), dtype=torch.float64, device=x.device)
-        constant = one * (self.attack.constant or 1e-3)
+        constant = one * (self.attack.constant or 0.0)
         no = torch.zeros_like(one, dtype=torch.bool)
         return _TallState(first, _Variable.at(first), x, one, _TIGHTER * one, constant, no, no.long())
 
@@ -138,7 +139,12 @@ class _Tall(_Form[_TallState]):
         starts, lr = self.counted(taken)
         vain = starts & ~progress
         tighter = torch.where(vain, state.tighter / 2, state.tighter)
-        constant = torch.where(vain, 2 * state.constant, state.constant)
+        constant = state.constant
+        if self.attack.constant is None:
+            # Where the margin pulls at a value far less than an excess does, Adam remembers the excess and hardly moves it.
+            steepest = at.grad.double().flatten(1).abs().amax(1).clamp_min(1e-30)
+            constant = torch.where(state.taken == 0, _PULL / steepest, constant)
+        constant = torch.where(vain, 2 * constant, constant)
         limit = (1 - tighter) * tallest
         over = change.sign() * (change.abs() > expand(limit.to(x.dtype), x))
         pull = expand((constant * short).to(x.dtype), x) * at.grad
@@ -246,7 +252,7 @@ class CarliniWagner(Attack):
     threat: Ball = field(default=L2(math.inf))
     steps: int = 500
     searches: int = 5
-    constant: float | None = None  # the first; None: what a linear model of the network needs
+    constant: float | None = None  # the first; None: by the gradient at the clean picture
     confidence: float = 0.0  # how far the margin is to be overreached
     lr: float = 0.1  # in w; it falls to a hundredth within a search
     loss: Loss = field(default=Margin(), init=False, repr=False)
