@@ -30,8 +30,10 @@ _FEW = {
     "sticker": ["--steps", "4", "--views", "2", "--test-views", "4", "--quiet"],
     "drive": ["--draws", "1", "--quiet"],
     "photo": ["--quiet"],
+    "verify": ["--quiet"],
+    "show": ["--quiet"],
 }
-_SILENT = ("train", "init", "figure", "report", "results", "table", "print")  # where they write a file
+_SILENT = ("train", "init", "figure", "report", "results", "table", "print", "show")  # where they write a file
 _STORES = ("first", "study", "before", "after", "all", "machine-1", "machine-2")
 _CANNOT = ("advkit results show",)  # needs a key that is known once the sweep is done
 
@@ -57,7 +59,7 @@ COMMANDS = [
     pytest.param(command, id=f"{block.page.name}: {command}")
     for block in BLOCKS
     if block.language in ("console", "bash")
-    if block.note == ("needs", "sweep") or block.note[0] not in ("needs", "ci")
+    if block.note[1] in ("sweep", "saved") or block.note[0] not in ("needs", "ci")
     for command in _commands(block)
     if not command.startswith(_CANNOT)
 ]
@@ -95,6 +97,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     _advkit(f"{sweep} --samples 4 --eps 2/255,4/255,8/255 --quiet --out {desk}/runs/first")
     for name in _STORES[1:]:
         shutil.copytree(desk / "runs" / "first", desk / "runs" / name)
+    _advkit(f"attack --attack pgd --eps 8/255 --samples 4 --save {desk}/runs/saved --as png --quiet")
     _advkit(f"init {desk}/study.toml")
     _advkit(f"sticker --target yield {' '.join(_FEW['sticker'])} --out {desk}/stickers/stop")
     face = advkit.load_data("signs").face(stop, 240)
