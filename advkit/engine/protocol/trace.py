@@ -78,7 +78,7 @@ def levelled_off(case: Case) -> Answer:
         return _nothing()
     rising, total = int(trace.rising.sum()), len(trace.last)
     last = min(_LAST, case.steps // 2)
-    said = f"For {of(rising, total)} that stand the loss still rises in the last {last} steps"
+    said = f"{of(rising, total).capitalize()} stand while their loss still rises in the last {last} steps"
     if rising <= max(1.0, LUCK * total):
         return Answer(PASS, f"{said}.")
     said = f"{said} by more than {_RISING:.0%} of its climb"
