@@ -32,6 +32,8 @@ class _Searching(NamedTuple):
     best: Tensor
     best_loss: Tensor
     asked: Tensor  # (B,) queries, of which the first had no window
+    looked: Tensor  # (B,) the best loss when it was last looked at how the search goes
+    hopeless: Tensor  # (B,) bool: then it was too slow
     ends: tuple[Tensor, ...]  # what the painter keeps of the ball
 
 
@@ -186,6 +188,8 @@ class Square(Attack):
     loss: Loss = Margin()
     restarts: int = 1
     resumes: bool = False
+    patience: int = 0
+    """Every so many queries, an example is given up that would not fall in the rest at the pace of the last so many; 0: none."""
     steps: int = field(default=1, init=False, repr=False)  # one for each query
 
     tells: ClassVar[Tells] = "scores"
@@ -194,7 +198,7 @@ class Square(Attack):
 
     def __post_init__(self) -> None:
         check_ball(self)
-        check_least(self, queries=1, restarts=1)
+        check_least(self, queries=1, restarts=1, patience=0)
         if not 0 < self.p_init <= 1:
             raise InputError(
                 f"Square: p_init is {self.p_init}; give the share of the pixels in the first window, in (0, 1]."
@@ -213,7 +217,8 @@ class Square(Attack):
         """Nothing is known of the first point yet."""
         none = torch.full((len(x),), -torch.inf, dtype=x.dtype, device=x.device)
         ends = self._painter.ends(_planes(x), self.threat)
-        return _Searching(first, first, none, torch.zeros_like(none, dtype=torch.long), ends)
+        zero = torch.zeros_like(none, dtype=torch.long)
+        return _Searching(first, first, none, zero, none, zero > 0, ends)
 
     def step(self, state: _Searching, at: Ascent, x: Tensor, goal: Goal, rng: Rng) -> _Searching:  # type: ignore[override]
         """Keep what is better, and change a window of it."""
@@ -223,8 +228,18 @@ class Square(Attack):
         query = self._painter.paint(
             _planes(best), planes, state.ends, self.threat, self._size(planes, state.asked), rng
         )
-        best_loss = torch.where(better, at.loss, state.best_loss)
-        return _Searching(query.reshape(x.shape), best, best_loss, state.asked + 1, state.ends)
+        best_loss, asked = torch.where(better, at.loss, state.best_loss), state.asked + 1
+        looked, hopeless = torch.where(asked == 1, best_loss, state.looked), state.hopeless
+        if self.patience:
+            now = asked % self.patience == 0
+            ahead = (best_loss - looked) * ((self.queries - asked) / self.patience)
+            hopeless = now & (best_loss + ahead < 0)
+            looked = torch.where(now, best_loss, looked)
+        return _Searching(query.reshape(x.shape), best, best_loss, asked, looked, hopeless, state.ends)
+
+    def gives_up(self, state: _Searching) -> Tensor:  # type: ignore[override]
+        """Who was found too slow."""
+        return state.hopeless
 
     def _size(self, planes: Tensor, asked: Tensor) -> tuple[Tensor, Tensor]:
         """Height and width of the window when so many were tried, (B,) each."""

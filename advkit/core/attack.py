@@ -104,6 +104,10 @@ class Attack(ABC):
     def step(self, state: State, at: Ascent, x: Tensor, goal: Goal, rng: Rng) -> State:
         """Where to go after the model's answer; ``rng`` is the step's own."""
 
+    def gives_up(self, state: State) -> Tensor | None:
+        """(B,) bool: this run of an example ends here, since its further steps would be for nothing; None: it never does."""
+        return None
+
     def view(self, query: Tensor, rng: Rng) -> Tensor:
         """What the model is shown for a query: a differentiable map of it (input diversity, EOT). Here: the query.
 
