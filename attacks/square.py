@@ -189,7 +189,7 @@ class Square(Attack):
     restarts: int = 1
     resumes: bool = False
     patience: int = 0
-    """Every so many queries, an example is given up that would not fall in the rest at the pace of the last so many; 0: none."""
+    """Every so many queries, an example is given up that would not fall in the rest at the pace since then; 0: none is."""
     steps: int = field(default=1, init=False, repr=False)  # one for each query
 
     tells: ClassVar[Tells] = "scores"

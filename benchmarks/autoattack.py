@@ -143,8 +143,8 @@ def variants(ball: Ball) -> dict[str, Ensemble]:
         "cross-entropy for the probability margin": {key: {"loss": CrossEntropy()} for key in ("pma", "pma-long")},
         "DLR for the probability margin": {key: {"loss": DLR()} for key in ("pma", "pma-long")},
         "rivals by logits, not MALT": {"malt": {"ranking": "logits"}},
-        "Square from its own start": {"square": {"resumes": False}},
-        "Square with 5,000 queries": {"square": {"queries": 5000}},
+        "Square from its own start": {name: {"resumes": False} for name in ("square", "square-short")},
+        "Square without giving up": {"square": {"patience": 0}},
     }
     for name, change in changes.items():
         stages = ((stage, replace(attack, **change.get(stage, {}))) for stage, attack in whole.stages)

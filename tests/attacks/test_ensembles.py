@@ -67,7 +67,7 @@ def test_any_number_of_classes_will_do(make, ball, classes):
     model, x = linear(classes, dtype=torch.float32), pictures(4, dtype=torch.float32)
     y = model(x).argmax(1)
     result = evaluate(model, TensorData(x, y), short(make(ball)))
-    assert len(result.outcomes) == 4
+    assert len(result.outcomes) >= 4
     assert result.stands(ball.eps.exact).sum() <= len(x)
 
 
@@ -83,19 +83,39 @@ def most(ensemble: Ensemble, classes: int = 10) -> tuple[int, int]:
     return forwards, backwards
 
 
-def test_standard_takes_less_than_a_fifth_of_the_passes_of_autoattack():
-    (ours, our_backwards), (theirs, their_backwards) = most(standard()), most(autoattack())
+def test_standard_takes_less_than_a_fifth_of_the_passes_of_autoattack_where_nothing_falls():
+    theirs, their_backwards = most(autoattack())
     assert (theirs, their_backwards) == (6900, 1900)
-    assert 5 * ours < theirs
-    assert 5 * our_backwards < their_backwards
-    # What is counted here is what is asked, but for a few verdicts: on a model that nothing beats.
     model, x = conv_net(10, dtype=torch.float32), pictures(3, dtype=torch.float32)
-    few = short(standard(Linf(1e-6)))
-    result = evaluate(model, TensorData(x, model(x).argmax(1)), few)
+    data = TensorData(x, model(x).argmax(1))
+    result = evaluate(model, data, standard(Linf(1e-6)), doubts=False)
+    asked, given_back = (sum(int(getattr(o, way).sum()) for o in result.outcomes) for way in ("forwards", "backwards"))
+    assert given_back == 269 * len(x)
+    assert 5 * given_back < their_backwards * len(x)
+    assert (269 + 250 + 400) * len(x) <= asked < theirs * len(x) / 5
+    # What is counted for AutoAttack is what is asked, but for verdicts.
+    few = short(autoattack(Linf(1e-6)))
+    result = evaluate(model, data, few, doubts=False)
     asked, given_back = (sum(int(getattr(o, way).sum()) for o in result.outcomes) for way in ("forwards", "backwards"))
     expected, expected_back = (len(x) * passes for passes in most(few))
     assert given_back == expected_back
-    assert expected <= asked <= expected + 20 * len(x)
+    assert expected <= asked <= expected + 50 * len(x)
+
+
+def test_an_example_is_given_up_that_does_not_come_nearer_and_no_other():
+    model, x, y = trained()
+    patient, hasty = Square(Linf(0.03), queries=240), Square(Linf(0.03), queries=240, patience=40)
+    data = TensorData(x.float(), y)
+    model = copy.deepcopy(model).float()
+    whole, some = (evaluate(model, data, attack, doubts=False).outcomes[0] for attack in (patient, hasty))
+    stood = whole.attacked & ~whole.success
+    assert int(stood.sum()) > 5
+    assert bool((whole.steps[stood] == 240).all())
+    left = some.attacked & ~some.success
+    assert set(some.steps[left].tolist()) <= {40, 80, 120, 160, 200, 240}
+    assert float(some.steps[left].double().mean()) < 200
+    assert not bool((some.success & ~whole.success).any()), "the same search, as long as it lasts"
+    assert int(some.success.sum()) >= int(whole.success.sum()) - 3
 
 
 def test_the_last_stage_begins_where_the_others_came_nearest():
@@ -118,8 +138,8 @@ def test_the_last_stage_begins_where_the_others_came_nearest():
     assert len(last) > 3
     for place, margin in last.items():
         assert margin >= max(found[place] for name, found in margins.items() if name != "square") - 1e-6
-    alone = replace(dict(few.stages)["square"], resumes=False)
-    scratch = evaluate(model, data, Ensemble((*few.stages[:3], ("square", alone))))
+    alone = [(name, replace(attack, resumes=False)) for name, attack in few.stages[3:]]
+    scratch = evaluate(model, data, Ensemble((*few.stages[:3], *alone)))
     assert scratch.stands(ball.eps.exact).sum() >= evaluate(model, data, few).stands(ball.eps.exact).sum()
 
 
