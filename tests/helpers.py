@@ -93,6 +93,19 @@ class Spy(nn.Module):
         return self.inner(x)
 
 
+class Recorder(nn.Module):
+    """Remembers every picture it was asked about."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+        self.asked: list[Tensor] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.asked.append(x.detach().clone())
+        return self.inner(x)
+
+
 class FailsAt(nn.Module):
     """Raises on call number ``call``, counted from 1."""
 

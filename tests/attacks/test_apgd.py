@@ -4,26 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from helpers import conv_net, linear, pictures, trained
+from helpers import Recorder, conv_net, linear, pictures, trained
 from torch import Tensor, nn
 
 from advkit.attacks import APGD, PGD, TargetedAPGD
 from advkit.attacks._sparse_ascent import SparseAscent
 from advkit.core import L0, L1, L2, Ascent, Linf, Margin, Rng, Untargeted
 from advkit.errors import InputError
-
-
-class Spectator(nn.Module):
-    """Remembers every picture it was asked about."""
-
-    def __init__(self, inner: nn.Module) -> None:
-        super().__init__()
-        self.inner = inner
-        self.asked: list[Tensor] = []
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.asked.append(x.detach().clone())
-        return self.inner(x)
 
 
 @pytest.mark.parametrize("ball", [Linf(0.05), L2(0.5)])
@@ -92,7 +79,7 @@ def test_in_l1_it_reaches_the_optimum_also_where_the_box_is_near(eps):
 
 
 def test_in_l1_it_begins_in_larger_balls_and_ends_in_its_own():
-    model, x = Spectator(linear(3)), pictures(4, margin=0.4)
+    model, x = Recorder(linear(3)), pictures(4, margin=0.4)
     y = model(x).argmax(1)
     model.asked.clear()
     APGD(L1(0.5), steps=20)(model, x, y, keep="last")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from helpers import linear, pictures, trained
-from torch import Tensor, nn
+from helpers import Recorder, linear, pictures, trained
+from torch import Tensor
 
 from advkit.attacks import NES, PGD, SPSA, Noise
 from advkit.attacks._probing import around, slope
@@ -13,19 +13,6 @@ from advkit.core import L1, L2, Attack, Linf, Margin, Rng, Targeted, Untargeted
 from advkit.errors import InputError
 
 KINDS = [SPSA, NES]
-
-
-class Recorder(nn.Module):
-    """Remembers every picture it was asked about."""
-
-    def __init__(self, inner: nn.Module) -> None:
-        super().__init__()
-        self.inner = inner
-        self.asked: list[Tensor] = []
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.asked.append(x.detach().clone())
-        return self.inner(x)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from helpers import linear, pictures, trained
+from helpers import Recorder, linear, pictures, trained
 from torch import Tensor, nn
 
 from advkit.attacks import Noise, Square
@@ -12,19 +12,6 @@ from advkit.core import L0, L1, L2, Ascent, Linf, Margin, Rng, Targeted, Untarge
 from advkit.errors import InputError
 
 BALLS = [Linf(0.05), L2(0.5), L1(2)]
-
-
-class Recorder(nn.Module):
-    """Remembers every picture it was asked about."""
-
-    def __init__(self, inner: nn.Module) -> None:
-        super().__init__()
-        self.inner = inner
-        self.asked: list[Tensor] = []
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.asked.append(x.detach().clone())
-        return self.inner(x)
 
 
 def flat(shape: tuple[int, ...]) -> nn.Module:
