@@ -20,13 +20,13 @@ _LONG, _PATIENCE, _SHORT = 5000, 250, 400  # queries
 
 @ATTACKS.register("standard", paper="arXiv:2407.02240")
 def standard(threat: Ball = Linf(8 / 255)) -> Ensemble:
-    """AutoAttack's number for a seventh of its passes: probability margin, nearest rivals (MALT), then Square.
+    """AutoAttack's number for a seventh of its passes: two losses, nearest rivals (MALT), then Square.
 
-    Auto-PGD on the margin of probabilities (Xie et al. 2024), short, then longer from two more starts; towards the four
-    rivals that a linear model of the network reaches first (Melamed et al. 2024), on the ratio of logit differences. Last,
-    Square from where the others came nearest: 5,000 queries for an example that comes nearer fast enough to fall in as many,
-    which is looked at every 250; then 400, whose windows are soon small. Each stage is run on what the former left standing.
-    Raises InputError for another ball.
+    Auto-PGD on the margin of probabilities (Xie et al. 2024), short; on cross-entropy; on the margin again, longer; towards
+    the four rivals that a linear model of the network reaches first (Melamed et al. 2024), on the ratio of logit
+    differences. Last, Square from where the others came nearest: 5,000 queries for an example that comes nearer fast enough
+    to fall in as many, which is looked at every 250; then 400, whose windows are soon small. Each stage is run on what the
+    former left standing. Raises InputError for another ball.
     """
     if not isinstance(threat, _BALLS):
         raise InputError(f"standard works in Linf, L2 and L1, not in {type(threat).__name__}.")
@@ -34,7 +34,8 @@ def standard(threat: Ball = Linf(8 / 255)) -> Ensemble:
     return Ensemble(
         (
             ("pma", margin),
-            ("pma-long", replace(margin, steps=40, restarts=2)),
+            ("ce", APGD(threat, steps=40)),
+            ("pma-long", replace(margin, steps=40)),
             ("malt", TargetedAPGD(threat, steps=40, targets=4, ranking="malt")),
             ("square", Square(threat, queries=_LONG, resumes=True, patience=_PATIENCE)),
             ("square-short", Square(threat, queries=_SHORT, resumes=True)),

@@ -95,11 +95,13 @@ def reference(model: nn.Module, x: Tensor, y: Tensor, net: Net) -> tuple[Tensor,
     import torchattacks
 
     counting = Counting(model)
+    with torch.no_grad():
+        classes = model(x[:1]).shape[1]
     threat = {"norm": {"linf": "Linf", "l2": "L2"}[net.norm], "eps": float(net.ball.eps), "seed": 0}
     stages = {
         "APGD": {"loss": "ce", "steps": 100},
-        "APGDT": {"n_classes": 10, "steps": 100},
-        "FAB": {"n_classes": 10, "steps": 100, "multi_targeted": True},
+        "APGDT": {"n_classes": classes, "steps": 100},
+        "FAB": {"n_classes": classes, "steps": 100, "multi_targeted": True},
         "Square": {"n_queries": 5000},
     }
     with torch.no_grad():
@@ -140,8 +142,8 @@ def variants(ball: Ball) -> dict[str, Ensemble]:
         kept = tuple((name, attack) for name, attack in whole.stages if name != left_out)
         found[f"without {left_out}"] = Ensemble(kept)
     changes: dict[str, dict[str, dict[str, Any]]] = {
-        "cross-entropy for the probability margin": {key: {"loss": CrossEntropy()} for key in ("pma", "pma-long")},
-        "DLR for the probability margin": {key: {"loss": DLR()} for key in ("pma", "pma-long")},
+        "cross-entropy alone": {key: {"loss": CrossEntropy()} for key in ("pma", "pma-long")},
+        "DLR for the margin of probabilities": {key: {"loss": DLR()} for key in ("pma", "pma-long")},
         "rivals by logits, not MALT": {"malt": {"ranking": "logits"}},
         "Square from its own start": {name: {"resumes": False} for name in ("square", "square-short")},
         "Square without giving up": {"square": {"patience": 0}},
@@ -154,7 +156,7 @@ def variants(ball: Ball) -> dict[str, Ensemble]:
 
 def ablation(net: Net, work: Path) -> None:
     """Every variant on one network, kept as JSON."""
-    file = work / f"{net.name}-ablation.json"
+    file = work / f"{net.name.split()[0]}-ablation.json"
     if file.exists():
         return
     data = load_data(net.data).head(net.samples)
@@ -184,6 +186,7 @@ def main() -> None:
         Net(name, f"{given.data}/model_defs.py:load:{name}", f"{given.data}/{data}.npz", norm, eps, given.samples)
         for name, data, norm, eps in SHARED
     ]
+    nets.append(Net("signs (embedded, standard)", "resnet", "signs", "linf", "4/255", given.samples))
     for text in given.own:
         name, _, path = text.partition("=")
         pictures = f"{given.data}/fashion_mnist_test_5000.npz"
@@ -203,7 +206,7 @@ def main() -> None:
 
 def measure(net: Net, part: str, work: Path) -> None:
     """One part of one network, kept as JSON."""
-    file = work / f"{net.name}-{part}.json"
+    file = work / f"{net.name.split()[0]}-{part}.json"
     if file.exists():
         return
     data = load_data(net.data).head(net.samples)
@@ -241,7 +244,7 @@ def page(nets: list[Net], work: Path) -> str:
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for net in nets:
-        files = [work / f"{net.name}-{part}.json" for part in PARTS]
+        files = [work / f"{net.name.split()[0]}-{part}.json" for part in PARTS]
         if not all(file.exists() for file in files):
             continue
         found = [json.loads(file.read_text()) for file in files]
@@ -261,8 +264,8 @@ def page(nets: list[Net], work: Path) -> str:
         "their places.",
         "",
     ]
-    shown_nets = [net for net in nets if (work / f"{net.name}-ablation.json").exists()]
-    kept = [json.loads((work / f"{net.name}-ablation.json").read_text()) for net in shown_nets]
+    shown_nets = [net for net in nets if (work / f"{net.name.split()[0]}-ablation.json").exists()]
+    kept = [json.loads((work / f"{net.name.split()[0]}-ablation.json").read_text()) for net in shown_nets]
     if kept:
         lines.append("| | " + " | ".join(f"{net.name} (n = {net.samples:,})" for net in shown_nets) + " |")
         lines.append("| --- " * (len(kept) + 1) + "|")
