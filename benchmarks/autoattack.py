@@ -262,7 +262,7 @@ def page(nets: list[Net], work: Path) -> str:
         "",
         "## Which member earns its passes",
         "",
-        "How many of the examples stand (forward / backward passes of all together), without each member of `standard` and with",
+        "How many of the examples stand (forward / backward passes of all), without each member of `standard` and with",
         "others in their places.",
         "",
     ]
