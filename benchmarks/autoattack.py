@@ -238,8 +238,9 @@ def page(nets: list[Net], work: Path) -> str:
         "# AutoAttack, ours and an independent one",
         "",
         "Made by `python benchmarks/autoattack.py --samples 200`; do not edit.",
-        "Robust accuracy in per cent with its 95 % interval, and the passes of all examples together. The reference is the chain of torchattacks' APGD, APGDT, FAB (targeted) and Square",
-        "with the paper's budgets (100 steps, 9 rivals, 5,000 queries), seed 0. The stages of `standard` were chosen on these",
+        "Robust accuracy in per cent with its 95 % interval, and the passes of all examples together. The reference is the",
+        "chain of torchattacks' APGD, APGDT, FAB (targeted) and Square with the paper's budgets (100 steps, 9 rivals, 5,000",
+        "queries), seed 0. The stages of `standard` were chosen on these",
         "networks; one example of 200 is half a point.",
         "",
         "| network | threat | n | clean | reference | `autoattack` | `standard` | forward passes: reference, `autoattack`,"
@@ -277,9 +278,9 @@ def page(nets: list[Net], work: Path) -> str:
         lines.append(f"| {name} | {' | '.join(cells)} |")
     lines += [
         "",
-        "The rivals (`malt`) earn most: without them up to ten examples more stand. Their order and their 100 steps count on",
-        "the undefended ResNet-20, Square where gradients mislead. `pma` saves passes where it beats early. `square-short` found",
-        "nothing more here; an earlier form of `standard` needed it on mnist_adv_cnna.",
+        "The rivals (`malt`) earn most: without them up to ten examples more stand. Their order and their 100 steps",
+        "count on the undefended ResNet-20, Square where gradients mislead. `pma` saves passes where it beats early.",
+        "`square-short` found nothing more here; an earlier form of `standard` needed it on mnist_adv_cnna.",
     ]
     lines += ["", f"{platform.machine()}, torch {torch.__version__}, float32, one thread.", ""]
     return "\n".join(lines)
