@@ -305,7 +305,7 @@ class Run:
             point, hit = lanes.x, torch.zeros_like(lanes.best_hit)
         claimed = hit if self.keep == "first" else torch.zeros_like(hit)
         spent = lanes.taken >= self.ladder.steps(lanes.reach.rung)
-        hopeless = self.ladder.apart(lanes.reach.rung, lambda attack, index: attack.gives_up(rows(lanes.state, index)))
+        hopeless = self.attack.gives_up(lanes.state)  # told by the state, whatever the radius
         spent = spent if hopeless is None else spent | hopeless
         leaving = claimed | spent
         if not bool(leaving.any()):
