@@ -129,24 +129,31 @@ def trained() -> tuple[nn.Module, Tensor, Tensor]:
 
 @functools.lru_cache(maxsize=1)
 def _trained() -> tuple[nn.Module, Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(1)
-    patterns = torch.rand(4, *SHAPE, generator=generator, dtype=torch.float64)
+    return taught(conv_net(4, norm=True), SHAPE, seed=1, batches=80, count=32)
+
+
+def taught(
+    model: nn.Module, shape: tuple[int, ...], *, seed: int, batches: int, count: int
+) -> tuple[nn.Module, Tensor, Tensor]:
+    """A float64 model once it tells four noisy patterns apart (above 95 %), with test pictures."""
+    generator = torch.Generator().manual_seed(seed)
+    patterns = torch.rand(4, *shape, generator=generator, dtype=torch.float64)
 
     def draw(count: int) -> tuple[Tensor, Tensor]:
         labels = torch.randint(4, (count,), generator=generator)
-        noise = 0.1 * torch.randn(count, *SHAPE, generator=generator, dtype=torch.float64)
+        noise = 0.1 * torch.randn(count, *shape, generator=generator, dtype=torch.float64)
         return (0.3 + 0.4 * patterns[labels] + noise).clamp(0, 1), labels
 
-    model = conv_net(4, norm=True).train()
+    model.train()
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
-    for _ in range(80):
+    for _ in range(batches):
         x, y = draw(64)
         optimizer.zero_grad()
         F.cross_entropy(model(x), y).backward()
         optimizer.step()
     model.zero_grad(set_to_none=True)
     model.eval()
-    x, y = draw(32)
+    x, y = draw(count)
     assert (model(x).argmax(1) == y).double().mean() > 0.95
     return model, x, y
 

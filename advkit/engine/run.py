@@ -476,7 +476,7 @@ class Run:
                 success = success.index_put((changed,), aim.reached(seen))
                 margin = margin.index_put((changed,), aim.margin(seen))
         if self.attack.minimal and self.keep == "best":
-            x_adv, success, prediction = self._outward(lanes, x_adv, success, prediction)
+            x_adv, success, prediction, margin = self._outward(lanes, x_adv, success, prediction, margin)
         distance = self.attack.threat.distance(x_adv, lanes.x)
         sink(Finished(lanes.example, x_adv, success, prediction, distance, lanes.steps, lanes.reach.rung, margin))
         return success
@@ -504,8 +504,8 @@ class Run:
         return inside
 
     def _outward(
-        self, lanes: _Lanes, x_adv: Tensor, success: Tensor, prediction: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+        self, lanes: _Lanes, x_adv: Tensor, success: Tensor, prediction: Tensor, margin: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Nearest pictures stand on the boundary, where the caller's model may see rounding otherwise: a little beyond it."""
         for beyond in _BEYOND:
             where = (lanes.best_hit & ~success).nonzero().squeeze(1)
@@ -515,11 +515,13 @@ class Run:
             further = (part.x + (1 + beyond) * (x_adv[where] - part.x)).clamp(0, 1)
             logits = self.passes.judge(further)
             self._count(self.forwards_at, part, self.passes.verdicts)
-            won = self._goal(part).reached(logits) & self._inside(part, further)
+            goal = self._goal(part)
+            won = goal.reached(logits) & self._inside(part, further)
             x_adv = x_adv.index_put((where[won],), further[won])
             prediction = prediction.index_put((where[won],), logits.argmax(1)[won])
             success = success.index_put((where[won],), won[won])
-        return x_adv, success, prediction
+            margin = margin.index_put((where[won],), goal.margin(logits)[won])
+        return x_adv, success, prediction, margin
 
     def _verify(self, point: Tensor, lanes: _Lanes) -> None:
         """Raise ThreatViolation unless every point is in its ball, measured in float64."""

@@ -15,7 +15,7 @@ from advkit.engine.ladder import Ladder
 from advkit.engine.passes import Passes
 from advkit.engine.run import Finished, Keep, Progress, Run, Source
 
-__all__ = ["Found", "search"]
+__all__ = ["Found", "part_of", "search"]
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def search(
             found.put(rung, where, finished)
             sink(finished._replace(example=where, rung=rung))
 
-        run = Run(ladder, passes, _part(source, chosen), seed=seed, keep=keep, top=top)
+        run = Run(ladder, passes, part_of(source, chosen), seed=seed, keep=keep, top=top)
         run.go(collect, progress)
         found.forwards[radius, chosen] = run.forwards_at.cpu()
         found.backwards[radius, chosen] = run.backwards_at.cpu()
@@ -132,7 +132,7 @@ def _nearest(
             at = finished._replace(example=where, rung=torch.full_like(where, radius))
             if radius < len(attacks) - 1:
                 at = _pulled(at, attack, x, passes, goal.take(where.to(passes.device)))
-                found.forwards[radius, where] += 1
+                found.forwards[radius, where] += passes.verdicts
             met = attacked[radius, where]
             if bool(met.any()):
                 at = Finished(*(column[met.to(column.device)] for column in at))
@@ -140,7 +140,7 @@ def _nearest(
                 sink(at)
 
     if len(chosen):
-        run = Run(attacks[-1], passes, _part(source, chosen), seed=seed, keep="best")
+        run = Run(attacks[-1], passes, part_of(source, chosen), seed=seed, keep="best")
         run.go(collect, progress)
         found.forwards[-1, chosen] += run.forwards.cpu()
         found.backwards[-1, chosen] += run.backwards.cpu()
@@ -161,7 +161,7 @@ def _pulled(finished: Finished, attack: Attack, x: Tensor, passes: Passes, goal:
     )
 
 
-def _part(source: Source, chosen: Tensor) -> Source:
+def part_of(source: Source, chosen: Tensor) -> Source:
     """Some of the examples of a source."""
     first = source.first
     return Source(

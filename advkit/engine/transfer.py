@@ -11,7 +11,7 @@ from torch import Tensor
 from advkit.core.attack import Attack
 from advkit.engine.passes import Passes
 from advkit.engine.run import Finished, Progress, Run, Source
-from advkit.engine.search import Found
+from advkit.engine.search import Found, part_of
 
 __all__ = ["Made", "transfer"]
 
@@ -83,7 +83,7 @@ def transfer(
             rung=torch.full_like(where, radius),
         )
         found.put(radius, where, shown)
-        found.forwards[radius, where] += 1
+        found.forwards[radius, where] += passes.verdicts
         sink(shown)
 
     for radius, attack in enumerate(attacks):
@@ -111,7 +111,7 @@ def transfer(
             if made is not None:
                 new.append(finished)
 
-        run = Run(attack, surrogate, _part(source, chosen), seed=seed, keep="best")
+        run = Run(attack, surrogate, part_of(source, chosen), seed=seed, keep="best")
         run.go(collect, progress)
         forwards, backwards = run.forwards.cpu(), run.backwards.cpu()
         found.forwards[radius, chosen] += forwards
@@ -129,14 +129,6 @@ def _keep(
             picture = finished.x_adv[row].detach().cpu().clone()
             distance, steps = float(finished.distance[row]), int(finished.steps[row])
             made.keep(keys[place], _Example(picture, distance, steps, int(forwards[place]), int(backwards[place])))
-
-
-def _part(source: Source, chosen: Tensor) -> Source:
-    """Some of the examples of a source."""
-    return Source(
-        fetch=lambda indices: source.fetch(chosen[list(indices)].tolist()),
-        goal=source.goal.take(chosen),
-    )
 
 
 def _finished(kept: Sequence[_Example], clean: Tensor) -> Finished:

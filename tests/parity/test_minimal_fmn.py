@@ -7,11 +7,10 @@ import math
 
 import pytest
 import torch
-import torch.nn.functional as F
 from foolbox import PyTorchModel
 from foolbox.attacks import DDNAttack, L0FMNAttack, L1FMNAttack, L2FMNAttack, LInfFMNAttack
 from foolbox.criteria import Misclassification
-from helpers import seeded, trained
+from helpers import seeded, taught, trained
 from torch import Tensor, nn
 
 from advkit.attacks import DDN, FMN
@@ -24,27 +23,10 @@ INF = math.inf
 @functools.lru_cache(maxsize=1)
 def grey() -> tuple[nn.Module, Tensor, Tensor]:
     """A network that tells grey patterns apart, in which a pixel is a value, as foolbox counts."""
-    generator = torch.Generator().manual_seed(2)
-    patterns = torch.rand(4, 1, 8, 8, generator=generator, dtype=torch.float64)
-
-    def draw(count: int) -> tuple[Tensor, Tensor]:
-        labels = torch.randint(4, (count,), generator=generator)
-        noise = 0.1 * torch.randn(count, 1, 8, 8, generator=generator, dtype=torch.float64)
-        return (0.3 + 0.4 * patterns[labels] + noise).clamp(0, 1), labels
-
     layers = [nn.Conv2d(1, 6, 3, padding=1), nn.Softplus(), nn.Conv2d(6, 6, 3, stride=2), nn.Softplus()]
-    model = seeded(nn.Sequential(*layers, nn.Flatten(), nn.Linear(54, 4))).train()
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
-    for _ in range(100):
-        x, y = draw(64)
-        optimizer.zero_grad()
-        F.cross_entropy(model(x), y).backward()
-        optimizer.step()
-    model.zero_grad(set_to_none=True)
-    model.eval()
-    x, y = draw(24)
+    model = seeded(nn.Sequential(*layers, nn.Flatten(), nn.Linear(54, 4)))
+    model, x, y = taught(model, (1, 8, 8), seed=2, batches=100, count=24)
     right = model(x).argmax(1) == y
-    assert float(right.double().mean()) > 0.9
     return model, x[right], y[right]
 
 
