@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple
@@ -24,6 +25,9 @@ __all__ = ["Square"]
 # Of 10,000 queries, after how many the window has half the pixels (Andriushchenko et al. 2020, section 3.1 and their code).
 _HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 _OF = 10_000
+_GROWTH = 1.5  # of the queries, between two looks at how a search goes
+_BACK = 3  # looks: the pace is that since then
+_PACE = 1.5  # times that is what is hoped for
 _TILES = 5  # of the first point of the windows with a relief, in each direction
 
 
@@ -32,7 +36,7 @@ class _Searching(NamedTuple):
     best: Tensor
     best_loss: Tensor
     asked: Tensor  # (B,) queries, of which the first had no window
-    looked: Tensor  # (B,) the best loss when it was last looked at how the search goes
+    looked: Tensor  # (B, looks back) the best loss when it was looked at how the search goes
     hopeless: Tensor  # (B,) bool: then it was too slow
     ends: tuple[Tensor, ...]  # what the painter keeps of the ball
 
@@ -189,7 +193,8 @@ class Square(Attack):
     restarts: int = 1
     resumes: bool = False
     patience: int = 0
-    """Every so many queries, an example is given up that would not fall in the rest at the pace since then; 0: none is."""
+    """After so many queries, and whenever they have grown by half, an example is given up that would not fall in the rest if
+    it went on gaining at half again its late pace; 0: none is."""
     steps: int = field(default=1, init=False, repr=False)  # one for each query
 
     tells: ClassVar[Tells] = "scores"
@@ -218,7 +223,7 @@ class Square(Attack):
         none = torch.full((len(x),), -torch.inf, dtype=x.dtype, device=x.device)
         ends = self._painter.ends(_planes(x), self.threat)
         zero = torch.zeros_like(none, dtype=torch.long)
-        return _Searching(first, first, none, zero, none, zero > 0, ends)
+        return _Searching(first, first, none, zero, none[:, None].repeat(1, _BACK), zero > 0, ends)
 
     def step(self, state: _Searching, at: Ascent, x: Tensor, goal: Goal, rng: Rng) -> _Searching:  # type: ignore[override]
         """Keep what is better, and change a window of it."""
@@ -229,13 +234,21 @@ class Square(Attack):
             _planes(best), planes, state.ends, self.threat, self._size(planes, state.asked), rng
         )
         best_loss, asked = torch.where(better, at.loss, state.best_loss), state.asked + 1
-        looked, hopeless = torch.where(asked == 1, best_loss, state.looked), state.hopeless
+        looked, hopeless = torch.where((asked == 1)[:, None], best_loss[:, None], state.looked), state.hopeless
         if self.patience:
-            now = asked % self.patience == 0
-            ahead = (best_loss - looked) * ((self.queries - asked) / self.patience)
-            hopeless = now & (best_loss + ahead < 0)
-            looked = torch.where(now, best_loss, looked)
+            now, ready = self._due(asked)
+            # The windows shrink, and the gain with them: about as much for each growth of the queries by half.
+            grown = (self.queries / asked.double()).log() / math.log(_GROWTH)
+            ahead = _PACE * (best_loss - looked[:, 0]) / _BACK * grown.to(best_loss.dtype)
+            hopeless = now & ready & (best_loss + ahead < 0)
+            looked = torch.where(now[:, None], torch.cat([looked[:, 1:], best_loss[:, None]], 1), looked)
         return _Searching(query.reshape(x.shape), best, best_loss, asked, looked, hopeless, state.ends)
+
+    def _due(self, asked: Tensor) -> tuple[Tensor, Tensor]:
+        """(B,) bool: it is looked at after so many queries; and patience is over."""
+        look = ((asked.double() / self.patience).log() / math.log(_GROWTH)).round()
+        at = (self.patience * _GROWTH**look + 1e-6).floor()
+        return (asked == at) & (look >= -_BACK), look >= 0
 
     def gives_up(self, state: _Searching) -> Tensor:  # type: ignore[override]
         """Who was found too slow."""

@@ -13,18 +13,14 @@ from advkit.errors import InputError
 _BALLS = (Linf, L2, L1)
 
 
-_LONG, _PATIENCE, _SHORT = 5000, 250, 400  # queries
-
-
 @ATTACKS.register("standard", paper="arXiv:2407.02240")
 def standard(threat: Ball = Linf(8 / 255)) -> Ensemble:
     """AutoAttack's number for about a sixth of its passes: probability margin, nearest rivals (MALT), then Square.
 
     Auto-PGD on the margin of probabilities (Xie et al. 2024), short; towards the three rivals that a linear model of the
-    network reaches first (Melamed et al. 2024), on the ratio of logit differences. Last, Square from where these came
-    nearest: 5,000 queries for an example that comes nearer fast enough to fall in as many, which is looked at every 250;
-    then 400, whose windows are soon small. Each stage is run on what the former left standing. Raises InputError for another
-    ball.
+    network reaches first (Melamed et al. 2024), on the ratio of logit differences. Then Square: 2,000 queries from where
+    these came nearest, last 5,000 from its own start; both end early for an example that does not come nearer fast enough.
+    Each stage is run on what the former left standing. Raises InputError for another ball.
     """
     if not isinstance(threat, _BALLS):
         raise InputError(f"standard works in Linf, L2 and L1, not in {type(threat).__name__}.")
@@ -32,7 +28,7 @@ def standard(threat: Ball = Linf(8 / 255)) -> Ensemble:
         (
             ("pma", APGD(threat, steps=20, loss=ProbabilityMargin())),
             ("malt", TargetedAPGD(threat, steps=100, targets=3, ranking="malt")),
-            ("square", Square(threat, queries=_LONG, resumes=True, patience=_PATIENCE)),
-            ("square-short", Square(threat, queries=_SHORT, resumes=True)),
+            ("square-near", Square(threat, queries=2000, resumes=True, patience=200)),
+            ("square", Square(threat, queries=5000, patience=250)),
         )
     )

@@ -1,4 +1,4 @@
-"""The default of ``advkit attack``: what stands against one loss often falls to another."""
+"""What stands against one loss often falls to another."""
 
 from __future__ import annotations
 

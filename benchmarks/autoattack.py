@@ -147,8 +147,8 @@ def variants(ball: Ball) -> dict[str, Ensemble]:
         "rivals by logits, not MALT": {"malt": {"ranking": "logits"}},
         "nine rivals": {"malt": {"targets": 9}},
         "seven rivals with 40 steps": {"malt": {"targets": 7, "steps": 40}},
-        "Square from its own start": {name: {"resumes": False} for name in ("square", "square-short")},
-        "Square without giving up": {"square": {"patience": 0}},
+        "Square-near from its own start": {"square-near": {"resumes": False}},
+        "Square without giving up": {name: {"patience": 0} for name in ("square-near", "square")},
     }
     for name, change in changes.items():
         stages = ((stage, replace(attack, **change.get(stage, {}))) for stage, attack in whole.stages)

@@ -19,10 +19,11 @@ from advkit.attacks import PGD
 from advkit.backbones import load_model
 from advkit.core import Linf, Targeted
 from advkit.core.modes import borrowed
+from advkit.engine.examples import Source
 from advkit.engine.memory import keep_freed_memory
 from advkit.engine.passes import Passes
 from advkit.engine.precision import Precision
-from advkit.engine.run import Run, Source
+from advkit.engine.run import Run
 
 BATCH, EXAMPLES, STEPS, ROUNDS = 128, 256, 10, 5
 

@@ -40,10 +40,10 @@ SECTIONS: list[tuple[str, list[str]]] = [
         ],
     ),
     (
-        "CIFAR-10, adversarially trained at 2/255: the default attack",
+        "CIFAR-10, adversarially trained at 2/255: PGD on several losses",
         [
             "advkit attack --model {data}/model_defs.py:load:cifar10_adv_resnet2b --data {data}/cifar10_test_1000.npz "
-            "--samples 500 --eps 2/255",
+            "--samples 500 --attack worst-case --eps 2/255",
         ],
     ),
     (

@@ -120,7 +120,7 @@ def trained(case: Case, method: str, folder: Path, out: Path) -> tuple[nn.Module
 
 
 def attacked(net: nn.Module, test: Data, case: Case, samples: int) -> float:
-    """Robust accuracy in the worst case of the default attack."""
+    """Robust accuracy in the worst case of `worst-case`."""
     worst = evaluate(net, test, ATTACKS.create("worst-case", threat=Linf(case.eps)), samples=samples).worst()
     return worst[0][1].value
 
@@ -208,7 +208,7 @@ def text(found: list[dict]) -> str:  # type: ignore[type-arg]
         "Every objective is given the same network, pictures, epochs and learning rate; those with an inner attack take",
         "five steps of it. A tenth of the training pictures (512 at most) is held out, and the epoch with the highest PGD-10",
         "accuracy on them is kept; *last* is the last epoch's accuracy where that is another one. *Worst case* is the",
-        "default attack of `advkit attack` (PGD on the cross-entropy, on the margin and towards likely rivals); *AutoAttack*",
+        "attack `worst-case` (PGD on the cross-entropy, on the margin and towards likely rivals); *AutoAttack*",
         "is torchattacks' port of the standard version, on the first pictures only. Seconds are processor time of the",
         "training, held-out measurements included. The networks are small and trained briefly on part of the data: the",
         "numbers show the order of the methods, not what each can reach. Where AutoAttack lies far below the worst case, as",

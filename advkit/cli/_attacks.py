@@ -13,7 +13,14 @@ if TYPE_CHECKING:
     from advkit.engine.specs import AttackSpec
     from advkit.registry import Entry
 
-__all__ = ["attack_specs", "balls_of", "build_attacks"]
+__all__ = ["attack_specs", "balls_of", "build_attacks", "named"]
+
+
+def named(names: tuple[str, ...], flags: Mapping[str, object], settings: tuple[str, ...]) -> tuple[str, ...]:
+    """The attacks asked for; without one, that whose number is to be reported. It has nothing to set: who sets something
+    means PGD, and has the ensemble of it."""
+    told = bool(settings) or any(value is not None for value in flags.values())
+    return names or ("worst-case" if told else "standard",)
 
 
 def build_attacks(

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from advkit.backbones import Classifier
     from advkit.core import Attack, Ensemble
     from advkit.data import Data
-    from advkit.engine.run import Finished
+    from advkit.engine.examples import Finished
     from advkit.results.outcome import Evaluation
 
 __all__ = ["Gallery", "check_target", "for_photos", "narrowed", "picture_and_model"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from advkit.cli._attacks import build_attacks
+from advkit.cli._attacks import build_attacks, named
 from advkit.cli._pictures import Gallery, check_target, narrowed, picture_and_model
 from advkit.cli._saved import as_option, judged_files, kept_form, recipe_of
 from advkit.cli._shared import DataChoice, ModelChoice, bar, check_format, console, model_and_data, writable_folder
@@ -32,7 +32,7 @@ _SAMPLES = 200
 @click.command(name="attack")
 @model_and_data
 @click.option("--attack", "attacks", multiple=True, metavar="NAME", help="An attack (advkit list attacks); repeatable. "
-              "[default: worst-case, which is PGD on cross-entropy, on the margin and towards likely rivals]")  # fmt: skip
+              "[default: standard; with --steps, --step-size, --restarts or --set: worst-case, which is PGD]")  # fmt: skip
 @click.option("--defense", default="none", show_default=True, metavar="NAME", help="What defends the model: jpeg:75, a chain "
               "jpeg:75+bits:4, FILE.py:NAME, or how shipped weights were trained (pgd-at). It is attacked twice: with what was "
               "made on the model without it (oblivious), and knowing it (adaptive).")  # fmt: skip
@@ -154,7 +154,8 @@ def command(
     flags = {"steps": steps, "step_size": step_size, "restarts": restarts, "loss": loss}
     if surrogate is not None and against is not None:
         raise InputError(f"--{against} and --surrogate each say which model attacks are made on; give one of them.")
-    chosen = build_attacks(attacks or ("worst-case",), norm, eps, flags, settings)
+    attacks = named(attacks, flags, settings)
+    chosen = build_attacks(attacks, norm, eps, flags, settings)
 
     # Build
     if image:
@@ -235,7 +236,7 @@ def command(
             "precision": precision,
             "eot": eot,
             "repeats": repeats,
-            "attacks": list(attacks or ("worst-case",)),
+            "attacks": list(attacks),
             "norm": norm,
             "eps": list(eps),
             "flags": flags,

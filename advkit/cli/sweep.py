@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from advkit.cli._attacks import attack_specs
+from advkit.cli._attacks import attack_specs, named
 from advkit.cli._results import form_of, put, put_pivot, put_table
 from advkit.cli._shared import DataChoice, ModelChoice, checked_device, console, models_and_data, pairs
 from advkit.errors import InputError
@@ -31,7 +31,7 @@ _RUN = ("study", "out", "on", "workers", "on_settings", "ray_address", "track", 
 @click.argument("study", required=False, metavar="[STUDY.toml]", type=click.Path(path_type=Path))
 @models_and_data
 @click.option("--attack", "attacks", multiple=True, metavar="NAME", help="An attack (advkit list attacks); repeatable. "
-              "[default: worst-case]")  # fmt: skip
+              "[default: standard; with --steps, --step-size, --restarts or --set: worst-case, which is PGD]")  # fmt: skip
 @click.option("--defense", "defenses", multiple=True, metavar="NAME", help="What stands in front of each model: none, jpeg, "
               "jpeg:75, a chain jpeg:75+bits:4; repeatable. [default: none]")  # fmt: skip
 @click.option("--norm", metavar="NAME", help="linf, l2, l1, l0, area, shade or veil. "
@@ -168,7 +168,7 @@ def _from_flags(models: tuple[ModelChoice, ...], pictures_of: DataChoice, given:
     from advkit.engine.sweep import Sweep
 
     flags = {name: given[name] for name in ("steps", "step_size", "restarts", "loss")}
-    attacks = given["attacks"] or ("worst-case",)
+    attacks = named(given["attacks"], flags, given["settings"])
     norm, radii, specs = attack_specs(attacks, given["norm"], given["eps"], flags, given["settings"])
     defenses = given["defenses"] or ("none",)
     for text in defenses:

@@ -11,9 +11,10 @@ from advkit.core.attack import Attack
 from advkit.core.goal import Goal
 from advkit.core.modes import borrowed
 from advkit.data.base import check_pictures
+from advkit.engine.examples import Finished, Keep, Source
 from advkit.engine.passes import Passes, batch_for
 from advkit.engine.precision import Precision
-from advkit.engine.run import Finished, Keep, Run, Source
+from advkit.engine.run import Run
 from advkit.errors import DataError, InputError
 
 __all__ = ["attack_tensors", "check_tensors"]

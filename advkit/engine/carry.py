@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from advkit.engine.run import Finished, Source
+from advkit.engine.examples import Finished, Source
 
 __all__ = ["Carry"]
 

@@ -21,10 +21,10 @@ from advkit.core.threat import BALLS, Ball, Linf
 from advkit.data import Data
 from advkit.engine.checks import check_channels, check_labels, check_weights
 from advkit.engine.defend import Defense, build_certifier, defend, read_defense
+from advkit.engine.examples import Progress
 from advkit.engine.own import contents, defined_by
 from advkit.engine.passes import automatic_batch, device_of
 from advkit.engine.provenance import code_version
-from advkit.engine.run import Progress
 from advkit.engine.specs import AttackSpec
 from advkit.errors import InputError
 from advkit.results.certificate_store import CertificateStore

@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from advkit.core.attack import Attack
+from advkit.engine.examples import Source
 from advkit.engine.passes import Passes
-from advkit.engine.run import Source
 from advkit.engine.search import search
 
 __all__ = ["run_controls"]

@@ -28,9 +28,10 @@ from advkit.core.threat import Ball, Linf
 from advkit.data import Data
 from advkit.engine.checks import check_channels, check_labels, check_weights
 from advkit.engine.defend import Defended
+from advkit.engine.examples import Finished, Progress, Source
 from advkit.engine.passes import Passes, batch_for
 from advkit.engine.precision import Precision
-from advkit.engine.run import Finished, Progress, Run, Source
+from advkit.engine.run import Run
 from advkit.errors import InputError
 from advkit.results.roc import Curve
 from advkit.results.statistics import Share, share

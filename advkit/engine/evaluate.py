@@ -30,11 +30,12 @@ from advkit.engine.checks import check_channels, check_classes, check_weights
 from advkit.engine.controls import run_controls
 from advkit.engine.defend import Against, Defense, defend, read_defense
 from advkit.engine.doubts import Met, find_doubts
+from advkit.engine.examples import Finished, Progress, Source
 from advkit.engine.fitting import check_fit, fit_for
 from advkit.engine.passes import Passes, batch_for, device_of
 from advkit.engine.precision import Precision, PrecisionName, choose_precision
 from advkit.engine.repeats import Repeats
-from advkit.engine.run import Finished, Progress, Run, Source
+from advkit.engine.run import Run
 from advkit.engine.search import Found, search
 from advkit.engine.targets import choose_targets
 from advkit.engine.transfer import transfer
@@ -84,7 +85,7 @@ class _Plan:
 def evaluate(
     model: str | nn.Module,
     data: str | Data | tuple[Tensor, Tensor],
-    attacks: Attacks = "worst-case",
+    attacks: Attacks = "standard",
     *,
     samples: int | None = None,
     batch_size: int | None = None,
@@ -457,7 +458,7 @@ def _plans(attacks: Attacks, survivors: bool) -> list[_Plan]:
             plans.append(_Plan(label, part, former, alone=len(stages) == 1, carry=carry))
             former = label
     if not plans:
-        raise InputError("no attack was given; name at least one, or leave it out for the default, worst-case.")
+        raise InputError("no attack was given; name at least one, or leave it out for the default, standard.")
     if len({plan.attack.threat.norm for plan in plans}) > 1:
         raise InputError(
             "the attacks work in different norms; a table compares attacks in one. Evaluate each norm apart."

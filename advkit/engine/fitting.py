@@ -19,9 +19,9 @@ from advkit.core.modes import borrowed
 from advkit.core.rng import Rng, identify
 from advkit.core.threat import BALLS
 from advkit.data import Data, Subset, load_data
+from advkit.engine.examples import Progress
 from advkit.engine.passes import Passes, batch_for
 from advkit.engine.precision import PrecisionName, choose_precision
-from advkit.engine.run import Progress
 from advkit.engine.targets import choose_targets
 from advkit.errors import DataError, InputError
 

@@ -21,10 +21,11 @@ from advkit.core.threat import L0
 from advkit.core.types import expand
 from advkit.core.units import Eps
 from advkit.engine.call import check_tensors
+from advkit.engine.examples import Finished, Progress, Source
 from advkit.engine.ladder import Ladder
 from advkit.engine.passes import Passes, batch_for
 from advkit.engine.precision import Precision
-from advkit.engine.run import Finished, Progress, Run, Source
+from advkit.engine.run import Run
 from advkit.errors import InputError
 
 __all__ = ["Nearest", "nearest"]

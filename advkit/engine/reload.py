@@ -17,9 +17,9 @@ from advkit.core.rng import Rng, identify
 from advkit.core.threat import Ball
 from advkit.core.types import expand
 from advkit.data import Data
+from advkit.engine.examples import Progress
 from advkit.engine.passes import Passes, batch_for, device_of
 from advkit.engine.precision import Precision
-from advkit.engine.run import Progress
 from advkit.errors import DataError, ModelError
 from advkit.results.files import CLEAN, Saver, read_png, title_of
 from advkit.results.levels import Bracket, bracket, in_8_bits, level_distance, levels_of, pictures_of, steered

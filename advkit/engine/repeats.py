@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from advkit.data import Data
 from advkit.engine.defend import Defended
+from advkit.engine.examples import Finished
 from advkit.engine.passes import Passes
 from advkit.engine.precision import Precision
-from advkit.engine.run import Finished
 
 __all__ = ["Repeats"]
 

@@ -12,9 +12,7 @@ depend on who shares the batch; those of different examples share the lanes. So 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple, Protocol
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -22,74 +20,19 @@ from torch import Tensor
 from advkit.core.attack import Ascent, Attack, State
 from advkit.core.external import External
 from advkit.core.goal import Goal, Untargeted
-from advkit.core.losses import CrossEntropy, TargetedMargin
 from advkit.core.rng import Rng, identify
 from advkit.core.types import Tree, expand, join, rows
+from advkit.engine.examples import Finished, Keep, Progress, Sink, Source
 from advkit.engine.external import given_back, left_behind
-from advkit.engine.ladder import Index, Ladder, Reach
+from advkit.engine.ladder import Index, Ladder
+from advkit.engine.lanes import Lanes, Waiting, is_better, joined, split
 from advkit.engine.passes import Passes, chosen_probe
+from advkit.engine.rivals import ranked
 from advkit.errors import InputError, ThreatViolation
 
-__all__ = ["Finished", "Progress", "Run", "Source"]
+__all__ = ["Run", "Work"]
 
-Keep = Literal["first", "best", "last"]
-Progress = Callable[[int, int], None]
-"""Told (work done, work there is) in steps of examples."""
-
-_ASKED = 100  # rivals whose slope is asked for
 _BEYOND = (1e-5, 1e-4, 1e-3, 1e-2)  # how much farther than the nearest picture, by the search's model, is tried
-
-
-@dataclass(frozen=True)
-class Source:
-    """The examples of a run: ``fetch(indices)`` gives pictures (B, ...); ``goal`` has one row for each of them."""
-
-    fetch: Callable[[Sequence[int]], Tensor]
-    goal: Goal
-    first: Callable[[Sequence[int]], Tensor] | None = None  # replaces the attack's own first points
-
-    def __len__(self) -> int:
-        return len(self.goal.classes)
-
-
-class Finished(NamedTuple):
-    """Examples whose run is over, (B,) each; ``x_adv`` is inside the ball, its prediction the caller's own model's."""
-
-    example: Tensor
-    x_adv: Tensor
-    success: Tensor
-    prediction: Tensor
-    distance: Tensor
-    steps: Tensor
-    rung: Tensor  # of a nested search: at which radius; else 0
-    margin: Tensor  # of the goal at x_adv, by the caller's own model
-
-
-class Sink(Protocol):
-    """Takes what is finished, in the order in which it is."""
-
-    def __call__(self, finished: Finished) -> None:
-        """Keep or write it."""
-
-
-class _Lanes(NamedTuple):
-    example: Tensor
-    branch: Tensor  # which restart and target
-    taken: Tensor  # steps, in this branch
-    steps: Tensor  # steps, in all branches
-    x: Tensor
-    keys: Tensor
-    reach: Reach
-    state: State
-    best: Tensor
-    best_rank: Tensor  # its loss; of a hit of a minimal-norm attack, minus its distance
-    best_hit: Tensor
-
-
-class _Waiting(NamedTuple):
-    lanes: _Lanes
-    point: Tensor
-    final: Tensor  # (B,) bool: the steps of the branch are spent
 
 
 class Run:
@@ -123,9 +66,9 @@ class Run:
         self.taken = torch.zeros(count, dtype=torch.long, device=passes.device)  # steps at all radii
         self._rivals: Tensor | None = None
         self._entered = 0
-        self._ready: list[_Lanes] = []  # refuted claims: they go on where they were
-        self._again: list[_Lanes] = []  # next restarts and targets
-        self._waiting: list[_Waiting] = []
+        self._ready: list[Lanes] = []  # refuted claims: they go on where they were
+        self._again: list[Lanes] = []  # next restarts and targets
+        self._waiting: list[Waiting] = []
 
     @property
     def forwards(self) -> Tensor:
@@ -147,8 +90,8 @@ class Run:
         if isinstance(self.attack, External):
             self._hand_over(self.attack, sink, progress)
             return
-        lanes: _Lanes | None = None
-        work = _Work(self, progress)
+        lanes: Lanes | None = None
+        work = Work(self, progress)
         while True:
             lanes = self._admit(lanes)
             if lanes is None:
@@ -185,34 +128,34 @@ class Run:
                 progress(int(index[-1]) + 1, total)
         left_behind(attack, outside, farthest, total)
 
-    def _admit(self, lanes: _Lanes | None) -> _Lanes | None:
+    def _admit(self, lanes: Lanes | None) -> Lanes | None:
         """Fill free lanes: first what was refuted, then further restarts and targets, then new examples.
 
         New examples last, so that what is held at a time does not grow with their number.
         """
         free = self.size - (0 if lanes is None else len(lanes.example))
-        for queue, ready in ((self._ready, _as_it_is), (self._again, self._begin)):
+        for queue, begins in ((self._ready, False), (self._again, True)):
             while free > 0 and queue:
-                entering, rest = _split(queue.pop(0), free)
+                entering, rest = split(queue.pop(0), free)
                 if rest is not None:
                     queue.insert(0, rest)
                 free -= len(entering.example)
-                lanes = _joined(lanes, ready(entering))
+                lanes = joined(lanes, self._begin(entering) if begins else entering)
         while free > 0 and self._entered < len(self.source):
             entering = self._enter(list(range(self._entered, min(self._entered + free, len(self.source)))))
             self._entered += len(entering.example)
             free -= len(entering.example)
-            lanes = _joined(lanes, entering)
+            lanes = joined(lanes, entering)
         return lanes
 
-    def _enter(self, indices: list[int]) -> _Lanes:
+    def _enter(self, indices: list[int]) -> Lanes:
         """New examples, at the start of their first branch."""
         x = self.source.fetch(indices).to(self.passes.device)
         index = torch.tensor(indices, device=x.device)
         zero = torch.zeros_like(index)
         if self.attack.targets and isinstance(self.goal, Untargeted):
             self._rank(index, x)
-        lanes = _Lanes(
+        lanes = Lanes(
             example=index,
             branch=zero,
             taken=zero,
@@ -227,7 +170,7 @@ class Run:
         )
         return self._begin(lanes)
 
-    def _begin(self, lanes: _Lanes) -> _Lanes:
+    def _begin(self, lanes: Lanes) -> Lanes:
         """The attack's first state in the lanes' current branch."""
         goal, rng = self._goal(lanes), Rng(lanes.keys).fold(lanes.branch).fold("start")
         given = None if self.source.first is None else self.source.first(lanes.example.tolist()).to(lanes.x)
@@ -249,42 +192,20 @@ class Run:
 
     def _rank(self, index: Tensor, x: Tensor) -> None:
         """Rival classes in the attack's order."""
-        goal = Untargeted(self.goal.classes[index])
-        logits = self.passes.scores(x, goal, CrossEntropy()).logits
-        self.forwards_at[self.top[index], index] += self.passes.eot
-        others = logits.scatter(1, goal.classes[:, None], -torch.inf)
-        count = logits.shape[1] - 1
-        if self.attack.ranking == "malt":
-            # Classes of low scores are too far whatever their slope; the paper asks of 100.
-            among = others.topk(min(max(_ASKED, self.attack.targets), count), dim=1).indices
-            near = self._nearness(index, x, goal, among)
-            order = among.gather(1, near.topk(min(self.attack.targets, count), dim=1).indices)
-        else:
-            order = others.topk(min(self.attack.targets, count), dim=1).indices
+        found = ranked(self.attack, self.passes, x, self.goal.classes[index])
+        self.forwards_at[self.top[index], index] += found.forwards
+        self.backwards_at[self.top[index], index] += found.backwards
         if self._rivals is None:
-            self._rivals = torch.zeros(len(self.source), order.shape[1], dtype=torch.long, device=x.device)
-        self._rivals[index] = order
+            self._rivals = torch.zeros(len(self.source), found.order.shape[1], dtype=torch.long, device=x.device)
+        self._rivals[index] = found.order
 
-    def _nearness(self, index: Tensor, x: Tensor, goal: Untargeted, among: Tensor) -> Tensor:
-        """Of classes ``among`` (B, R), minus the distance at which a linear model of the network reaches them, (B, R)."""
-        loss, nearness = TargetedMargin(), []
-        ball = self.attack.threat
-        for rival in among.unbind(1):
-            at = self.passes.gradient(x, replace(goal, towards=rival), loss, lambda points, _: points)
-            self.forwards_at[self.top[index], index] += self.passes.eot
-            self.backwards_at[self.top[index], index] += self.passes.eot
-            # What a unit of the ball gains: the dual norm of the gradient.
-            slope = (at.grad * ball.steepest(at.grad, x)).flatten(1).sum(1)
-            nearness.append(at.loss / slope.clamp_min(torch.finfo(slope.dtype).tiny))
-        return torch.stack(nearness, 1)
-
-    def _goal(self, lanes: _Lanes) -> Goal:
+    def _goal(self, lanes: Lanes) -> Goal:
         goal = self.goal.take(lanes.example)
         if self._rivals is not None and isinstance(goal, Untargeted):
             return replace(goal, towards=self._rivals[lanes.example, lanes.branch % self._rivals.shape[1]])
         return goal
 
-    def _advance(self, lanes: _Lanes) -> _Lanes | None:
+    def _advance(self, lanes: Lanes) -> Lanes | None:
         """Ask once, step once; who claims success or has spent the steps leaves for the verdict."""
         goal = self._goal(lanes)
         rng = Rng(lanes.keys).fold(lanes.branch).fold(lanes.taken)
@@ -292,7 +213,7 @@ class Run:
             self.taken[lanes.example] += 1
             at, point, loss, hit = self._look(lanes, goal, rng)
             point, hit, rank = self._ranked(lanes, point, loss, hit)
-            better = _is_better(lanes, rank, hit)
+            better = is_better(lanes, rank, hit)
             lanes = lanes._replace(
                 state=self._stepped(lanes, at, goal, rng.fold("step")),
                 taken=lanes.taken + 1,
@@ -312,11 +233,11 @@ class Run:
             return lanes
         out = rows(lanes, leaving)
         point = torch.where(expand(claimed, point), point, self._last_point(lanes))[leaving]
-        self._waiting.append(_Waiting(out, point, spent[leaving] & ~claimed[leaving]))
+        self._waiting.append(Waiting(out, point, spent[leaving] & ~claimed[leaving]))
         staying = ~leaving
         return rows(lanes, staying) if bool(staying.any()) else None
 
-    def _stepped(self, lanes: _Lanes, at: Ascent, goal: Goal, rng: Rng) -> State:
+    def _stepped(self, lanes: Lanes, at: Ascent, goal: Goal, rng: Rng) -> State:
         """Each lane's next state."""
 
         def step(attack: Attack, index: Index) -> Tree:
@@ -327,7 +248,7 @@ class Run:
         state: State = self.ladder.apart(lanes.reach.rung, step)
         return state
 
-    def _look(self, lanes: _Lanes, goal: Goal, rng: Rng) -> tuple[Ascent, Tensor, Tensor, Tensor]:
+    def _look(self, lanes: Lanes, goal: Goal, rng: Rng) -> tuple[Ascent, Tensor, Tensor, Tensor]:
         """The model's answer, and the point it judges with its loss (B,) and whether the goal is reached there (B,)."""
         attack, query = self.attack, lanes.state.query
         if query.ndim > lanes.x.ndim:
@@ -361,7 +282,7 @@ class Run:
         self._count(self.forwards_at, lanes, self.passes.eot)
         return at, point, seen.loss, goal.reached(seen.logits)
 
-    def _look_at_probes(self, query: Tensor, goal: Goal, lanes: _Lanes) -> tuple[Ascent, Tensor, Tensor, Tensor]:
+    def _look_at_probes(self, query: Tensor, goal: Goal, lanes: Lanes) -> tuple[Ascent, Tensor, Tensor, Tensor]:
         """Probes (B, P, ...) are rows like any other."""
         count, probes = query.shape[:2]
         flat_goal = goal.take(torch.arange(count, device=query.device).repeat_interleave(probes))
@@ -371,7 +292,7 @@ class Run:
         at = Ascent(at.loss.reshape(count, probes), at.logits.reshape(count, probes, -1), at.grad)
         return at, *chosen_probe(at, query, hits)
 
-    def _last_point(self, lanes: _Lanes) -> Tensor:
+    def _last_point(self, lanes: Lanes) -> Tensor:
         """Where the attack stands when its steps are spent."""
         point = self._candidate(lanes)
         if point is None:
@@ -384,18 +305,18 @@ class Run:
         )
         return inside
 
-    def _candidate(self, lanes: _Lanes) -> Tensor | None:
+    def _candidate(self, lanes: Lanes) -> Tensor | None:
         """The points to be judged where they are not the queries."""
         point: Tensor | None = self.ladder.apart(
             lanes.reach.rung, lambda attack, index: attack.candidate(rows(lanes.state, index))
         )
         return point
 
-    def _count(self, passes: Tensor, lanes: _Lanes, each: int = 1) -> None:
+    def _count(self, passes: Tensor, lanes: Lanes, each: int = 1) -> None:
         """So many passes more of each lane's example, at its radius."""
         passes[lanes.reach.rung, lanes.example] += each
 
-    def _decide(self, sink: Sink, work: _Work) -> None:
+    def _decide(self, sink: Sink, work: Work) -> None:
         """Put all that waits to the caller's own model; send each to the sink, back to its lane or to its next branch."""
         waiting = self._waiting[0]
         for more in self._waiting[1:]:
@@ -410,7 +331,7 @@ class Run:
 
         point, reached, rank = self._ranked(lanes, point, self.attack.loss(logits, goal), reached)
         # A claim that is not upheld must not stay the best: it is no success on the caller's model.
-        better = _is_better(lanes, rank, reached) | (~final & ~reached & lanes.best_hit)
+        better = is_better(lanes, rank, reached) | (~final & ~reached & lanes.best_hit)
         lanes = lanes._replace(
             best=torch.where(expand(better, point), point, lanes.best),
             best_rank=torch.where(better, rank, lanes.best_rank),
@@ -422,7 +343,7 @@ class Run:
             self._ready.append(rows(lanes, refuted & ~over))
         if bool(over.any()):
             ended = rows(lanes, over)
-            self._waiting.append(_Waiting(ended, self._last_point(ended), torch.ones_like(ended.best_hit)))
+            self._waiting.append(Waiting(ended, self._last_point(ended), torch.ones_like(ended.best_hit)))
         beaten = reached if self.keep != "best" else reached | (final & lanes.best_hit)
         if self.attack.minimal and self.keep == "best":
             beaten = torch.zeros_like(beaten)  # another start or rival may lie nearer
@@ -436,7 +357,7 @@ class Run:
             success = self._finish(lanes, point, logits[done], reached[done], sink)
             self._climb(lanes, point, success, work)
 
-    def _climb(self, lanes: _Lanes, point: Tensor, beaten: Tensor, work: _Work) -> None:
+    def _climb(self, lanes: Lanes, point: Tensor, beaten: Tensor, work: Work) -> None:
         """Examples that are decided at their radius go to the next one that is open, or are over."""
         reach, still_open = lanes.reach.after(beaten, point)
         lanes = lanes._replace(
@@ -457,9 +378,9 @@ class Run:
         pulled = self.ladder.apart(
             lanes.reach.rung, lambda attack, index: attack.threat.project(found[index], lanes.x[index])
         )
-        self._waiting.append(_Waiting(lanes, pulled, torch.zeros_like(lanes.best_hit)))
+        self._waiting.append(Waiting(lanes, pulled, torch.zeros_like(lanes.best_hit)))
 
-    def _finish(self, lanes: _Lanes, point: Tensor, logits: Tensor, reached: Tensor, sink: Sink) -> Tensor:
+    def _finish(self, lanes: Lanes, point: Tensor, logits: Tensor, reached: Tensor, sink: Sink) -> Tensor:
         """Choose what comes back, and hand over; says which examples are beaten."""
         success, prediction, x_adv = reached, logits.argmax(1), point
         margin = self._goal(lanes).margin(logits)
@@ -481,7 +402,7 @@ class Run:
         sink(Finished(lanes.example, x_adv, success, prediction, distance, lanes.steps, lanes.reach.rung, margin))
         return success
 
-    def _ranked(self, lanes: _Lanes, point: Tensor, loss: Tensor, hit: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _ranked(self, lanes: Lanes, point: Tensor, loss: Tensor, hit: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What a point, its loss and whether it reaches the goal come to: (point, hit, rank), the higher rank the better.
 
         The rank is the loss. Where an attack may ask outside its ball, a hit counts inside, and what lies outside is shown as
@@ -496,7 +417,7 @@ class Run:
             rank = torch.where(hit, -distance.to(loss.dtype), rank)
         return torch.where(expand(inside, point), point, lanes.best), hit, rank
 
-    def _inside(self, lanes: _Lanes, point: Tensor) -> Tensor:
+    def _inside(self, lanes: Lanes, point: Tensor) -> Tensor:
         """(B,) bool: in the ball and the box, measured in float64."""
         inside: Tensor = self.ladder.apart(
             lanes.reach.rung, lambda attack, index: attack.threat.contains(point[index], lanes.x[index])
@@ -504,7 +425,7 @@ class Run:
         return inside
 
     def _outward(
-        self, lanes: _Lanes, x_adv: Tensor, success: Tensor, prediction: Tensor, margin: Tensor
+        self, lanes: Lanes, x_adv: Tensor, success: Tensor, prediction: Tensor, margin: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Nearest pictures stand on the boundary, where the caller's model may see rounding otherwise: a little beyond it."""
         for beyond in _BEYOND:
@@ -523,7 +444,7 @@ class Run:
             margin = margin.index_put((where[won],), goal.margin(logits)[won])
         return x_adv, success, prediction, margin
 
-    def _verify(self, point: Tensor, lanes: _Lanes) -> None:
+    def _verify(self, point: Tensor, lanes: Lanes) -> None:
         """Raise ThreatViolation unless every point is in its ball, measured in float64."""
         inside = self._inside(lanes, point)
         if not bool(inside.all()):
@@ -535,36 +456,19 @@ class Run:
             )
 
 
-def _is_better(lanes: _Lanes, rank: Tensor, hit: Tensor) -> Tensor:
-    """(B,) bool: a point of this rank beats the lane's best. A success beats any failure, then the rank decides."""
-    return (hit & ~lanes.best_hit) | ((hit == lanes.best_hit) & (rank > lanes.best_rank))
-
-
-def _as_it_is(lanes: _Lanes) -> _Lanes:
-    return lanes
-
-
-def _joined(lanes: _Lanes | None, more: _Lanes) -> _Lanes:
-    return more if lanes is None else join(lanes, more)
-
-
-def _split(lanes: _Lanes, count: int) -> tuple[_Lanes, _Lanes | None]:
-    """The first ``count`` lanes and the rest, if there is one."""
-    order = torch.arange(len(lanes.example), device=lanes.example.device)
-    return rows(lanes, order[:count]), rows(lanes, order[count:]) if len(order) > count else None
-
-
-class _Work:
+class Work:
     """Counts steps done against the steps there would be if no example left early."""
 
     def __init__(self, run: Run, progress: Progress | None) -> None:
         self.run, self.progress, self.done = run, progress, 0
 
     def add(self, steps: int) -> None:
+        """So many steps were done."""
         self.done += steps
         self._tell()
 
     def skip(self, example: Tensor) -> None:
+        """These examples are over, before all their steps."""
         self.done += int((self._most(self.run.top[example]) - self.run.taken[example]).clamp_min(0).sum())
         self._tell()
 

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from advkit.core.attack import Attack
 from advkit.core.goal import Goal
+from advkit.engine.examples import Finished, Keep, Progress, Source
 from advkit.engine.ladder import Ladder
 from advkit.engine.passes import Passes
-from advkit.engine.run import Finished, Keep, Progress, Run, Source
+from advkit.engine.run import Run
 
 __all__ = ["Found", "part_of", "search"]
 

@@ -15,11 +15,13 @@ from advkit.core.goal import Goal
 from advkit.core.modes import borrowed
 from advkit.core.rng import Rng
 from advkit.core.types import rows
+from advkit.engine.examples import Finished, Sink, Source
+from advkit.engine.lanes import Lanes
 from advkit.engine.passes import Passes, batch_for
 from advkit.engine.precision import Precision, checked_precision, choose_precision
 from advkit.engine.recipe import Bench, Recipe
 from advkit.engine.reload import goal_of
-from advkit.engine.run import Finished, Run, Sink, Source, _Lanes, _Work
+from advkit.engine.run import Run, Work
 from advkit.errors import InputError
 from advkit.results.facts import Saved
 from advkit.results.outcome import Outcome
@@ -84,7 +86,7 @@ class _Watched(Run):
         super().__init__(attack, passes, source, seed=seed, keep="best" if keep == "best" else "first")
         self.seen: dict[int, list[tuple[int, int, float, float]]] = defaultdict(list)
 
-    def _look(self, lanes: _Lanes, goal: Goal, rng: Rng) -> tuple[Ascent, Tensor, Tensor, Tensor]:
+    def _look(self, lanes: Lanes, goal: Goal, rng: Rng) -> tuple[Ascent, Tensor, Tensor, Tensor]:
         answer = super()._look(lanes, goal, rng)
         loss, logits = answer[0].loss, answer[0].logits
         if loss.ndim > 1:  # of several probes the one that the attack likes best
@@ -94,7 +96,7 @@ class _Watched(Run):
         self._note(lanes, goal, loss, logits)
         return answer
 
-    def _decide(self, sink: Sink, work: _Work) -> None:
+    def _decide(self, sink: Sink, work: Work) -> None:
         for lanes, point, final in self._waiting:
             if bool(final.any()):
                 ended = rows(lanes, final)
@@ -102,7 +104,7 @@ class _Watched(Run):
                 self._note(ended, goal, self.attack.loss(logits, goal), logits)
         super()._decide(sink, work)
 
-    def _note(self, lanes: _Lanes, goal: Goal, loss: Tensor, logits: Tensor) -> None:
+    def _note(self, lanes: Lanes, goal: Goal, loss: Tensor, logits: Tensor) -> None:
         columns = (lanes.example, lanes.steps, lanes.branch, loss.double(), goal.margin(logits).double())
         for i, step, branch, value, margin in zip(*(column.tolist() for column in columns), strict=True):
             self.seen[i].append((step, branch, value, margin))

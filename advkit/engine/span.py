@@ -17,8 +17,8 @@ from advkit.core.goal import Goal
 from advkit.data import Data
 from advkit.engine.carry import Carry
 from advkit.engine.controls import run_controls
+from advkit.engine.examples import Finished, Progress, Source
 from advkit.engine.passes import Passes
-from advkit.engine.run import Finished, Progress, Source
 from advkit.engine.search import Found, search
 from advkit.engine.transfer import Made, transfer
 from advkit.results.cell import Bools, Facts, Numbers, Picture

@@ -24,11 +24,11 @@ from advkit.core.modes import borrowed, reseeded
 from advkit.data import Data, Subset
 from advkit.engine.defend import defend, read_defense
 from advkit.engine.evaluate import without_attack
+from advkit.engine.examples import Progress
 from advkit.engine.fitting import fit_for, load_fitted, save_fitted
 from advkit.engine.memory import keep_freed_memory
 from advkit.engine.passes import Passes, batch_for
 from advkit.engine.precision import Precision, PrecisionName, choose_precision
-from advkit.engine.run import Progress
 from advkit.engine.span import Part, Stages, attack_span, clean_span
 from advkit.engine.specs import AttackSpec, DataSpec, ModelSpec, usual_ball
 from advkit.engine.transfer import Made

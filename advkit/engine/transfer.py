@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from advkit.core.attack import Attack
+from advkit.engine.examples import Finished, Progress, Source
 from advkit.engine.passes import Passes
-from advkit.engine.run import Finished, Progress, Run, Source
+from advkit.engine.run import Run
 from advkit.engine.search import Found, part_of
 
 __all__ = ["Made", "transfer"]

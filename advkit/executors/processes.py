@@ -20,7 +20,7 @@ from multiprocessing.connection import Connection, wait
 import torch
 
 from advkit.catalog import EXECUTORS
-from advkit.engine.run import Progress
+from advkit.engine.examples import Progress
 from advkit.engine.tasks import Executor, Report, Task, Watch, perform
 from advkit.errors import InputError
 from advkit.executors._lost import Lost, ending

@@ -21,9 +21,10 @@ from advkit.core import L2, Linf, Targeted, Untargeted
 from advkit.core.external import External
 from advkit.core.modes import borrowed
 from advkit.engine.evaluate import evaluate
+from advkit.engine.examples import Source
 from advkit.engine.passes import Passes
 from advkit.engine.precision import Precision
-from advkit.engine.run import Run, Source
+from advkit.engine.run import Run
 from advkit.engine.specs import AttackSpec
 from advkit.engine.sweep import sweep
 from advkit.errors import InputError, MissingExtra, UnknownName

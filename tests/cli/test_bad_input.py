@@ -91,7 +91,7 @@ def test_a_radius_that_is_none(refused: Refused, eps: str, parts: tuple[str, ...
         (("--targeted", "next", "--target", "stop"), ("--targeted next", "--target stop", "one of them")),
         (("--label", "stop"), ("--label", "--image")),
         (("--attack", "fgsm", "--attack", "salt"), ("share no norm", "salt in L0")),
-        (("--norm", "l0"), ("PGD", "L0")),
+        (("--norm", "l0"), ("standard", "L0", "L1")),
         (("--attack", "salt", "--eps", "0.5"), ("0.5", "whole number")),
         (("--size", "0"), ("size is 0",)),
         (("--data-set", "splt=train"), ("'splt'", "'split'")),

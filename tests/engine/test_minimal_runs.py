@@ -17,9 +17,10 @@ from advkit.core.losses import TargetedMargin
 from advkit.core.types import expand
 from advkit.data import TensorData
 from advkit.engine.evaluate import evaluate
+from advkit.engine.examples import Finished, Source
 from advkit.engine.passes import Passes
 from advkit.engine.precision import Precision
-from advkit.engine.run import Finished, Run, Source
+from advkit.engine.run import Run
 
 
 class _Walk(NamedTuple):

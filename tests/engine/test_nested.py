@@ -18,10 +18,11 @@ from advkit.core import L0, L2, Attack, Ball, Ensemble, Goal, Linf, Targeted, Ta
 from advkit.core.fitted import Fitted
 from advkit.core.modes import borrowed
 from advkit.data import load_data
+from advkit.engine.examples import Finished, Source
 from advkit.engine.ladder import Ladder
 from advkit.engine.passes import Passes
 from advkit.engine.precision import Precision
-from advkit.engine.run import Finished, Run, Source
+from advkit.engine.run import Run
 from advkit.engine.search import Found, search
 from advkit.errors import InputError
 

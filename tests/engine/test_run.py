@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from advkit.attacks import DIFGSM, FGSM, PGD, GreedySalt, Noise
 from advkit.core import L0, L2, Ascent, Attack, Ball, Goal, Linf, Loss, Margin, Point, Rng, Targeted, Untargeted
 from advkit.core.modes import borrowed
+from advkit.engine.examples import Finished, Source
 from advkit.engine.passes import Passes
 from advkit.engine.precision import Precision
-from advkit.engine.run import Finished, Run, Source
+from advkit.engine.run import Run
 from advkit.errors import DataError, InputError, ModelError, PassError, ThreatViolation
 
 WHOLE = Linf(1.0)

@@ -16,9 +16,9 @@ from advkit.attacks import BIM, FGSM, PGD
 from advkit.core import L2, Attack, Goal, Linf, Targeted, Untargeted
 from advkit.core.modes import borrowed
 from advkit.data import TensorData
+from advkit.engine.examples import Finished, Source
 from advkit.engine.passes import Passes
 from advkit.engine.precision import Precision
-from advkit.engine.run import Finished, Source
 from advkit.engine.search import Found
 from advkit.engine.specs import AttackSpec, DataSpec, ModelSpec
 from advkit.engine.sweep import Sweep, make_plan, run_plan, sweep

@@ -13,10 +13,11 @@ from advkit.core.losses import Margin
 from advkit.core.rng import Rng, identify
 from advkit.core.threat import Linf
 from advkit.engine.doubts.look import Check, Look, Met, names
+from advkit.engine.examples import Finished, Source
 from advkit.engine.protocol import gradients
 from advkit.engine.protocol.case import Case, differ
 from advkit.engine.protocol.finding import FAIL, LUCK, PASS, Answer, of
-from advkit.engine.run import Finished, Run, Source
+from advkit.engine.run import Run
 from advkit.results.doubt import Doubt
 
 __all__ = ["alive", "another_loss", "asked", "slopes", "steady"]
@@ -120,7 +121,7 @@ def another_loss(look: Look) -> list[Doubt] | None:
             "P10",
             f"{_STEPS} steps on the margin beat {of(beaten, len(chosen))} of those that stand under cross-entropy"
             f" ({names(climbing)}) at {largest.outcome.threat.eps.exact}.",
-            "Attack with other losses too: leave --attack out (worst-case), or give --loss margin or dlr.",
+            "Attack with other losses too: leave --attack out (standard), or give --loss margin or dlr.",
         )
     ]
 

@@ -17,13 +17,14 @@ from advkit.core.attack import Attack
 from advkit.core.goal import Untargeted
 from advkit.core.losses import CrossEntropy
 from advkit.core.rng import Rng, identify
+from advkit.engine.examples import Finished, Source
 from advkit.engine.passes import Passes
 from advkit.engine.precision import Precision
 from advkit.engine.protocol.bridges import ANSWER, Bridged, Place
 from advkit.engine.protocol.case import Case
 from advkit.engine.protocol.finding import FAIL, PASS, UNKNOWN, Answer, Remedy, of, percent
 from advkit.engine.protocol.forms import Smoothed, bridges_of
-from advkit.engine.run import Finished, Run, Source
+from advkit.engine.run import Run
 from advkit.errors import ModelError
 
 __all__ = ["finds_what_is_planted", "planted_through_bridges"]

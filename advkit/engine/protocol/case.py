@@ -22,10 +22,11 @@ from advkit.core.threat import Ball
 from advkit.core.units import Eps
 from advkit.data import Data
 from advkit.engine.defend import Defended
+from advkit.engine.examples import Finished, Source
 from advkit.engine.passes import Passes
 from advkit.engine.precision import Precision, choose_precision
 from advkit.engine.protocol.ledger import Entry, Ledger
-from advkit.engine.run import Finished, Run, Source
+from advkit.engine.run import Run
 from advkit.engine.transfer import transfer
 
 __all__ = ["Case", "Form", "Gradients", "differ", "lend", "named", "titled"]

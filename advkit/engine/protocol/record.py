@@ -13,10 +13,11 @@ from torch import Tensor
 from advkit.core.goal import Untargeted
 from advkit.core.losses import CrossEntropy
 from advkit.core.rng import Rng, identify
+from advkit.engine.examples import Finished, Source
 from advkit.engine.protocol.case import Case
 from advkit.engine.protocol.finding import FAIL, LUCK, PASS, UNKNOWN, WARN, Answer, counted, of, percent
 from advkit.engine.provenance import circumstances, code_version
-from advkit.engine.run import Finished, Run, Source
+from advkit.engine.run import Run
 from advkit.results.statistics import Share, share
 
 __all__ = [

@@ -12,10 +12,11 @@ from advkit.core.attack import Ascent, State
 from advkit.core.goal import Goal, Untargeted
 from advkit.core.losses import CrossEntropy
 from advkit.core.rng import Rng, identify
+from advkit.engine.examples import Finished, Source
 from advkit.engine.protocol.case import Case, Form, titled
 from advkit.engine.protocol.finding import LUCK, PASS, UNKNOWN, WARN, Answer, of
 from advkit.engine.protocol.strength import twice
-from advkit.engine.run import Finished, Run, Source
+from advkit.engine.run import Run
 
 __all__ = ["levelled_off", "no_success_is_lost"]
 
