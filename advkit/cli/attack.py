@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from advkit.core.fitted import Applied
     from advkit.data import Data
     from advkit.engine.defend import Against
-    from advkit.engine.run import Finished
+    from advkit.engine.examples import Finished
     from advkit.results.outcome import Evaluation
 
 _SAMPLES = 200
