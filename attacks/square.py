@@ -115,12 +115,15 @@ class _Stripes(_Painter):
         low, high = ends
         inside = _Window.drawn(*size, best, rng.fold("place")).holds(best)
         up = rng.fold("colour").uniform(best.shape[1], 1, 1) < 0.5
+        painted = torch.where(inside, torch.where(up, high, low), best)
         # A small window often has the colour that is drawn, which would be a query for nothing: so another is drawn.
-        is_high, is_low = (((best == end) | ~inside).flatten(2).all(2)[:, :, None, None] for end in (high, low))
-        same = torch.where(up, is_high, is_low).all(1, keepdim=True)
-        turned = rng.fold("turn").uniform(best.shape[1], 1, 1)
-        up = up ^ (same & ((turned < 0.5) | (turned == turned.amin(1, keepdim=True))))
-        return torch.where(inside, torch.where(up, high, low), best)
+        same = (painted == best).flatten(1).all(1).nonzero().squeeze(1)
+        if len(same):
+            turned = rng.fold("turn").uniform(best.shape[1], 1, 1)[same]
+            up = up[same] ^ ((turned < 0.5) | (turned == turned.amin(1, keepdim=True)))
+            other = torch.where(inside[same], torch.where(up, high[same], low[same]), best[same])
+            painted = painted.index_put((same,), other)
+        return painted
 
 
 @dataclass(frozen=True)
