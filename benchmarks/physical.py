@@ -27,9 +27,10 @@ from advkit.core.attack import Attack
 from advkit.core.threat import BALLS
 from advkit.data import Data
 from advkit.data.base import Subset
-from advkit.engine.evaluate import Observer, accuracy
+from advkit.engine.evaluate import accuracy
 from advkit.engine.examples import Finished
 from advkit.engine.provenance import circumstances
+from advkit.engine.stages import Observer
 from advkit.results.statistics import share
 
 PAGE = Path(__file__).parent.parent / "docs" / "physical_measured.md"

@@ -127,10 +127,11 @@ def command(
     """
     from advkit.engine.checks import check_classes
     from advkit.engine.defend import read_defense
-    from advkit.engine.evaluate import Observer, evaluate
+    from advkit.engine.evaluate import evaluate
     from advkit.engine.fitting import save_fitted
     from advkit.engine.precision import checked_precision
     from advkit.engine.reload import check_png
+    from advkit.engine.stages import Observer
     from advkit.results.figure import check_suffix
     from advkit.results.files import Saver
 

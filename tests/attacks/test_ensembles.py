@@ -13,7 +13,8 @@ from advkit.attacks import APGD, FAB, Square, TargetedAPGD, TargetedFAB, autoatt
 from advkit.catalog import ATTACKS
 from advkit.core import DLR, L0, L1, L2, CrossEntropy, Ensemble, Linf
 from advkit.data import TensorData
-from advkit.engine.evaluate import Observer, evaluate
+from advkit.engine.evaluate import evaluate
+from advkit.engine.stages import Observer
 from advkit.errors import InputError
 
 

@@ -15,7 +15,8 @@ from advkit.core import L2, Linf, Margin
 from advkit.core.attack import Ensemble
 from advkit.data import TensorData
 from advkit.data.picture import Picture
-from advkit.engine.evaluate import Observer, accuracy, evaluate
+from advkit.engine.evaluate import accuracy, evaluate
+from advkit.engine.stages import Observer
 from advkit.errors import InputError, ModelError, PassError
 from advkit.results.outcome import Evaluation
 

@@ -15,8 +15,8 @@ from advkit.attacks import Patch
 from advkit.core import Area, Ball, Linf, Loss, Margin, Rng
 from advkit.core.fitted import Applied, Fit, Fitted
 from advkit.data import TensorData, load_data
-from advkit.engine.evaluate import Observer
 from advkit.engine.fitting import fit, load_fitted, save_fitted, training_pictures
+from advkit.engine.stages import Observer
 from advkit.engine.sweep import sweep
 from advkit.errors import DataError, InputError
 

@@ -88,7 +88,8 @@ def test_mixed_steers_the_first_half_in_16_bits() -> None:
 def test_verdicts_under_mixed_are_the_callers_models() -> None:
     from advkit.attacks import PGD
     from advkit.core import Linf
-    from advkit.engine.evaluate import Observer, evaluate
+    from advkit.engine.evaluate import evaluate
+    from advkit.engine.stages import Observer
 
     model = conv_net(norm=True, dtype=torch.float32)
     y = model(X).argmax(1)

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from advkit.attacks import PGD
 from advkit.core import L2, Ball, Linf, Untargeted
 from advkit.data import TensorData
-from advkit.engine.evaluate import Observer, evaluate
+from advkit.engine.evaluate import evaluate
 from advkit.engine.passes import Passes
 from advkit.engine.precision import Precision
 from advkit.engine.reload import check_png, reloaded, rounded
+from advkit.engine.stages import Observer
 from advkit.errors import DataError
 from advkit.results.files import Saver
 from advkit.results.levels import level_distance, levels_of, pictures_of
