@@ -27,7 +27,10 @@ def autoattack(threat: Ball = Linf(8 / 255), version: Literal["standard", "plus"
     with the mean gradient of 20 draws. Raises InputError for another version or ball.
     """
     if not isinstance(threat, _BALLS):
-        raise InputError(f"AutoAttack works in Linf, L2 and L1, not in {type(threat).__name__}.")
+        name = type(threat).__name__
+        raise InputError(
+            f"AutoAttack works in Linf, L2 and L1, not in {name}; choose an attack for it (advkit list attacks)."
+        )
     ce = APGD(threat)
     dlr = replace(ce, loss=DLR())
     apgd_t, fab_t = TargetedAPGD(threat), TargetedFAB(threat)

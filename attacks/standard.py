@@ -23,7 +23,10 @@ def standard(threat: Ball = Linf(8 / 255)) -> Ensemble:
     Each stage is run on what the former left standing. Raises InputError for another ball.
     """
     if not isinstance(threat, _BALLS):
-        raise InputError(f"standard works in Linf, L2 and L1, not in {type(threat).__name__}.")
+        name = type(threat).__name__
+        raise InputError(
+            f"standard works in Linf, L2 and L1, not in {name}; choose an attack for it (advkit list attacks)."
+        )
     return Ensemble(
         (
             ("pma", APGD(threat, steps=20, loss=ProbabilityMargin())),
