@@ -8,7 +8,6 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from advkit.catalog import ATTACKS
@@ -84,12 +83,8 @@ def run_stage(
     if plan.follows:
         attacked = result.outcome(plan.follows, plan.attack.threat).stands(result.labels)
     chosen = attacked.nonzero().squeeze(1)
-    count = len(result)
-    success, prediction = torch.zeros(count, dtype=torch.bool), result.clean.clone()
-    distance, steps = torch.zeros(count, dtype=torch.float64), torch.zeros(count, dtype=torch.long)
-    forwards, backwards = torch.zeros_like(steps), torch.zeros_like(steps)
-    name = plan.name
-    title = f"{name}@{plan.attack.threat.eps.exact}"
+    found = Found.nothing(1, result.clean)
+    title = f"{plan.name}@{plan.attack.threat.eps.exact}"
     began = time.perf_counter()
     if isinstance(plan.attack, Fitted) and len(chosen):
         made_on = surrogate if plan.replayed and surrogate is not None else passes
@@ -101,8 +96,7 @@ def run_stage(
 
     def collect(finished: Finished) -> None:
         where = chosen[finished.example.cpu()]
-        success[where], prediction[where] = finished.success.cpu(), finished.prediction.cpu()
-        distance[where], steps[where] = finished.distance.cpu(), finished.steps.cpu()
+        found.put(0, where, finished)
         finished = finished._replace(example=where)
         observer.finished(title, finished)
         if plan.carry is not None:
@@ -122,8 +116,6 @@ def run_stage(
                 sink=lambda finished: observer.finished(title, finished),
                 progress=progress,
             )
-        success, prediction, distance, steps = found.success[0], found.prediction[0], found.distance[0], found.steps[0]
-        forwards, backwards = found.forwards[0], found.backwards[0]
     elif len(chosen):
         source = Source(lambda indices: data.pictures(chosen[list(indices)].tolist()), goal.take(chosen))
         if plan.carry is not None and plan.attack.resumes:
@@ -132,24 +124,14 @@ def run_stage(
         run = Run(plan.attack, passes, source, seed=result.seed, keep=keep)
         with observer.stage(title) as progress:
             run.go(collect, progress)
-        forwards[chosen], backwards[chosen] = run.forwards.cpu(), run.backwards.cpu()
+        found.forwards[0, chosen], found.backwards[0, chosen] = run.forwards.cpu(), run.backwards.cpu()
     seconds = time.perf_counter() - began
     controls: dict[str, Tensor] = {}
     if plan.alone and bool(result.correct.any()):
         everyone = Source(lambda indices: data.pictures(list(indices)), goal)
         controls = run_controls(plan.attack, passes, everyone, result.clean, result.labels, result.seed)
-    return Outcome(
-        name=name,
-        attack=repr(plan.attack),
-        threat=plan.attack.threat,
-        attacked=attacked,
-        success=success,
-        prediction=prediction,
-        distance=distance,
-        steps=steps,
-        forwards=forwards,
-        backwards=backwards,
-        seconds=seconds,
+    return replace(
+        _outcome(plan, attacked, found, 0, seconds),
         follows=plan.follows,
         controls=tuple(Control(kind, beaten) for kind, beaten in controls.items()),
         tells="nothing" if plan.replayed else plan.attack.tells,
@@ -194,14 +176,13 @@ def run_minimal(
     passed = (found.forwards + found.backwards).sum(1).double()
     shares = (passed / passed.sum().clamp_min(1) * seconds).tolist()
     return {
-        plan.attack: _outcome(plan, plan.name, result.correct, found, radius, shares[radius])
-        for radius, plan in enumerate(plans)
+        plan.attack: _outcome(plan, result.correct, found, radius, shares[radius]) for radius, plan in enumerate(plans)
     }
 
 
-def _outcome(plan: Stage, name: str, attacked: Tensor, found: Found, radius: int, seconds: float) -> Outcome:
+def _outcome(plan: Stage, attacked: Tensor, found: Found, radius: int, seconds: float) -> Outcome:
     return Outcome(
-        name=name,
+        name=plan.name,
         attack=repr(plan.attack),
         threat=plan.attack.threat,
         attacked=attacked,
