@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from advkit.core.attack import Attack
-from advkit.engine.examples import Finished, Progress, Source
+from advkit.engine.examples import Finished, Keep, Progress, Source
 from advkit.engine.passes import Passes
 from advkit.engine.run import Run
 from advkit.engine.search import Found, part_of
@@ -68,9 +68,10 @@ def transfer(
     """An attack at each radius on a surrogate, with all of its steps; what it ends with is judged by the model itself.
 
     The examples ``attacked`` (R, N) are those to be attacked at each radius; the others stay as they are. The best iterate
-    on the surrogate is shown, and no other: a transfer attack has one try. What ``made`` holds of this surrogate already,
-    under the examples' places in the data ``index`` (N,; their order where None), is not made again; its passes are counted
-    as if it were.
+    on the surrogate is shown, and no other: a transfer attack has one try. Only a search by scores or decisions ends at its
+    first success there: it may go on for thousands of queries, and little of what they gain carries over. What ``made`` holds
+    of this surrogate already, under the examples' places in the data ``index`` (N,; their order where None), is not made again;
+    its passes are counted as if it were.
     """
     found = Found.nothing(len(attacks), clean)
 
@@ -112,7 +113,8 @@ def transfer(
             if made is not None:
                 new.append(finished)
 
-        run = Run(attack, surrogate, part_of(source, chosen), seed=seed, keep="best")
+        keep: Keep = "best" if attack.tells == "gradient" else "first"
+        run = Run(attack, surrogate, part_of(source, chosen), seed=seed, keep=keep)
         run.go(collect, progress)
         forwards, backwards = run.forwards.cpu(), run.backwards.cpu()
         found.forwards[radius, chosen] += forwards

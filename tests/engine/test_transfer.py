@@ -12,7 +12,7 @@ import torch
 from helpers import Spy, conv_net, linear, pictures, trained
 from torch import Tensor, nn
 
-from advkit.attacks import BIM, FGSM, PGD
+from advkit.attacks import BIM, FGSM, PGD, Square
 from advkit.core import L2, Attack, Goal, Linf, Targeted, Untargeted
 from advkit.core.modes import borrowed
 from advkit.data import TensorData
@@ -73,6 +73,19 @@ def test_shown_to_the_model_it_was_made_on_it_is_the_attack(attack: Attack) -> N
     assert torch.equal(found.success[0], model(x_adv).argmax(1) != y)
     torch.testing.assert_close(found.distance[0], attack.threat.distance(x_adv, x), **EXACT)
     assert 0 < int(found.success.sum()) < len(x), "an easy case shows nothing"
+
+
+def test_a_search_by_scores_ends_at_its_first_success_on_the_surrogate() -> None:
+    model, x, y = trained()
+    attack = Square(Linf(0.04), queries=80)
+    found, kept = shown([attack], model, model, x, y)
+    torch.testing.assert_close(
+        torch.stack([kept[0, i] for i in range(len(x))]), attack(model, x, y, keep="first"), **EXACT
+    )
+    beaten = found.success[0]
+    assert 0 < int(beaten.sum()) < len(x), "an easy case shows nothing"
+    assert bool((found.steps[0][~beaten] == 80).all())
+    assert float(found.steps[0][beaten].double().mean()) < 60
 
 
 @pytest.mark.parametrize("ball", [Linf(0.004), L2(0.06)], ids=repr)
