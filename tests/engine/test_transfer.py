@@ -77,7 +77,7 @@ def test_shown_to_the_model_it_was_made_on_it_is_the_attack(attack: Attack) -> N
 
 def test_a_search_by_scores_ends_at_its_first_success_on_the_surrogate() -> None:
     model, x, y = trained()
-    attack = Square(Linf(0.04), queries=80)
+    attack = Square(Linf(0.12), queries=80)
     found, kept = shown([attack], model, model, x, y)
     torch.testing.assert_close(
         torch.stack([kept[0, i] for i in range(len(x))]), attack(model, x, y, keep="first"), **EXACT
