@@ -12,7 +12,18 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Bools", "Cell", "Facts", "Numbers", "Picture", "Stage", "not_oblivious", "oblivious", "via"]
+__all__ = [
+    "Bools",
+    "Cell",
+    "Facts",
+    "Numbers",
+    "Picture",
+    "Stage",
+    "UnknownFields",
+    "not_oblivious",
+    "oblivious",
+    "via",
+]
 
 Bools = npt.NDArray[np.bool_]
 Numbers = npt.NDArray[Any]
@@ -35,6 +46,10 @@ def not_oblivious(attack: str) -> str:
 def via(attack: str, surrogate: str) -> str:
     """The name of an attack made on another model and shown to the one that is evaluated."""
     return f"{attack} via {surrogate}"
+
+
+class UnknownFields(ValueError):
+    """A cell of a newer advkit, which names what this one does not know."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +83,9 @@ class Cell:
     surrogate_hash: str = ""
     code: str = ""  # what of advkit's own code decides the numbers
     defense_hash: str = ""  # of the weights that the defense holds, where it holds some
+    attack_hash: str = ""  # of the files and data that the attack's settings name, where they name some
+    unknown: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    """Fields that the advkit which wrote the cell did not know: they are no part of its key."""
 
     @cached_property
     def key(self) -> str:
@@ -99,24 +117,31 @@ class Cell:
             defense=self.defense,
             defense_hash=self.defense_hash,
             code=self.code,
+            unknown=self.unknown,
         )
 
     def to_json(self) -> dict[str, Any]:
-        """All fields, for cell.json."""
-        found = {
-            name: getattr(self, name) for name in _FIELDS
-        }  # dataclasses.asdict copies deeply, which takes ten times as long
+        """All that names the cell, for cell.json."""
+        # dataclasses.asdict copies deeply, which takes ten times as long.
+        found = {name: getattr(self, name) for name in _FIELDS if name not in self.unknown}
+        for name in _LATER:
+            if not found.get(name):  # so that cells of before it have the key that they had
+                found.pop(name, None)
         found["stages"] = [{"name": s.name, "attacks": s.attacks, "nested": s.nested} for s in self.stages]
         return found
 
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> Self:
-        """The cell of a cell.json."""
+        """The cell of a cell.json. Raises UnknownFields for one of a newer advkit."""
+        if newer := set(found).difference(_FIELDS):
+            raise UnknownFields(", ".join(sorted(newer)))
         stages = tuple(Stage(s["name"], tuple(s["attacks"]), s["nested"]) for s in found["stages"])
-        return cls(**{**found, "stages": stages, "radii": tuple(found["radii"])})
+        unknown = tuple(name for name in _FIELDS if name not in found and name not in _LATER)
+        return cls(**{**found, "stages": stages, "radii": tuple(found["radii"]), "unknown": unknown})
 
 
-_FIELDS = tuple(f.name for f in fields(Cell))
+_FIELDS = tuple(f.name for f in fields(Cell) if f.name != "unknown")
+_LATER = ("attack_hash",)  # named in cell.json only where they say something
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ DIR/study.json                              the last sweep: its command, its cel
 DIR/cells/KEY/cell.json                     the cell, and what is known about it (versions, hardware, hyper-parameters)
 DIR/cells/KEY/00000-00256.safetensors       the facts of these examples, with a checksum
 DIR/cells/KEY/pictures-00000-00256.safetensors   some beaten examples of theirs
+DIR/cells/KEY/asked.json                    of a cell without attack: what the model was asked before it was attacked
 
 A shard is written beside its place and renamed, so a shard that exists is done, and resuming is looking. One sweep at a time
 plans and writes; its workers each write shards of their own.
@@ -12,27 +13,35 @@ plans and writes; its workers each write shards of their own.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import platform
 import re
 import shutil
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from advkit.atomic import put_whole
+from advkit.atomic import keep_names, put_whole
 from advkit.errors import InputError, StoreError
-from advkit.results.cell import Cell, Facts, Numbers, Picture
+from advkit.results.asked import Asked
+from advkit.results.cell import Cell, Facts, Numbers, Picture, UnknownFields
 
 __all__ = ["Record", "Span", "Store", "Study", "gaps", "read_facts"]
 
 _FORMAT = 1
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+_LOOKS = 0.1  # seconds between two looks for a file that another machine has written
+_LOCK, _SOFT_LOCK, _WRITER = ".lock", ".lock.held", ".writer"
+_ASKED = "asked.json"
 _SHARD = re.compile(r"(\d+)-(\d+)\.safetensors")
 _TYPES = {
     "index": np.int64,
@@ -111,33 +120,48 @@ class Store:
         if (self.folder / "store.json").exists():
             self.check()
             return
-        ours = {
-            ".lock",
-            *(path.name for path in self.folder.glob(".store.json.*.part")),
-        }  # of one killed in its first line
+        # What one that was killed in its first line has left.
+        ours = {_LOCK, _SOFT_LOCK, _WRITER, *(path.name for path in self.folder.glob(".store.json.*.part"))}
         if self.folder.exists() and any(path.name not in ours for path in self.folder.iterdir()):
             raise InputError(f"{self.folder} is not empty and holds no results of a sweep; give another folder.")
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the store for one writer; the lock ends with the process, however that ends."""
-        from filelock import FileLock, Timeout
+        """Hold the store for one writer; the lock ends with the process, however that ends.
 
-        path = self.folder / ".lock"
+        Where the file system keeps no locks (some NFS), a file stands for one; it outlives a writer that was killed on
+        another machine.
+        """
+        from filelock import Timeout
+
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            held = FileLock(path, timeout=0)
-            held.acquire()
-        except Timeout:
+            held = _held(self.folder)
+        except Timeout as error:
+            left = ""
+            if error.lock_file.endswith(_SOFT_LOCK):
+                left = f" This file system keeps no locks: if no sweep runs any more, remove {error.lock_file}."
             raise InputError(
-                f"another sweep is writing to {self.folder}; wait until it ends, or give another folder (--out)."
+                f"another sweep{self._writer()} is writing to {self.folder}; wait until it ends, or give another folder "
+                f"(--out).{left}"
             ) from None
         except OSError as error:
             raise InputError(f"the folder {self.folder} cannot be written to ({error.strerror}).") from None
         try:
+            with suppress(OSError):  # it only serves a message
+                (self.folder / _WRITER).write_text(f"process {os.getpid()} on {platform.node()}, since {_now()}")
             yield
         finally:
+            with suppress(OSError):
+                (self.folder / _WRITER).unlink(missing_ok=True)
             held.release()
+
+    def _writer(self) -> str:
+        """Who holds the lock, in brackets, as far as is known."""
+        try:
+            return f" ({(self.folder / _WRITER).read_text()})"
+        except (OSError, ValueError):
+            return ""
 
     def tidy(self) -> None:
         """Remove what killed writers left half written. Only for who holds the lock."""
@@ -147,11 +171,15 @@ class Store:
 
     # ------------------------------------------------------------------ cells
 
-    def add(self, record: Record) -> None:
-        """Make room for a cell; one that is there already stays as it is."""
-        path = self._of(record.cell) / "cell.json"
-        if not path.exists():
-            _write_json(path, {"cell": record.cell.to_json(), "about": dict(record.about)})
+    def add(self, *records: Record) -> None:
+        """Make room for cells; one that is there already stays as it is."""
+        new = [record for record in records if not (self._of(record.cell) / "cell.json").exists()]
+        for record in new:
+            found = {"cell": record.cell.to_json(), "about": dict(record.about)}
+            # One that a power cut takes back is made again; its shards wait until its name is on the disk.
+            _write_json(self._of(record.cell) / "cell.json", found, lasting=False)
+        if new:
+            keep_names(self.folder / "cells", self.folder)
 
     def remove(self, cell: Cell) -> None:
         """Forget a cell and all that is done of it. Only for who holds the lock."""
@@ -175,18 +203,52 @@ class Store:
 
     def spans(self, cell: Cell) -> list[Span]:
         """Which examples are done. A shard that is not whole does not count."""
-        return [span for span, path in self.shards(cell) if _is_whole(path)]
+        return [span for span, path in self.shards(cell) if _is_whole(path, span)]
 
     def missing(self, cell: Cell, samples: int) -> list[Span]:
         """Which of the first ``samples`` examples are not done."""
         return gaps(self.spans(cell), samples)
 
-    def write(self, cell: Cell, span: Span, facts: Facts, pictures: Sequence[Picture] = ()) -> None:
-        """Write a shard; its pictures first, for the shard's own file says that all is there."""
+    def awaited(self, cell: Cell, span: Span, patience: float) -> bool:
+        """Whether a shard that another machine says it wrote is to be seen here: a shared disk may take a while."""
+        path, until = os.path.join(self.folder, "cells", cell.key, _name(span)), time.monotonic() + patience
+        while True:
+            try:
+                os.listdir(os.path.dirname(path))  # what a shared disk remembers of a folder is fresh once it is read
+                os.stat(path)
+                return True
+            except OSError:
+                if time.monotonic() >= until:
+                    return False
+            time.sleep(_LOOKS)
+
+    def write(
+        self,
+        cell: Cell,
+        span: Span,
+        facts: Facts,
+        pictures: Sequence[Picture] = (),
+        made: Mapping[str, str] | None = None,
+    ) -> None:
+        """Write a shard; its pictures first, for the shard's own file says that all is there.
+
+        ``made`` says where and by what: versions, hardware.
+        """
         folder = self._of(cell)
         if pictures:
             put_whole(folder / f"pictures-{_name(span)}", _pack_pictures(pictures))
-        put_whole(folder / _name(span), _pack_facts(facts))
+        put_whole(folder / _name(span), _pack_facts(facts, made or {}))
+
+    def made(self, cell: Cell) -> list[dict[str, str]]:
+        """Where and by what the cell's shards were made, each way once, in the order of the data."""
+        found: list[dict[str, str]] = []
+        for _, path in self.shards(cell):
+            unpacked = _unpack(path)
+            with suppress(ValueError):
+                told = json.loads(unpacked[1].get("made", "{}")) if unpacked else {}
+                if told and told not in found:
+                    found.append(told)
+        return found
 
     def facts(self, cell: Cell, samples: int | None = None, *, begin: int = 0) -> Facts | None:
         """The facts of all examples that are done, from ``begin`` to before ``samples``; None where there are none yet.
@@ -215,6 +277,23 @@ class Store:
     def beside(self, cell: Cell, name: str) -> Path:
         """Where a file of a cell's own stands that is no shard of it."""
         return self._of(cell) / name
+
+    def companions(self, cell: Cell) -> list[Path]:
+        """The cell's files that its shards need or that say something of all of them: what was fitted, what was asked."""
+        found = self._of(cell)
+        return sorted(path for path in (*found.glob("fitted-*.safetensors"), found / _ASKED) if path.exists())
+
+    def add_asked(self, cell: Cell, asked: Sequence[Asked]) -> None:
+        """Keep what the model of a cell without attack was asked."""
+        _write_json(self.beside(cell, _ASKED), [each.to_json() for each in asked])
+
+    def asked(self, cell: Cell) -> tuple[Asked, ...] | None:
+        """What the model of a cell without attack was asked; None where nobody asked, or the file cannot be read."""
+        try:
+            with open(os.path.join(self.folder, "cells", cell.key, _ASKED), "rb") as file:
+                return tuple(Asked.from_json(each) for each in json.loads(file.read()))
+        except (OSError, ValueError, KeyError, TypeError):  # as a shard that is not whole
+            return None
 
     def _of(self, cell: Cell) -> Path:
         return self.folder / "cells" / cell.key
@@ -268,6 +347,8 @@ def _read_record(path: str) -> Record | None:
         return Record(Cell.from_json(found["cell"]), found["about"])
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except UnknownFields as error:
+        raise StoreError(f"{path} was written by a newer advkit ({error}); use that.") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(
             f"{path} cannot be read ({error}); remove its folder, and the next sweep makes it anew."
@@ -278,8 +359,27 @@ def _name(span: Span) -> str:
     return f"{span[0]:05d}-{span[1]:05d}.safetensors"
 
 
-def _write_json(path: Path, found: object) -> None:
-    put_whole(path, (json.dumps(found, indent=1) + "\n").encode())
+def _write_json(path: Path, found: object, *, lasting: bool = True) -> None:
+    put_whole(path, (json.dumps(found, indent=1) + "\n").encode(), lasting=lasting)
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def _held(folder: Path) -> Any:
+    """The lock of a folder, held. Raises filelock's Timeout where another has it."""
+    from filelock import FileLock, SoftFileLock
+
+    held = FileLock(folder / _LOCK, timeout=0)
+    try:
+        held.acquire()
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        held = SoftFileLock(folder / _SOFT_LOCK, timeout=0)
+        held.acquire()
+    return held
 
 
 def _pack(arrays: Mapping[str, Numbers], facts: Mapping[str, str]) -> bytes:
@@ -322,16 +422,21 @@ def _digest(arrays: Iterator[Numbers]) -> str:
     return digest.hexdigest()
 
 
-def _is_whole(path: Path | str) -> bool:
-    return _unpack(path) is not None
+def _is_whole(path: Path | str, span: Span) -> bool:
+    """Whether a shard can be read, and holds the examples that its name says."""
+    facts = read_facts(path)
+    if facts is None or len(facts) != span[1] - span[0]:
+        return False
+    return not len(facts) or (int(facts.index[0]), int(facts.index[-1]) + 1) == span
 
 
-def _pack_facts(facts: Facts) -> bytes:
+def _pack_facts(facts: Facts, made: Mapping[str, str]) -> bytes:
     arrays: dict[str, Numbers] = {
         name: np.asarray(array, _TYPES.get(name, np.bool_))  # what a control beat has the control's name
         for name, array in facts.per_example().items()
     }
-    return _pack(arrays, {"seconds": json.dumps(facts.seconds.tolist())})
+    told = {"made": json.dumps(dict(made))} if made else {}
+    return _pack(arrays, {"seconds": json.dumps(facts.seconds.tolist()), **told})
 
 
 def read_facts(path: Path | str) -> Facts | None:
@@ -340,8 +445,8 @@ def read_facts(path: Path | str) -> Facts | None:
     if found is None:
         return None
     arrays, facts = found
-    shape = arrays["attacked"].shape[:2]
     try:
+        shape = arrays["attacked"].shape[:2]
         return Facts.of(arrays, np.asarray(json.loads(facts["seconds"]), np.float64).reshape(shape))
     except (ValueError, KeyError, TypeError):  # the checksum is of the arrays alone
         return None
@@ -364,5 +469,10 @@ def _read_pictures(path: Path | str) -> list[Picture]:
     if found is None:
         return []
     arrays, facts = found
-    about: list[tuple[int, int, int, str, str, float]] = json.loads(facts["about"])
-    return [Picture(*row, x=x, x_adv=x_adv) for row, x, x_adv in zip(about, arrays["x"], arrays["x_adv"], strict=True)]
+    try:
+        about: list[tuple[int, int, int, str, str, float]] = json.loads(facts["about"])
+        return [
+            Picture(*row, x=x, x_adv=x_adv) for row, x, x_adv in zip(about, arrays["x"], arrays["x_adv"], strict=True)
+        ]
+    except (ValueError, KeyError, TypeError):  # the checksum is of the arrays alone
+        return []
