@@ -12,7 +12,7 @@ from math import inf
 from advkit.errors import InputError, nearest
 from advkit.results.grid import NONE, WORST, Grid, Line
 
-__all__ = ["Pivot", "Place", "in_order", "pivoted", "size_of"]
+__all__ = ["Pivot", "Place", "in_order", "numbered", "pivoted", "settings_of", "size_of"]
 
 Place = tuple[str, ...]
 _ROWS, _COLUMNS = ("model", "defense"), ("attack", "eps")
@@ -127,7 +127,7 @@ def pivoted(grid: Grid, rows: Sequence[str] = _ROWS, columns: Sequence[str] = _C
     last = {(line.cell.key, line.eps): line for line in grid.lines}
     attacked = list(last.values())
     lines = [*(grid.clean or ()), *_clean_of(grid, attacked), *attacked, *grid.worst]
-    numbers = _numbered(attacked)
+    numbers = numbered(attacked)
     named = [_named(line, numbers) for line in lines]
     rows, columns = _shown(named, tuple(rows), tuple(columns))
     found = _set_out(lines, named, rows, columns)
@@ -178,11 +178,11 @@ def _clean_of(grid: Grid, attacked: Iterable[Line]) -> list[Line]:
     ]
 
 
-def _numbered(lines: Iterable[Line]) -> dict[tuple[str, str], str]:
+def numbered(lines: Iterable[Line]) -> dict[tuple[str, str], str]:
     """Attacks of one name and several settings get numbers; what is alone has none."""
     kinds: dict[str, dict[str, None]] = defaultdict(dict)
     for line in lines:
-        kinds[line.cell.attack].setdefault(_settings(line))
+        kinds[line.cell.attack].setdefault(settings_of(line))
     return {
         (attack, what): f"#{number}" if len(found) > 1 else ""
         for attack, found in kinds.items()
@@ -190,7 +190,7 @@ def _numbered(lines: Iterable[Line]) -> dict[tuple[str, str], str]:
     }
 
 
-def _settings(line: Line) -> str:
+def settings_of(line: Line) -> str:
     """Every hyper-parameter, without the radius: that of one attack is not the setting of another."""
     place = line.cell.radii.index(line.eps) if line.eps else 0
     of = "; ".join(stage.attacks[place] for stage in line.cell.stages)
@@ -215,7 +215,7 @@ def _named(line: Line, numbers: Mapping[tuple[str, str], str]) -> dict[str, str]
         "goal": cell.goal if of_attack else "",
         "seed": str(cell.seed) if of_attack else "",
         "precision": cell.precision if of_attack else "",
-        "settings": numbers.get((attack, _settings(line)), "") if of_attack and not line.over else "",
+        "settings": numbers.get((attack, settings_of(line)), "") if of_attack and not line.over else "",
         "code": f"{cell.code[:8]}{' (outdated)' if line.outdated else ''}",
     }
 
