@@ -184,7 +184,7 @@ def said(out: Path) -> bytes:
     told = grid.to_json()
     for lines in told.values():
         for line in lines:
-            del line["seconds"]
+            line.pop("seconds", None)
     pivot = pivoted(grid)
     tables = [comma_separated(number_table(pivot)), markdown(pivot_table(pivot, grid, stacked=False, bold=True))]
     return "\n".join([json.dumps(told), *tables]).encode()

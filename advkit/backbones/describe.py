@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
-from advkit.core.modes import reseeded
+from advkit.core.modes import borrowed, reseeded
 from advkit.errors import ModelError
 
 __all__ = ["Description", "Layer", "describe"]
@@ -197,7 +197,11 @@ def _pair(value: int | Sequence[int]) -> Pair:
 
 @contextmanager
 def _evaluating(model: nn.Module) -> Iterator[None]:
-    # core's borrowed compares buffers, which a model on the meta device does not have
+    """Borrowed, but for a model on the meta device, whose buffers cannot be compared and hold nothing."""
+    if not any(buffer.is_meta for buffer in model.buffers()):
+        with borrowed(model):
+            yield
+        return
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:

@@ -22,6 +22,7 @@ from advkit.core.fitted import Fitted
 from advkit.core.goal import Untargeted
 from advkit.core.modes import borrowed, reseeded
 from advkit.data import Data, Subset
+from advkit.engine.asking import ask
 from advkit.engine.defend import defend, read_defense
 from advkit.engine.evaluate import without_attack
 from advkit.engine.examples import Progress
@@ -157,6 +158,9 @@ def _perform(task: Task, watch: Watch) -> None:
         least = min(size, _ROWS_PER_THREAD * torch.get_num_threads())
         part = _part(task, bench, store, Passes(bench.model, Precision.own(bench.model), size, least=least), watch)
         if task.attack is None:
+            if task.span[0] == 0:
+                with reseeded(task.cell.seed, _device(task)):
+                    store.add_asked(task.cell, ask(bench.model, bench.data, batch_size=size, seed=task.cell.seed))
             store.write(task.cell, task.span, clean_span(part))
             return
         steered = Passes(bench.model, bench.steering, size, least=least)

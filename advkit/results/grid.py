@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from advkit.results.cell import Bools, Cell, Facts, Numbers, not_oblivious
+from advkit.results.asked import Asked
+from advkit.results.cell import Bools, Cell, Facts, Numbers, not_oblivious, via
+from advkit.results.doubt import Doubt
 from advkit.results.statistics import Share, controls_json, share
 from advkit.results.store import Record, Store, Study
 
@@ -69,6 +71,36 @@ class Line:
     def defense(self) -> str:
         """What stands in front of the model."""
         return self.cell.defense
+
+    @property
+    def setting(self) -> str:
+        """The model and what stands in front of it, in words."""
+        return self.model if self.defense == NONE else f"{self.model} behind {self.defense}"
+
+    @property
+    def title(self) -> str:
+        """The attack's name: of one of several stages the last has that of the whole, another one its own behind it."""
+        if self.over or not self.cell.stages:
+            return self.attack
+        last = self.attack == self.cell.stages[-1].name
+        return self.cell.attack if last else f"{self.cell.attack}: {self.attack}"
+
+    @property
+    def surrogate(self) -> str:
+        """The model that the pictures were made on, where that is another; empty where it is the model without its defense."""
+        return str(self.record.about.get("surrogate") or "")
+
+    @property
+    def method(self) -> str:
+        """The attack's name, whatever the pictures were made on."""
+        behind = via("", self.surrogate) if self.surrogate else ""
+        return not_oblivious(self.title.replace(behind, "") if behind else self.title)
+
+    @property
+    def met(self) -> frozenset[str]:
+        """Of a worst case the attacks that it is over; a model's own attack counts for what others were shown of it."""
+        shown = {name.partition(" via ")[0] for name in self.over if " via " in name}
+        return frozenset(self.over) | {via(name, self.model) for name in self.over if name in shown}
 
     @property
     def classes(self) -> Sequence[str]:
@@ -138,6 +170,7 @@ class Line:
             "forwards": self.forwards,
             "backwards": self.backwards,
             "seconds": round(self.seconds, 3),
+            **({"surrogate": self.surrogate} if self.surrogate and not self.over else {}),
             "clean": self.clean_accuracy.value,
             "complete": self.complete,
             **controls_json(self.controls),
@@ -154,6 +187,8 @@ class Grid:
     study: Study | None = None
     hidden: int = 0  # cells that a newer version of the code, or a newer run, has replaced
     records: tuple[Record, ...] = field(default=(), repr=False)
+    asked: tuple[tuple[Line, tuple[Asked, ...]], ...] = field(default=(), repr=False)
+    """What each model, behind its defense, was asked before it was attacked, beside its line without attack."""
 
     @cached_property
     def worst(self) -> tuple[Line, ...]:
@@ -175,7 +210,21 @@ class Grid:
             "cells": [line.to_json() for line in self.lines],
             "clean": [line.to_json() for line in self.clean],
             "worst": [line.to_json() for line in self.worst],
+            "doubts": [doubt.to_json() for doubt in self.doubts],
         }
+
+    @property
+    def doubts(self) -> list[Doubt]:
+        """What the models' own answers say against their numbers; the same of several models is said once."""
+        said: dict[Asked, list[str]] = {}
+        for line, answers in self.asked:
+            for each in answers:
+                if each.level == "fail":
+                    said.setdefault(each, []).append(line.setting)
+        return [
+            Doubt(each.code, f"{', '.join(dict.fromkeys(settings))}: {each.sentence}", each.advice)
+            for each, settings in said.items()
+        ]
 
 
 def lines_of(record: Record, facts: Facts, wanted: int) -> list[Line]:
@@ -200,6 +249,7 @@ def load_grid(folder: Path, *, outdated: bool = False, only: Collection[str] | N
     kept = sorted(kept, key=lambda record: order.get(record.cell.key, len(order)))
     lines: list[Line] = []
     clean: list[Line] = []
+    asked: list[tuple[Line, tuple[Asked, ...]]] = []
     shared = _Shared()
     for record in kept:
         wanted = study.samples.get(record.cell.key) if study else None
@@ -209,7 +259,9 @@ def load_grid(folder: Path, *, outdated: bool = False, only: Collection[str] | N
         old = record.cell.key not in current
         made = _lines(record, shared, facts, len(facts) if wanted is None else wanted, old)
         (lines if record.cell.stages else clean).extend(made)
-    return Grid(folder, tuple(lines), tuple(clean), study, len(found) - len(kept), tuple(kept))
+        if not record.cell.stages and (answers := store.asked(record.cell)) is not None:
+            asked.append((made[0], answers))
+    return Grid(folder, tuple(lines), tuple(clean), study, len(found) - len(kept), tuple(kept), tuple(asked))
 
 
 def newest(records: Sequence[Record], study: Study | None) -> list[Record]:
@@ -306,5 +358,5 @@ def _worst(lines: Sequence[Line]) -> Line:
         forwards=sum(line.forwards for line in lines),
         backwards=sum(line.backwards for line in lines),
         seconds=sum(line.seconds for line in lines),
-        over=tuple(sorted({not_oblivious(line.cell.attack) for line in lines})),
+        over=tuple(sorted({not_oblivious(line.title) for line in lines})),
     )

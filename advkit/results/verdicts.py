@@ -15,6 +15,7 @@ from math import nan
 
 import numpy as np
 
+from advkit.results.asked import Asked
 from advkit.results.cell import not_oblivious
 from advkit.results.grid import Grid, Line
 
@@ -49,7 +50,27 @@ def verdicts(grid: Grid) -> list[Verdict]:
     """Every check that applies to the results there are."""
     if not grid.lines and not grid.clean:
         return []
-    return [verdict for check in _CHECKS if (verdict := check(grid)) is not None]
+    return [*(verdict for check in _CHECKS if (verdict := check(grid)) is not None), *_asked(grid)]
+
+
+def _asked(grid: Grid) -> list[Verdict]:
+    """Each question of the protocol that the models were asked before they were attacked, over all of them."""
+    found: dict[tuple[str, str], list[tuple[Line, Asked]]] = defaultdict(list)
+    for line, answers in grid.asked:
+        for answer in answers:
+            found[answer.code, answer.name].append((line, answer))
+    said = []
+    for (code, name), pairs in found.items():
+        level = next(level for level in (FAIL, WARN, PASS) if any(answer.level == level for _, answer in pairs))
+        at = [(line, answer) for line, answer in pairs if answer.level == level]
+        line, answer = at[0]
+        if level == PASS:
+            sentence = f"Asked of {_times(len(pairs), 'setting')}. {answer.sentence if len(pairs) == 1 else ''}".strip()
+        else:
+            more = f" So do {len(at) - 1} more of {len(pairs)}." if len(at) > 1 else ""
+            sentence = f"{line.setting}: {answer.sentence}{more} {answer.advice}".strip()
+        said.append(Verdict(f"{name} ({code})", level, sentence))
+    return said
 
 
 def _never_rises(grid: Grid) -> Verdict | None:
@@ -125,7 +146,7 @@ def _above_chance(grid: Grid) -> Verdict | None:
     name = "Without attack, models do better than chance"
     lowest = min(grid.clean, key=lambda line: line.clean_accuracy.low - _chance(line))
     at, chance = lowest.clean_accuracy, _chance(lowest)
-    said = f"{_setting(lowest)} is right on {at.percent} %; chance is {100 * chance:.1f} %"
+    said = f"{lowest.setting} is right on {at.percent} %; chance is {100 * chance:.1f} %"
     if at.low > chance:
         return Verdict(name, PASS, f"The nearest to it: {said}.")
     return Verdict(name, FAIL if at.value <= chance else WARN, f"{said}: robustness of such a model means nothing.")
@@ -147,7 +168,7 @@ def _reaches_chance(grid: Grid) -> Verdict | None:
     return Verdict(
         name,
         WARN,
-        f"{len(above)} of {_times(len(last), 'setting')} stay above it ({_setting(top)}: {top.accuracy.percent} % at"
+        f"{len(above)} of {_times(len(last), 'setting')} stay above it ({top.setting}: {top.accuracy.percent} % at"
         f" {top.eps}); a larger radius would show that the attacks work at all.",
     )
 
@@ -277,12 +298,8 @@ def _chance(line: Line) -> float:
     return 1 / (len(line.classes) or int(line.labels.max()) + 1)
 
 
-def _setting(line: Line) -> str:
-    return line.model if line.defense == "none" else f"{line.model} behind {line.defense}"
-
-
 def _name(line: Line) -> str:
-    return f"{line.attack} at {line.eps} on {_setting(line)}"
+    return f"{line.attack} at {line.eps} on {line.setting}"
 
 
 def _times(count: int, word: str) -> str:

@@ -135,3 +135,15 @@ def test_a_layer_called_twice_is_listed_twice_and_counted_once() -> None:
 def test_a_picture_that_does_not_fit_is_refused_in_a_sentence() -> None:
     with pytest.raises(ModelError, match=r"^Conv2d cannot take a picture of 1 x 8 x 8 \(.*\); give the channels"):
         describe(nn.Conv2d(3, 2, 3), 1, 8, 8)
+
+
+class _Stuck(nn.BatchNorm2d):
+    def train(self, mode: bool = True) -> _Stuck:
+        return super().train(True)
+
+
+def test_statistics_that_eval_does_not_freeze_are_as_they_were() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), _Stuck(4)).eval()
+    before = {name: buffer.clone() for name, buffer in net.named_buffers()}
+    describe(net, 3, 8, 8)
+    assert all(torch.equal(buffer, before[name]) for name, buffer in net.named_buffers())

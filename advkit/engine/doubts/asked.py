@@ -20,7 +20,7 @@ from advkit.engine.protocol.finding import FAIL, LUCK, PASS, Answer, of
 from advkit.engine.run import Run
 from advkit.results.doubt import Doubt
 
-__all__ = ["alive", "another_loss", "asked", "slopes", "steady"]
+__all__ = ["alive", "another_loss", "asked", "leads_nowhere", "slopes", "steady"]
 
 _NEARBY = 8 / 255  # in Linf: far enough for a rounding to differ
 _SLOPES = 6  # pictures, at about twenty passes each
@@ -64,11 +64,24 @@ def alive(look: Look) -> list[Doubt] | None:
     found, grad = asked("P11", gradients.available)(look), case.gradients.margin
     if not found or grad is None or not bool(grad.isfinite().all()):
         return found
-    dead = (grad == 0).flatten(1).all(1) & case.correct
-    if bool(dead.any()):
-        return found if int(_hidden(case, dead).sum()) > max(1.0, LUCK * case.total) else []
+    if bool(_dead(case, grad).any()):
+        return found if leads_nowhere(case) else []
     # Cross-entropy alone is saturated.
     return [] if any(each.climbs and not each.fades for each in look.met) else found
+
+
+def leads_nowhere(case: Case) -> bool:
+    """Whether the margin gives no slope, or none that is a number, where the answer changes all the same."""
+    grad = case.gradients.margin
+    if grad is None or not bool(grad.isfinite().all()):
+        return True
+    dead = _dead(case, grad)
+    return bool(dead.any()) and int(_hidden(case, dead).sum()) > max(1.0, LUCK * case.total)
+
+
+def _dead(case: Case, grad: Tensor) -> Tensor:
+    """(n,) bool: the pictures without a slope, of those that are right."""
+    return (grad == 0).flatten(1).all(1) & case.correct
 
 
 def _hidden(case: Case, dead: Tensor) -> Tensor:

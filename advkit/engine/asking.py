@@ -1,0 +1,60 @@
+"""What a sweep asks each model before it is attacked: the questions of the protocol that take few passes (P3, P11, P12)."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from advkit.core.threat import Linf
+from advkit.data import Data
+from advkit.engine.doubts.asked import leads_nowhere
+from advkit.engine.protocol import answers, gradients
+from advkit.engine.protocol.case import Case
+from advkit.engine.protocol.examine import CHECKS, Check
+from advkit.engine.protocol.finding import FAIL, UNKNOWN, WARN
+from advkit.errors import PassError
+from advkit.results.asked import Asked
+
+__all__ = ["ask"]
+
+_PICTURES = 16
+_SLOPES = 8  # pictures, at about twenty passes each
+_BALL = Linf(8 / 255)  # of no question asked here, but of every case
+_QUESTIONS = (
+    answers.scores,
+    answers.evaluation_mode,
+    answers.alone_and_in_company,
+    gradients.available,
+    gradients.own,
+    gradients.unwatched,
+    answers.repeatable,
+)
+
+
+def ask(net: nn.Module, data: Data, *, batch_size: int, seed: int) -> list[Asked]:
+    """Ask a borrowed model, behind its defense, about the first pictures of the data. What cannot be told is left out."""
+    count = min(_PICTURES, len(data))
+    x, y = data.pictures(range(count)), data.labels[:count]
+    try:
+        case = Case(net, x, y, _BALL, batch_size=batch_size, seed=seed)
+        few = Case(net, x[:_SLOPES], y[:_SLOPES], _BALL, batch_size=batch_size, seed=seed)
+    except PassError:  # it answers NaN, which its attacks will meet too
+        return []
+    found = []
+    for check in (each for question in _QUESTIONS for each in CHECKS if each.ask is question):
+        if check.ask is gradients.own and (case.stand_ins or answers.repeatable(case).level == FAIL):
+            continue  # it says that its gradient is another's, or has none of its own
+        found.append(_asked(check, few if check.ask is gradients.own else case))
+    return [each for each in found if each.level != UNKNOWN]
+
+
+def _asked(check: Check, case: Case) -> Asked:
+    """A model that fails at a question must not cost the sweep."""
+    try:
+        finding = check(case)
+    except (RuntimeError, ValueError) as error:
+        said = str(error).partition("\n")[0].rstrip(".")
+        return Asked(check.code, check.name, FAIL, f"It fails when it is asked: {said}.", "Repair its answers.")
+    level = finding.level
+    if check.ask is gradients.available and level == FAIL and not leads_nowhere(case):
+        level = WARN  # cross-entropy alone fades, or a slope of zero is the truth: attacks on the margin have their way
+    return Asked(finding.code, finding.name, level, finding.sentence, finding.advice)

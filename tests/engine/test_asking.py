@@ -1,0 +1,92 @@
+"""What a sweep asks each model: an honest one passes, one that hides something is told, and nothing of it is changed."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from fixtures_masked import MASKED, Masked, data, trained
+from torch import nn
+
+from advkit.attacks import FGSM
+from advkit.core.modes import borrowed
+from advkit.core.threat import Linf
+from advkit.engine.asking import ask
+from advkit.engine.defend import defend, read_defense
+from advkit.engine.sweep import sweep
+from advkit.results.asked import Asked
+from advkit.results.grid import load_grid
+from advkit.results.merge import merge
+from advkit.results.store import Store
+from advkit.results.verdicts import verdicts
+
+TOLD = {
+    "an input quantiser": "P11",
+    "a softmax at the end": "P3",
+    "winners that take all": "P11",
+    "random resizing and padding": "P12",
+    "additive noise": "P12",
+    "a model left in training mode": "P3",
+    "probabilities of a sure net": "P3",
+    "a model that detects gradients": "P11",
+    "a model that is silent about gradients": "P11",
+}
+
+
+def asked(net: nn.Module, defense: str = "none") -> list[Asked]:
+    model = defend(net, read_defense(defense).wrappers)
+    with borrowed(model):
+        return ask(model, data(), batch_size=16, seed=0)
+
+
+@pytest.mark.parametrize("defense", ["none", "bits:4", "resize-pad", "median"])
+def test_an_honest_model_passes_every_question(defense: str) -> None:
+    found = asked(trained(), defense)
+    assert len(found) >= 6
+    assert {each.level for each in found} <= {"pass", "warn"}
+
+
+@pytest.mark.parametrize("name", TOLD)
+def test_what_hides_is_told(name: str) -> None:
+    masked: Masked = MASKED[name]
+    assert TOLD[name] in {each.code for each in asked(masked.make()) if each.level == "fail"}
+
+
+def test_logits_that_saturate_cross_entropy_alone_are_a_warning() -> None:
+    (found,) = (each for each in asked(MASKED["logits times 1000"].make()) if each.name == "There is a gradient")
+    assert found.level == "warn"
+
+
+def test_asking_leaves_the_model_and_the_global_generator_as_they_were(tmp_path: Path) -> None:
+    net = MASKED["a model left in training mode"].make()
+    before, state = copy.deepcopy(net.state_dict()), torch.get_rng_state()
+    result = sweep({"left": net}, data(), FGSM(), 0.03, out=tmp_path, samples=8)
+    assert result.grid.doubts
+    assert all(torch.equal(net.state_dict()[name], value) for name, value in before.items())
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_sweep_keeps_what_it_asked_and_says_it_with_its_numbers(tmp_path: Path) -> None:
+    models = {"soft": MASKED["a softmax at the end"].make(), "plain": trained()}
+    result = sweep(models, data(), FGSM(Linf(0.03)), 0.03, out=tmp_path / "one", samples=12)
+    (doubt,) = result.grid.doubts
+    assert doubt.code == "P3"
+    assert doubt.sentence.startswith("soft: ")
+    assert doubt.to_json() in load_grid(tmp_path / "one").to_json()["doubts"]
+    said = {verdict.name: verdict for verdict in verdicts(result.grid)}
+    assert said["Answers are logits (P3)"].level == "fail"
+    assert "soft" in said["Answers are logits (P3)"].sentence
+    assert said["There is a gradient (P11)"].level == "pass"
+    merge(Store(tmp_path / "all"), [Store(tmp_path / "one")])
+    assert load_grid(tmp_path / "all").doubts == result.grid.doubts
+
+
+def test_a_file_of_answers_that_is_cut_short_costs_the_answers_alone(tmp_path: Path) -> None:
+    result = sweep({"plain": trained()}, data(), FGSM(), 0.03, out=tmp_path, samples=12)
+    (record,) = (record for record in result.grid.records if not record.cell.stages)
+    path = Store(tmp_path).beside(record.cell, "asked.json")
+    path.write_bytes(path.read_bytes()[:-20])
+    assert load_grid(tmp_path).asked == ()
+    assert load_grid(tmp_path).lines[0].n == 12
