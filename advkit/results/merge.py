@@ -60,9 +60,9 @@ def _cell(into: Store, source: Store, folder: Path, report: Merged) -> None:
     new = not (into.folder / "cells" / cell.key / "cell.json").exists()
     into.add(record)
     report.cells += new
-    for path in source.companions(cell):
-        if not into.beside(cell, path.name).exists():
-            put_whole(into.beside(cell, path.name), path.read_bytes())
+    for companion in source.companions(cell):
+        if not into.beside(cell, companion.name).exists():
+            put_whole(into.beside(cell, companion.name), companion.read_bytes())
     for _, path in source.shards(cell):
         facts = read_facts(path)
         if facts is None:
