@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from advkit.atomic import put_whole
+from advkit.atomic import put_first, put_whole
 from advkit.catalog import ATTACKS, LOSSES
 from advkit.core.fitted import Applied, Fitted
 from advkit.core.goal import Goal, Targeted, Untargeted
@@ -204,19 +204,23 @@ def _batch(step: int, count: int, size: int, seed: int) -> Tensor:
     return torch.cat(found)[:count]
 
 
-def save_fitted(applied: Applied, path: Path) -> None:
-    """Write what was fitted as a ``.safetensors`` file, whose header says by what, and the same facts as JSON beside it."""
+def save_fitted(applied: Applied, path: Path, *, first: bool = False) -> None:
+    """Write what was fitted as a ``.safetensors`` file, whose header says by what, and the same facts as JSON beside it.
+
+    ``first``: unless there is one already, which then stays.
+    """
     from safetensors.torch import save
 
     if path.suffix != _FILE:
         raise InputError(f"{path} is to hold what was fitted; give a name that ends in .safetensors.")
     facts = json.dumps(_facts(applied))
-    put_whole(path, save({"thing": applied.thing.contiguous()}, {"advkit fitted": facts}))
-    put_whole(path.with_suffix(".json"), facts.encode() + b"\n")
+    put = put_first if first else put_whole
+    put(path.with_suffix(".json"), facts.encode() + b"\n")
+    put(path, save({"thing": applied.thing.contiguous()}, {"advkit fitted": facts}))
 
 
 def load_fitted(path: Path) -> Applied:
-    """What ``save_fitted`` wrote. Raises InputError for a file that is none of it."""
+    """What ``save_fitted`` wrote. Raises InputError for a file that is none of it, or is damaged."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -232,7 +236,10 @@ def load_fitted(path: Path) -> Applied:
         raise InputError(f"{path} holds nothing that advkit fitted ({error}); give a file of save_fitted.") from None
     if not isinstance(made, Fitted):
         raise InputError(f"{path} names the attack {facts['attack']}, which is not fitted.")
-    return Applied(made.threat, made, thing, restarts)
+    found = Applied(made.threat, made, thing, restarts)
+    if found.digest != facts.get("digest", found.digest):
+        raise InputError(f"{path} is damaged: its numbers are not those that were written; fit again.")
+    return found
 
 
 def _facts(applied: Applied) -> dict[str, object]:

@@ -9,29 +9,37 @@ import inspect
 import os
 import platform
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
+from torch import nn
 
-__all__ = ["circumstances", "code_version"]
+from advkit.errors import InputError
+
+__all__ = ["check_code", "circumstances", "code_version", "own_source", "parts_of", "worked_here"]
 
 _DECIDE = (
     "advkit.core",
     "advkit.attacks",
     "advkit.scene",
     "advkit.defenses",
+    "advkit.engine.carry",
     "advkit.engine.certify",
     "advkit.engine.controls",
     "advkit.engine.defend",
     "advkit.engine.evaluate",
+    "advkit.engine.examples",
+    "advkit.engine.external",
     "advkit.engine.fitting",
     "advkit.engine.ladder",
+    "advkit.engine.lanes",
     "advkit.engine.own",
     "advkit.engine.passes",
     "advkit.engine.precision",
+    "advkit.engine.rivals",
     "advkit.engine.run",
     "advkit.engine.search",
     "advkit.engine.span",
@@ -41,28 +49,83 @@ _DECIDE = (
 """The modules and packages that decide what an attack finds."""
 
 
+_OTHERS = ("advkit", "torch", "builtins")
+"""Packages whose classes are told apart by their version, and not by their files; but for advkit's own networks."""
+
+_LIBRARIES = (
+    "torchvision", "timm", "numpy", "scipy", "pillow", "safetensors", "onnx2torch", "cmaes", "foolbox", "torchattacks",
+    "adversarial-robustness-toolbox",
+)  # fmt: skip
+
+
 def code_version(others: Iterable[type] = ()) -> str:
     """A hash of the code that decides the numbers, comments and docstrings apart, and of what defines ``others``."""
-    files = {inspect.getsourcefile(other) for other in others if not other.__module__.startswith("advkit.")}
-    digest = hashlib.sha256(_own_code().encode())
-    for name in sorted(filter(None, files)):
-        digest.update(_meaning(Path(name)).encode())
+    digest = hashlib.sha256(_own_code()[1].encode())
+    files = {file for file in map(_file_of, others) if file is not None}
+    for meaning in sorted(_meaning(Path(file).read_bytes()) for file in files):  # wherever they are installed
+        digest.update(meaning.encode())
     return digest.hexdigest()[:12]
 
 
+def parts_of(model: nn.Module) -> set[type]:
+    """The classes that a model is made of."""
+    return {type(part) for part in model.modules()}
+
+
+def own_source() -> str:
+    """What tells whether another process runs the same code of advkit."""
+    return " ".join(_own_code())
+
+
+def check_code(source: str) -> None:
+    """Raise InputError where this process runs other code than that of ``source``, of ``own_source`` elsewhere."""
+    here = _files_of_own()
+    if source.split()[0] != here and source.split()[1] != _own_code()[1]:  # the former is there at once
+        raise InputError(
+            f"the worker on {platform.node()} runs another advkit than the sweep ({_git(Path(__file__).parent) or 'no git'}); "
+            "install the same everywhere, do not change it during a sweep, and run the sweep again."
+        )
+
+
+def _file_of(other: type) -> str | None:
+    """The file that defines a class, where there is one."""
+    package = other.__module__.partition(".")[0]
+    if package in _OTHERS and not other.__module__.startswith("advkit.backbones."):
+        return None
+    try:
+        file = inspect.getsourcefile(other)
+    except TypeError:  # made at a prompt
+        return None
+    return file if file is not None and os.path.isfile(file) else None
+
+
 @cache
-def _own_code() -> str:
+def _own_code() -> tuple[str, str]:
+    """Hashes of the files that decide the numbers: of their bytes, and of what the interpreter makes of them."""
     digest = hashlib.sha256()
-    for name in _DECIDE:
-        place = Path(inspect.getsourcefile(importlib.import_module(name)) or "")
-        for path in sorted(place.parent.glob("*.py")) if place.name == "__init__.py" else [place]:
-            digest.update(f"{name} {path.name} {_meaning(path)}".encode())
+    for name, path in _own_files():
+        digest.update(f"{name} {path.name} {_meaning(path.read_bytes())}".encode())
+    return _files_of_own(), digest.hexdigest()
+
+
+@cache
+def _files_of_own() -> str:
+    digest = hashlib.sha256()
+    for name, path in _own_files():
+        digest.update(f"{name} {path.name} ".encode() + hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
 
 
-def _meaning(path: Path) -> str:
+def _own_files() -> Iterator[tuple[str, Path]]:
+    for name in _DECIDE:
+        place = Path(inspect.getsourcefile(importlib.import_module(name)) or "")
+        for path in sorted(place.parent.glob("*.py")) if place.name == "__init__.py" else [place]:
+            yield name, path
+
+
+def _meaning(content: bytes) -> str:
     """A file's syntax tree without docstrings: what the interpreter makes of it."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = ast.parse(content)
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and body:
@@ -85,7 +148,8 @@ def circumstances() -> dict[str, str]:
         "cores": str(os.cpu_count()),
         "git": _git(Path(__file__).parent),
     }
-    for package in ("torchvision", "timm", "numpy"):
+    found["vector units"] = torch.backends.cpu.get_cpu_capability()
+    for package in _LIBRARIES:
         try:
             found[package] = version(package)
         except PackageNotFoundError:
@@ -94,6 +158,16 @@ def circumstances() -> dict[str, str]:
         found["gpu"] = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
         found["cuda"] = str(torch.version.cuda)
     return found
+
+
+def worked_here(device: str) -> dict[str, str]:
+    """Where and by what a shard was made: what of the circumstances may differ between the workers of a sweep."""
+    known = circumstances()
+    told = {name: known[name] for name in ("advkit", "torch", "python", "machine", "processor", "vector units", "git")}
+    told |= {"node": platform.node(), "device": device, "threads": str(torch.get_num_threads())}
+    if device.startswith("cuda"):
+        told |= {"gpu": torch.cuda.get_device_name(torch.device(device)), "cuda": known.get("cuda", "")}
+    return told
 
 
 def _processor() -> str:

@@ -5,26 +5,31 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import nn
 
 from advkit.catalog import ATTACKS
 from advkit.core.attack import Attack, Ensemble
+from advkit.core.fitted import Fitted
 from advkit.core.units import Eps
 from advkit.data import Data
 from advkit.engine.defend import Against
+from advkit.engine.fits import fit_files
 from advkit.engine.plan import Plan, Planned, Sweep, make_plan
 from advkit.engine.precision import PrecisionName
-from advkit.engine.specs import AttackSpec, DataSpec, ModelSpec
-from advkit.engine.tasks import Executor, InProcess, Report, Task, Watch
+from advkit.engine.provenance import own_source
+from advkit.engine.specs import AttackSpec, DataSpec, ModelSpec, usual_ball
+from advkit.engine.tasks import Executor, InProcess, Report, Task, Watch, stages_of
 from advkit.engine.tracking import Tracker
 from advkit.errors import InputError
 from advkit.results.grid import Grid, Line, lines_of, load_grid
 from advkit.results.store import Store, Study
 
 __all__ = ["Plan", "Planned", "Result", "Spectator", "Sweep", "make_plan", "run_plan", "sweep"]
+
+_PATIENCE = 90.0  # seconds that a shared disk may take to show what another machine has written
 
 
 @dataclass(frozen=True)
@@ -117,18 +122,18 @@ def run_plan(
     with store.lock():
         store.create()
         store.tidy()
-        for planned in plan.cells:
-            store.add(planned.record)
+        store.add(*(planned.record for planned in plan.cells))
         samples = {planned.cell.key: plan.samples for planned in plan.cells}
         store.write_study(Study(plan.sweep.command, samples, dict(plan.sweep.about)))
-        left = plan.left(store)
+        left = [replace(task, source=own_source()) for task in plan.left(store)]
         herald = _Herald(plan, store, left, spectator, trackers)
         spectator.begun(plan, left)
         try:
             herald.begin()
-            for report in executor.run(_rounds(left, failed), spectator.watch) if left else ():
+            for report in executor.run(_rounds(left, failed, store), spectator.watch) if left else ():
                 spectator.report(report)
                 if report.error is None:
+                    _look_for(report.task, store)
                     herald.done(report.task)
                 else:
                     failed.append(report)
@@ -139,13 +144,53 @@ def run_plan(
     return Result(load_grid(out, only=samples), tuple(failed))
 
 
-def _rounds(left: Sequence[Task], failed: Sequence[Report]) -> Iterator[list[Task]]:
-    """The answers without attack first, for the attacks read them; then the attacks on models that did not fail."""
-    for attacked in (False, True):
-        broken = {report.task.cell.key for report in failed}
-        tasks = [task for task in left if bool(task.cell.stages) is attacked and task.cell.clean.key not in broken]
-        if tasks:
-            yield tasks
+def _look_for(task: Task, store: Store) -> None:
+    """Raise InputError where a shard that a worker wrote does not come to be seen here."""
+    if not store.awaited(task.cell, task.span, _PATIENCE):
+        raise InputError(
+            f"a worker has written examples {task.span[0]} to {task.span[1]} of {task.title}, and they are not to be seen in "
+            f"{store.folder} after {_PATIENCE:.0f} s; is it the same folder on every machine (--out)?"
+        )
+
+
+def _rounds(left: Sequence[Task], failed: Sequence[Report], store: Store) -> Iterator[list[Task]]:
+    """The answers without attack first, for the attacks read them; then the attacks on models that did not fail.
+
+    What a cell fits is fitted by its first task; the others, which need it, come when that is done.
+    """
+    yield from _if_any([task for task in left if not task.cell.stages])
+    broken = {report.task.cell.key for report in failed}
+    attacked = [task for task in left if task.cell.stages and task.cell.clean.key not in broken]
+    fitting = _unfitted(attacked, store)
+    yield from _if_any([*fitting.values(), *(task for task in attacked if task.cell.key not in fitting)])
+    broken = {report.task.cell.key for report in failed}
+    later = [task for task in attacked if task.cell.key in fitting and task is not fitting[task.cell.key]]
+    yield from _if_any([task for task in later if task.cell.key not in broken])
+
+
+def _if_any(tasks: list[Task]) -> Iterator[list[Task]]:
+    if tasks:
+        yield tasks
+
+
+def _unfitted(tasks: Sequence[Task], store: Store) -> dict[str, Task]:
+    """The first task of each cell that has something to fit still, by the cell's key."""
+    found: dict[str, Task] = {}
+    whole = set[str]()
+    fits: dict[tuple[int, str], bool] = {}  # by attack: thousands of cells have the same few
+    for task in tasks:
+        key, attack = task.cell.key, task.attack
+        if key in found or key in whole or attack is None:
+            continue
+        if (id(attack), task.cell.norm) not in fits:
+            one = attack.stages(usual_ball(task.cell.norm)(task.cell.radii[0]))
+            fits[(id(attack), task.cell.norm)] = any(isinstance(stage, Fitted) for _, stage in one)
+        files = fit_files(stages_of(attack, task.cell)) if fits[(id(attack), task.cell.norm)] else ()
+        if all(store.beside(task.cell, file).exists() for file in files):
+            whole.add(key)
+        else:
+            found[key] = task
+    return found
 
 
 class _Herald:

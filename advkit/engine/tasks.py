@@ -17,8 +17,7 @@ from pathlib import Path
 import torch
 
 from advkit.backbones import Classifier
-from advkit.core.attack import Attack
-from advkit.core.fitted import Fitted
+from advkit.core.fitted import Applied, Fitted
 from advkit.core.goal import Untargeted
 from advkit.core.modes import borrowed, reseeded
 from advkit.data import Data, Subset
@@ -26,10 +25,12 @@ from advkit.engine.asking import ask
 from advkit.engine.defend import defend, read_defense
 from advkit.engine.evaluate import without_attack
 from advkit.engine.examples import Progress
-from advkit.engine.fitting import fit_for, load_fitted, save_fitted
+from advkit.engine.fits import ready
+from advkit.engine.fitting import fit_for
 from advkit.engine.memory import keep_freed_memory
 from advkit.engine.passes import Passes, batch_for
 from advkit.engine.precision import Precision, PrecisionName, choose_precision
+from advkit.engine.provenance import check_code, worked_here
 from advkit.engine.span import Part, Stages, attack_span, clean_span
 from advkit.engine.specs import AttackSpec, DataSpec, ModelSpec, usual_ball
 from advkit.engine.transfer import Made
@@ -65,6 +66,7 @@ class Task:
     device: str = "cpu"
     threads: int | None = None
     keep_pictures: int = 16
+    source: str = ""  # the code that the sweep runs, as own_source tells it
 
     @property
     def title(self) -> str:
@@ -150,6 +152,8 @@ def _perform(task: Task, watch: Watch) -> None:
             f"the worker on {platform.node()} does not see the sweep's store {task.store}; give a folder that all machines "
             "share (--out)."
         )
+    if task.source:
+        check_code(task.source)
     bench = _bench(task, task.model, task.cell.model_hash, task.cell.defense)
     other = _bench(task, task.surrogate, task.cell.surrogate_hash, "none") if task.surrogate else None
     chance = reseeded(task.cell.seed, _device(task))  # of a model that draws from the global generators
@@ -161,7 +165,7 @@ def _perform(task: Task, watch: Watch) -> None:
             if task.span[0] == 0:
                 with reseeded(task.cell.seed, _device(task)):
                     store.add_asked(task.cell, ask(bench.model, bench.data, batch_size=size, seed=task.cell.seed))
-            store.write(task.cell, task.span, clean_span(part))
+            store.write(task.cell, task.span, clean_span(part), made=worked_here(task.device))
             return
         steered = Passes(bench.model, bench.steering, size, least=least)
         surrogate = Passes(other.model, other.steering, size, least=least) if other else None
@@ -175,7 +179,7 @@ def _perform(task: Task, watch: Watch) -> None:
             surrogate=surrogate,
             made=other.made if other else None,
         )
-    store.write(task.cell, task.span, facts, pictures)
+    store.write(task.cell, task.span, facts, pictures, worked_here(task.device))
 
 
 def stages_of(attack: AttackSpec, cell: Cell) -> Stages:
@@ -196,20 +200,12 @@ def _fitted(stages: Stages, task: Task, bench: _Bench, store: Store, passes: Pas
     rule = None if task.cell.goal == "untargeted" else task.cell.goal
     names = bench.data.classes if bench.data.named else (bench.net.classes or ())
 
-    def ready(attack: Attack, title: str, file: str) -> Attack:
-        if not isinstance(attack, Fitted):
-            return attack
-        path = store.beside(task.cell, file)
-        if not path.exists():
-            scored = Subset(bench.data, range(*task.span))
-            with watch(task, f"{title}, fit") as progress:
-                save_fitted(fit_for(attack, passes, scored, names, rule, task.cell.seed, progress), path)
-        return load_fitted(path)
+    def fit(title: str, attack: Fitted) -> Applied:
+        scored = Subset(bench.data, range(*task.span))
+        with watch(task, f"{title}, fit") as progress:
+            return fit_for(attack, passes, scored, names, rule, task.cell.seed, progress)
 
-    return [
-        (name, [ready(attack, name, f"fitted-{s}-{r}.safetensors") for r, attack in enumerate(attacks)], nested)
-        for s, (name, attacks, nested) in enumerate(stages)
-    ]
+    return ready(stages, lambda file: store.beside(task.cell, file), fit)
 
 
 def _bench(task: Task, spec: ModelSpec, model_hash: str, defense: str) -> _Bench:
