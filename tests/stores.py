@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -90,4 +91,41 @@ def small(folder: Path) -> Path:
         made.put(cell_of(defense=defense), right)
         made.put(cell_of("fgsm", defense=defense), [1] * better + [0] * (10 - better), right)
         made.put(cell_of("pgd", defense=defense), [0] * (8 - worse) + [1] * worse + [0] * 2, right)
+    return folder
+
+
+def staged(folder: Path) -> Path:
+    """An attack of two stages on four examples: the first beats one of them, the second one more."""
+    made = Made(folder)
+    cell = cell_of("both", stages=(Stage("first", ("first(Linf(8/255))",)), Stage("second", ("second(Linf(8/255))",))))
+    made.put(cell, [1, 0, 1, 0], [1] * 4)
+    attacked = np.array([[[1, 1, 1, 1]], [[1, 0, 1, 1]]], bool)
+    success = np.array([[[0, 1, 0, 0]], [[0, 0, 0, 1]]], bool)
+    facts = facts_of(cell, [1] * 4)
+    beaten = np.where(success, (facts.labels + 2) % LABELS, facts.labels)
+    distance = np.where(success, 0.01, 0.0)
+    facts = replace(facts, attacked=attacked, success=success, prediction=beaten, distance=distance)
+    made.store.write(cell, (0, 4), facts)
+    return folder
+
+
+def moved(folder: Path) -> Path:
+    """Three models, each attacked itself and shown what was made on the other two; one also without its defense."""
+    made = Made(folder)
+    models = ("ann", "bob", "cid")
+    for place, model in enumerate(models):
+        made.put(cell_of(model=model), [1] * 4)
+        made.put(cell_of("pgd", model=model), [0] * (3 - place) + [1] * (1 + place), [1] * 4)
+        for other in models:
+            if other != model:
+                stages = (Stage(f"pgd via {other}", ("pgd(Linf(8/255))",)),)
+                more = {"model": model, "surrogate": other, "surrogate_hash": f"hash of {other}", "stages": stages}
+                cell = cell_of(f"pgd via {other}", **more)  # type: ignore[arg-type]
+                made.put(cell, [1, 1, 1, 0], [1] * 4, surrogate=other)
+    made.put(cell_of(model="cid", defense="jpeg"), [1] * 4)
+    made.put(cell_of("pgd", model="cid", defense="jpeg"), [1, 0, 0, 0], [1] * 4)
+    stages = (Stage("pgd (oblivious)", ("pgd(Linf(8/255))",)),)
+    more = {"model": "cid", "defense": "jpeg", "surrogate": "cid", "surrogate_hash": "hash of cid", "stages": stages}
+    bare = cell_of("pgd (oblivious)", **more)  # type: ignore[arg-type]
+    made.put(bare, [1, 1, 1, 0], [1] * 4, oblivious=True)
     return folder

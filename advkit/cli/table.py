@@ -89,8 +89,8 @@ def _versus(
 ) -> dict[int, Versus]:
     """The baseline may be filtered out of the table; the attacks it is compared under are those of the table."""
     from advkit.results.baseline import against, selector
-    from advkit.results.filters import SETTING, filtered
+    from advkit.results.filters import SETTING, filtered, key_of
 
     chosen = selector(baseline, whole)
-    kept = [text for text in filters if text.partition("=")[0] not in (*SETTING, *chosen)]
+    kept = [text for text in filters if key_of(text) not in (*SETTING, *chosen)]
     return against(lines, filtered(whole, kept), chosen)

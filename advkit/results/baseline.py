@@ -101,7 +101,7 @@ def against(lines: Iterable[Line], grid: Grid, chosen: Mapping[str, str]) -> dic
 def _value(line: Line, key: str) -> str:
     if key in ("model", "weights", "defense", "attack"):
         return str(getattr(line, key))
-    return str(getattr(line.cell, key))
+    return line.made_on if key == "surrogate" else str(getattr(line.cell, key))
 
 
 def _is_base(line: Line, chosen: Mapping[str, str]) -> bool:
@@ -113,13 +113,15 @@ def _is_base(line: Line, chosen: Mapping[str, str]) -> bool:
 def _same(line: Line, chosen: Mapping[str, str]) -> tuple[object, ...]:
     cell = line.cell
     has = {key: _value(line, key) for key in _CHOSEN}
+    if "surrogate" in chosen:  # the same attack, whatever it was made on
+        has["attack"] = line.method
     if "model" in chosen:  # another model has other weights
         del has["weights"]
     stage = next((s for s in cell.stages if s.name == line.attack), None)
     settings = stage.attacks[cell.radii.index(line.eps)] if stage and line.eps and "attack" not in chosen else ""
     kept = tuple(value for key, value in has.items() if key not in chosen)
     # A worst case is compared with one over the same attacks, a stage with the same stage of the same attack.
-    within = line.over or (() if "attack" in chosen else (cell.attack,))
+    within = line.met or (frozenset() if {"attack", "surrogate"} & set(chosen) else frozenset((cell.attack,)))
     return (*kept, bool(cell.stages), bool(line.over), within, line.eps, cell.data_hash, cell.precision, settings)
 
 

@@ -16,10 +16,11 @@ from advkit.results.doubt import Doubt
 from advkit.results.statistics import Share, controls_json, share
 from advkit.results.store import Record, Store, Study
 
-__all__ = ["WORST", "Grid", "Line", "load_grid", "newest"]
+__all__ = ["ITSELF", "NONE", "UNDEFENDED", "WORST", "Grid", "Line", "load_grid", "made_on", "newest"]
 
 WORST = "worst case"
 NONE = "none"
+ITSELF, UNDEFENDED = "itself", "undefended"
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class Line:
     @property
     def title(self) -> str:
         """The attack's name: of one of several stages the last has that of the whole, another one its own behind it."""
-        if self.over or not self.cell.stages:
+        if self.over or self.attack == NONE:
             return self.attack
         last = self.attack == self.cell.stages[-1].name
         return self.cell.attack if last else f"{self.cell.attack}: {self.attack}"
@@ -89,6 +90,11 @@ class Line:
     def surrogate(self) -> str:
         """The model that the pictures were made on, where that is another; empty where it is the model without its defense."""
         return str(self.record.about.get("surrogate") or "")
+
+    @property
+    def made_on(self) -> str:
+        """What the attack was made on: a surrogate by name, ``itself``, or ``undefended`` for itself without its defense."""
+        return "" if self.over or self.attack == NONE else made_on(self.record)
 
     @property
     def method(self) -> str:
@@ -225,6 +231,13 @@ class Grid:
             Doubt(each.code, f"{', '.join(dict.fromkeys(settings))}: {each.sentence}", each.advice)
             for each, settings in said.items()
         ]
+
+
+def made_on(record: Record) -> str:
+    """What a cell's attack was made on: a surrogate by name, ``itself``, or ``undefended`` for itself without its defense."""
+    if not record.cell.stages:
+        return ""
+    return str(record.about.get("surrogate") or (UNDEFENDED if record.cell.surrogate else ITSELF))
 
 
 def lines_of(record: Record, facts: Facts, wanted: int) -> list[Line]:

@@ -10,7 +10,7 @@ from functools import cached_property
 from math import inf
 
 from advkit.errors import InputError, nearest
-from advkit.results.grid import NONE, WORST, Grid, Line
+from advkit.results.grid import ITSELF, NONE, WORST, Grid, Line
 
 __all__ = ["Pivot", "Place", "in_order", "numbered", "pivoted", "settings_of", "size_of"]
 
@@ -60,9 +60,7 @@ class Pivot:
         for place, line in self.lines.items():
             over[self._question(place)].update(line.over)
         return frozenset(
-            place
-            for place, line in self.lines.items()
-            if line.over and len(line.over) < len(over[self._question(place)])
+            place for place, line in self.lines.items() if line.over and over[self._question(place)] - line.met
         )
 
     @property
@@ -112,10 +110,12 @@ class Pivot:
         return replace(self, row_places=(*has, *(row for row in self.row_places if row not in values)))
 
 
-def pivoted(grid: Grid, rows: Sequence[str] = _ROWS, columns: Sequence[str] = _COLUMNS) -> Pivot:
+def pivoted(
+    grid: Grid, rows: Sequence[str] = _ROWS, columns: Sequence[str] = _COLUMNS, *, stages: bool = False
+) -> Pivot:
     """Set the lines out. What is in neither rows nor columns and yet differs is added to them: nothing is averaged away.
 
-    Of an attack of several stages the last one is shown, by the attack's own name.
+    Of an attack of several stages the last one is shown, by the attack's own name; with ``stages`` each of them.
     """
     twice = [key for key in (*rows, *columns) if [*rows, *columns].count(key) > 1]
     if twice:
@@ -125,10 +125,10 @@ def pivoted(grid: Grid, rows: Sequence[str] = _ROWS, columns: Sequence[str] = _C
             "--rows and --columns each need something, for example --rows model,defense --columns attack,eps."
         )
     last = {(line.cell.key, line.eps): line for line in grid.lines}
-    attacked = list(last.values())
+    attacked = list(grid.lines) if stages else list(last.values())
     lines = [*(grid.clean or ()), *_clean_of(grid, attacked), *attacked, *grid.worst]
     numbers = numbered(attacked)
-    named = [_named(line, numbers) for line in lines]
+    named = [_named(line, numbers, "surrogate" in (*rows, *columns)) for line in lines]
     rows, columns = _shown(named, tuple(rows), tuple(columns))
     found = _set_out(lines, named, rows, columns)
     ranks = _ranks(named, in_order=grid.study is not None)
@@ -197,11 +197,10 @@ def settings_of(line: Line) -> str:
     return of.replace(f"eps={line.eps}", "eps").replace(f"({line.eps})", "(eps)")
 
 
-def _named(line: Line, numbers: Mapping[tuple[str, str], str]) -> dict[str, str]:
+def _named(line: Line, numbers: Mapping[tuple[str, str], str], apart: bool) -> dict[str, str]:
+    """What each key is of a line; ``apart`` says that what attacks were made on has a place of its own."""
     cell = line.cell
-    bare = line.attack == NONE
-    attack = line.attack if bare or line.over else cell.attack
-    of_attack = not bare
+    of_attack = line.attack != NONE
     return {
         "model": line.model,
         "weights": line.weights,
@@ -209,13 +208,14 @@ def _named(line: Line, numbers: Mapping[tuple[str, str], str]) -> dict[str, str]
         "defense": line.defense,
         "data": line.data,
         "data hash": cell.data_hash[:8],
-        "attack": attack,
+        "attack": line.method if apart else line.title,
+        "surrogate": line.made_on,
         "eps": line.eps or "",
         "norm": cell.norm if of_attack else "",
         "goal": cell.goal if of_attack else "",
         "seed": str(cell.seed) if of_attack else "",
         "precision": cell.precision if of_attack else "",
-        "settings": numbers.get((attack, settings_of(line)), "") if of_attack and not line.over else "",
+        "settings": numbers.get((cell.attack, settings_of(line)), "") if of_attack and not line.over else "",
         "code": f"{cell.code[:8]}{' (outdated)' if line.outdated else ''}",
     }
 
@@ -226,10 +226,11 @@ def _shown(
     """Rows and columns with what has to be added to tell all lines apart."""
 
     def differs(key: str) -> bool:
-        if key == "weights" and "model" in (*rows, *columns):  # models that differ in name tell their weights apart
-            return len({(names["model"], names["weights"]) for names in named}) > len(
-                {names["model"] for names in named}
-            )
+        if key == "weights":
+            # Models that differ in name tell their weights apart, and so do ways to train them, which are defenses.
+            apart = [mate for mate in ("model", "defense") if mate in (*rows, *columns)]
+            known = [tuple(names[mate] for mate in apart) for names in named]
+            return len({(*each, names["weights"]) for each, names in zip(known, named, strict=True)}) > len(set(known))
         return len({names[key] for names in named if key not in _OF_ATTACK or names["attack"] != NONE}) > 1
 
     def beside(key: str, mate: str) -> None:
@@ -267,23 +268,22 @@ def _shown(
 def _set_out(
     lines: Sequence[Line], named: Sequence[Mapping[str, str]], rows: Sequence[str], columns: Sequence[str]
 ) -> dict[tuple[Place, Place], Line]:
-    """Lines by place. A line without attack stands in every row that differs only in what it has not, such as the seed."""
+    """Lines by place. A line without attack stands wherever others differ only in what it has not, as the seed or radius."""
     found: dict[tuple[Place, Place], Line] = {}
-    open_rows = [place for place, key in enumerate(rows) if key in _OF_ATTACK]
+    side = int("attack" in rows)  # the other one says that there is no attack; along this one the line is repeated
+    keys = (rows, columns)[side]
+    kept = [place for place, key in enumerate(keys) if key not in (*_OF_ATTACK, "surrogate", "eps")]
     at: dict[Place, dict[Place, None]] = defaultdict(dict)
-    for line, names in zip(lines, named, strict=True):
-        row, column = tuple(names[key] for key in rows), tuple(names[key] for key in columns)
-        closed = tuple(value for place, value in enumerate(row) if place not in open_rows)
+    placed = [(tuple(names[key] for key in rows), tuple(names[key] for key in columns)) for names in named]
+    for line, place in zip(lines, placed, strict=True):
         if line.attack != NONE:
-            at[closed][row] = None
-            found[row, column] = line
-    for line, names in zip(lines, named, strict=True):
+            at[tuple(place[side][each] for each in kept)][place[side]] = None
+            found[place] = line
+    for line, place in zip(lines, placed, strict=True):
         if line.attack == NONE:
-            row, column = tuple(names[key] for key in rows), tuple(names[key] for key in columns)
-            closed = tuple(value for place, value in enumerate(row) if place not in open_rows)
-            spread = open_rows and "attack" not in rows
-            for each in at.get(closed, (row,)) if spread else (row,):
-                found[each, column] = line
+            closed = tuple(place[side][each] for each in kept)
+            for each in at.get(closed, (place[side],)) if len(kept) < len(keys) else (place[side],):
+                found[(place[0], each) if side else (each, place[1])] = line
     return found
 
 
@@ -294,10 +294,12 @@ def _ranks(named: Sequence[Mapping[str, str]], in_order: bool) -> dict[str, dict
         values = list(dict.fromkeys(names[key] for names in named))
         if key == "eps":
             values.sort(key=lambda eps: (eps != "", size_of(eps) if eps else 0.0, eps))
-        elif not in_order or key in _OF_ATTACK:
-            values.sort(key=lambda value: _natural((value,)))
+        elif not in_order or key in _OF_ATTACK:  # the stages of one attack stay in their order
+            values.sort(key=lambda value: _natural((value.partition(": ")[0] if key == "attack" else value,)))
         if key == "attack":
             values.sort(key=lambda value: (value == WORST) - (value == NONE))
+        if key == "surrogate":
+            values.sort(key=lambda value: (value not in ("", ITSELF)) - (value == ""))
         ranks[key] = {value: rank for rank, value in enumerate(values)}
     return ranks
 

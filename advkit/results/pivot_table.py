@@ -156,11 +156,10 @@ def _points(value: float) -> str:
 
 
 def _spelled(pivot: Pivot, row: tuple[str, ...]) -> tuple[str, ...]:
-    """Where attacks stand in the rows, that without attack has a name."""
-    if "attack" not in pivot.rows:
-        return row
-    place = pivot.rows.index("attack")
-    return (*row[:place], "none (clean)" if row[place] == "none" else row[place], *row[place + 1 :])
+    """Where attacks stand in the rows, that without attack has a name; where surrogates do, so has what is over all."""
+    named = {"attack": {"none": "none (clean)"}, "surrogate": {"": "all"}}
+    heads = (*pivot.rows, *("" for _ in row[len(pivot.rows) :]))
+    return tuple(named.get(head, {}).get(cell, cell) for head, cell in zip(heads, row, strict=True))
 
 
 def _title(lines: Iterable[Line]) -> str:

@@ -47,19 +47,17 @@ def controls_json(controls: Sequence[tuple[str, Share]]) -> dict[str, object]:
 
 
 def flat_controls(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Rows of the stable form for a table: four columns for the first control, in every row or, without any, in none."""
-    any_has = any("control" in row for row in rows)
+    """Rows of the stable form for a table: what one row has all have, and the first control has four columns."""
     found = []
     for row in rows:
         flat = {key: value for key, value in row.items() if key not in ("control", "controls")}
-        if any_has:
-            control = row.get("control", {})
-            flat |= {
-                "control": control.get("name"),
-                **{f"control_{key}": control.get(key) for key in ("success", "low", "high")},
-            }
+        if "control" in row:
+            control = row["control"]
+            flat["control"] = control["name"]
+            flat |= {f"control_{key}": control[key] for key in ("success", "low", "high")}
         found.append(flat)
-    return found
+    keys = dict.fromkeys(key for row in found for key in row)
+    return [{key: row.get(key) for key in keys} for row in found]
 
 
 class Difference(NamedTuple):

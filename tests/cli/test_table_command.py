@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from command_line import Run
-from stores import Made, cell_of, small
+from stores import Made, cell_of, moved, small
 
 from advkit.results.grid import load_grid
 from advkit.results.plain import blocks, plain
@@ -114,6 +114,35 @@ def test_attacks_can_be_compared_too(run: Run, store: Path) -> None:
     assert {(row["defense"], row["attack"], round(row["value"], 3)) for row in found} == {
         ("none", "pgd", -0.2), ("jpeg", "pgd", 0.1)
     }  # fmt: skip
+
+
+def test_worst_cases_over_each_others_pictures_are_compared(run: Run, tmp_path: Path) -> None:
+    moved(tmp_path)
+    found = run("table", tmp_path, "--baseline", "model=ann", "--filter", "defense=none", "--format", "json").json
+    worst = {row["model"]: row["value"] for row in found["differences"] if row["attack"] == "worst case"}
+    assert worst == {"bob": 0.25, "cid": 0.5}
+
+
+def test_what_an_attack_was_made_on_can_be_compared(run: Run, tmp_path: Path) -> None:
+    moved(tmp_path)
+    found = run("table", tmp_path, "--baseline", "surrogate=itself", "--format", "json").json["differences"]
+    assert [(row["model"], row["defense"], row["attack"], row["value"]) for row in found if row["model"] != "bob"] == [
+        ("ann", "none", "pgd via bob", 0.5),
+        ("ann", "none", "pgd via cid", 0.5),
+        ("cid", "none", "pgd via ann", 0.0),
+        ("cid", "none", "pgd via bob", 0.0),
+        ("cid", "jpeg", "pgd (oblivious)", 0.5),
+    ]
+
+
+def test_a_row_says_what_its_pictures_were_made_on(run: Run, tmp_path: Path) -> None:
+    moved(tmp_path)
+    cells = run("table", tmp_path, "--format", "json").json["cells"]
+    assert {row["attack"]: row.get("surrogate") for row in cells if row["model"] == "ann"} == {
+        "pgd": None, "pgd via bob": "bob", "pgd via cid": "cid"
+    }  # fmt: skip
+    rows = list(csv.DictReader(io.StringIO(run("table", tmp_path, "--long", "--format", "csv").out)))
+    assert {row["surrogate"] for row in rows} == {"", "ann", "bob", "cid"}
 
 
 def test_unfinished_cells_are_marked_and_explained(run: Run, tmp_path: Path) -> None:

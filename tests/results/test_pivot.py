@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from stores import Made, cell_of, small
+from stores import Made, cell_of, moved, small, staged
 
 from advkit.errors import InputError
 from advkit.results.cell import Stage
+from advkit.results.filters import filtered
 from advkit.results.grid import load_grid
 from advkit.results.pivot import Pivot, pivoted
 
@@ -120,3 +121,64 @@ def test_of_several_stages_the_last_is_shown_by_the_attacks_own_name(tmp_path: P
     pivot = pivoted(load_grid(tmp_path))
     assert [pivot.head(column) for column in pivot.column_places][1] == ("both", "8/255")
     assert [line.attack for (_, column), line in pivot.lines.items() if column[0] == "both"] == ["second"]
+
+
+def test_a_stage_is_never_shown_by_the_name_of_the_whole(tmp_path: Path) -> None:
+    grid = load_grid(staged(tmp_path))
+    whole = {column[0]: line.accuracy.value for (_, column), line in pivoted(grid).lines.items()}
+    assert whole == {"none": 1.0, "both": 0.5, "worst case": 0.5}
+    part = {column[0]: line for (_, column), line in pivoted(filtered(grid, ["attack=first"])).lines.items()}
+    assert {name: line.accuracy.value for name, line in part.items()} == {
+        "none": 1.0, "both: first": 0.75, "worst case": 0.75
+    }  # fmt: skip
+    assert part["worst case"].over == ("both: first",)
+
+
+def test_stages_stand_before_the_whole_in_their_order(tmp_path: Path) -> None:
+    pivot = pivoted(load_grid(staged(tmp_path)), stages=True)
+    assert [column[0] for column in pivot.column_places] == ["none", "both: first", "both", "worst case"]
+
+
+def test_a_worst_case_without_a_models_own_transfer_is_not_over_fewer_attacks(tmp_path: Path) -> None:
+    pivot = pivoted(filtered(load_grid(moved(tmp_path)), ["defense=none"]))
+    worst = {row[0]: line for (row, column), line in pivot.lines.items() if column[0] == "worst case"}
+    assert worst["ann"].over == ("pgd", "pgd via bob", "pgd via cid")
+    assert not pivot.narrow
+    assert {row[0] for row, column in pivot.best if column[0] == "worst case"} == {"cid"}
+    narrow = pivoted(filtered(load_grid(tmp_path), ["defense=none", "attack!=pgd via bob"])).narrow
+    assert not narrow, "ann and cid have one less, and bob's own attack counts for it"
+    made = Made(tmp_path)
+    made.put(cell_of("pgd", model="dan"), [1] * 4, [1] * 4)
+    assert {row[0] for row, _ in pivoted(filtered(load_grid(tmp_path), ["defense=none"])).narrow} == {"dan"}
+
+
+def test_surrogates_are_a_key_of_their_own(tmp_path: Path) -> None:
+    pivot = pivoted(load_grid(moved(tmp_path)), ("model", "defense"), ("surrogate", "eps"))
+    attacked = {
+        (row, dict(zip(pivot.columns, column, strict=True))["surrogate"]): line.accuracy.value
+        for (row, column), line in pivot.lines.items()
+        if "pgd" in column
+    }
+    assert attacked[("ann", "none"), "itself"] == 0.25
+    assert attacked[("ann", "none"), "bob"] == 0.75
+    assert attacked[("cid", "jpeg"), "undefended"] == 0.75
+    assert len(attacked) == 3 * 3 + 2
+
+
+def test_without_attack_a_line_stands_at_every_radius_of_its_row(tmp_path: Path) -> None:
+    made = Made(small(tmp_path))
+    made.put(cell_of("pgd", "4/255"), [1] * 5 + [0] * 5, [1] * 8 + [0] * 2)
+    pivot = pivoted(load_grid(tmp_path), ("attack",), ("eps", "defense"))
+    assert set(pivot.column_places) == {("4/255", "none"), ("8/255", "none"), ("8/255", "jpeg")}
+    bare = {column: line.accuracy.value for (row, column), line in pivot.lines.items() if row == ("none",)}
+    assert bare == dict.fromkeys(pivot.column_places, 0.8)
+
+
+def test_a_way_to_train_tells_its_weights_apart_by_itself(tmp_path: Path) -> None:
+    made = Made(tmp_path)
+    for defense, weights in (("none", "standard"), ("jpeg", "standard"), ("pgd-at", "robust")):
+        made.put(cell_of("pgd", defense=defense, model_hash=weights), [1, 0], [1, 1], weights=weights)
+    assert pivoted(load_grid(tmp_path)).rows == ("model", "defense")
+    assert pivoted(load_grid(tmp_path), ("attack",), ("defense",)).rows == ("attack",)
+    made.put(cell_of("pgd", model_hash="other"), [1, 0], [1, 1], weights="other")
+    assert "weights" in pivoted(load_grid(tmp_path)).rows

@@ -10,6 +10,7 @@ from fractions import Fraction
 from functools import cached_property
 
 from advkit.errors import InputError, UnknownName
+from advkit.results.cell import not_oblivious
 from advkit.results.filters import filtered
 from advkit.results.grid import WORST, Grid, Line
 
@@ -54,7 +55,7 @@ class Chosen:
     @cached_property
     def attacks(self) -> tuple[str, ...]:
         """Every attack that was run on the model itself, in the order of the sweep."""
-        return tuple(dict.fromkeys(_attack(line) for line in self.grid.lines if _is_last(line) and not surrogate(line)))
+        return tuple(dict.fromkeys(_attack(line) for line in self.grid.lines if _is_last(line) and not line.surrogate))
 
     @cached_property
     def worst(self) -> tuple[Series, ...]:
@@ -65,7 +66,7 @@ class Chosen:
 
     def under(self, attack: str) -> tuple[Series, ...]:
         """What stands under an attack, or after one stage of it."""
-        own = [line for line in self.grid.lines if not surrogate(line)]
+        own = [line for line in self.grid.lines if not line.surrogate]
         found = [line for line in own if _is_last(line) and _attack(line) == attack]
         return self._series((line, attack) for line in found or [line for line in own if line.attack == attack])
 
@@ -128,7 +129,10 @@ class Chosen:
             by.setdefault(self.names[_key(line)], set()).add(_met(line))
         if len({frozenset(met) for met in by.values()}) > 1:
             return "worst case of the attacks that each met, which are not the same for all"
-        names = [*self.attacks, *({"transfer"} if any(map(surrogate, self.grid.lines)) else ())]
+        names = [
+            *dict.fromkeys(map(not_oblivious, self.attacks)),
+            *({"transfer"} if any(line.surrogate for line in self.grid.lines) else ()),
+        ]
         return f"worst case of {_listed(names)}" if len(names) > 1 else f"attack: {names[0]}"
 
     def _series(self, lines: Iterable[tuple[Line, str]]) -> tuple[Series, ...]:
@@ -228,11 +232,6 @@ def norm(line: Line) -> str:
     return NORMS.get(line.cell.norm, line.cell.norm)
 
 
-def surrogate(line: Line) -> str:
-    """The model whose adversarial examples were replayed; empty where the attack met the model itself."""
-    return str(line.record.about.get("surrogate") or "")
-
-
 def made_up(lines: Iterable[Line]) -> bool:
     """Whether anything here was not measured."""
     return any(line.record.about.get("made_up") for line in lines)
@@ -243,7 +242,7 @@ def _attack(line: Line) -> str:
 
 
 def _met(line: Line) -> str:
-    return "transfer" if surrogate(line) else _attack(line)
+    return "transfer" if line.surrogate else not_oblivious(_attack(line))
 
 
 def _natural(text: str) -> list[tuple[int, str]]:
@@ -261,14 +260,14 @@ def _key(line: Line) -> tuple[object, ...]:
 
 def _names(lines: Iterable[Line]) -> dict[tuple[object, ...], str]:
     firsts = {_key(line): line for line in lines}
-    weights: dict[str, set[str]] = {}
+    weights: dict[tuple[str, str], set[str]] = {}  # a way to train is a defense, and tells weights apart by itself
     for line in firsts.values():
-        weights.setdefault(line.model, set()).add(line.weights)
+        weights.setdefault((line.model, line.defense), set()).add(line.weights)
     seeds = len({line.cell.seed for line in firsts.values()}) > 1
     precisions = len({line.cell.precision for line in firsts.values()}) > 1
     names = {
         key: line.model
-        + (f" ({line.weights})" if len(weights[line.model]) > 1 else "")
+        + (f" ({line.weights})" if len(weights[line.model, line.defense]) > 1 else "")
         + (f" + {line.defense}" if line.defense != "none" else "")
         + (f", seed {line.cell.seed}" if seeds else "")
         + (f", {line.cell.precision}" if precisions else "")

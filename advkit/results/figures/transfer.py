@@ -8,7 +8,7 @@ import numpy as np
 
 from advkit.errors import InputError
 from advkit.results.cell import Numbers
-from advkit.results.figures._choice import Chosen, Series, made_up, norm, surrogate
+from advkit.results.figures._choice import Chosen, Series, made_up, norm
 from advkit.results.figures._kinds import KINDS
 from advkit.results.figures._matrix import colour_bar, matrix
 from advkit.results.figures._paper import COLUMN, PAGE, plain, sheet, text_width
@@ -23,14 +23,14 @@ __all__ = ["transfer"]
 @KINDS.register("transfer")
 def transfer(chosen: Chosen) -> Figure:
     """Accuracy of each model on adversarial examples made for another; on its own ones, the attack's accuracy."""
-    replayed = _of_attack(chosen, [line for line in chosen.grid.lines if surrogate(line)])
+    replayed = _of_attack(chosen, [line for line in chosen.grid.lines if line.surrogate])
     if not replayed:
         raise InputError("no adversarial examples were replayed on other models; advkit sweep --transfer does that.")
-    makers = list(dict.fromkeys(surrogate(line) for line in replayed))
+    makers = list(dict.fromkeys(line.surrogate for line in replayed))
     models = list(dict.fromkeys(line.model for line in chosen.grid.lines))
     makers.sort(key=lambda maker: models.index(maker) if maker in models else len(models))
-    by = {maker: chosen.worst_at([line for line in replayed if surrogate(line) == maker]) for maker in makers}
-    own = chosen.worst_at(_of_attack(chosen, [line for line in chosen.grid.lines if not surrogate(line)]))
+    by = {maker: chosen.worst_at([line for line in replayed if line.surrogate == maker]) for maker in makers}
+    own = chosen.worst_at(_of_attack(chosen, [line for line in chosen.grid.lines if not line.surrogate]))
     eps = chosen.common_eps([each for group in by.values() for each in group])
 
     names = [name for name in chosen.names.values() if any(_base(s) == name for group in by.values() for s in group)]
