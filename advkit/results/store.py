@@ -122,6 +122,8 @@ class Store:
             return
         # What one that was killed in its first line has left.
         ours = {_LOCK, _SOFT_LOCK, _WRITER, *(path.name for path in self.folder.glob(".store.json.*.part"))}
+        if self.folder.exists() and not self.folder.is_dir():
+            raise InputError(f"{self.folder} is a file; results are kept in a folder, so give the name of one.")
         if self.folder.exists() and any(path.name not in ours for path in self.folder.iterdir()):
             raise InputError(f"{self.folder} is not empty and holds no results of a sweep; give another folder.")
 
