@@ -54,7 +54,7 @@ class Check:
             level, sentence, advice = self.ask(case)
         except PassError as error:
             level, sentence, advice = UNKNOWN, str(error), "Repair the model's answers."
-        return Finding(self.name, level, sentence, self.code, advice, self.indicator)
+        return Finding(self.name, level, sentence, code=self.code, advice=advice, indicator=self.indicator)
 
     def act(self, finding: Finding, case: Case) -> Finding:
         """The finding with what came of its remedy, where there is a doubt and one can be run."""

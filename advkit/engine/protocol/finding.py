@@ -51,8 +51,8 @@ class Remedy(NamedTuple):
 class Finding(Verdict):
     """A check's answer under its name and its code, P1 to P20; ``indicator`` is that of Pintor et al. 2022, I1 to I6."""
 
-    code: str
-    advice: str
+    code: str = ""
+    advice: str = ""
     indicator: str = ""
     remedy: Remedy | None = None
 
