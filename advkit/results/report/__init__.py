@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from advkit.atomic import write_whole
 from advkit.results.grid import Grid, load_grid
-from advkit.results.report import view
+from advkit.results.report import facts, summary, view
 from advkit.results.report.gallery import Gallery, examples_of
 from advkit.results.store import Store
 from advkit.results.verdicts import verdicts
@@ -41,7 +41,7 @@ def report_page(grid: Grid, *, version: str = "") -> str:
         return waiting_page(grid.folder, "The sweep has not finished any examples yet.", version=version)
     rows = view.rows(grid)
     columns = view.row_columns(rows)
-    pictures = examples_of(Store(grid.folder), grid.records)
+    pictures = examples_of(Store(grid.folder), grid.records, view.attack_texts(grid))
     names = [name for name, _ in columns]
     checks = verdicts(grid)
     return _page(
@@ -51,16 +51,20 @@ def report_page(grid: Grid, *, version: str = "") -> str:
         count=len(rows),
         dropped=max(0, len(rows) - _MOST_ROWS),
         columns=columns,
-        choices={name: view.names_of(rows, name) for name in ("model", "defense", "attack", "eps")},
+        choices=_choices(rows),
         same=_same(rows, names),
-        matrices=view.matrices(rows, names),
-        headlines=view.headline(rows, names),
+        matrices=summary.matrices(rows, names),
+        headlines=summary.headlines(rows),
+        findings=summary.findings(rows, checks),
         verdicts=checks,
         incomplete=next((v.sentence for v in checks if v.name == "Every cell is complete" and v.level != "pass"), ""),
         gallery=pictures,
-        commands=view.commands(grid),
-        environment=view.environment(grid),
-        hyperparameters=view.hyperparameters(grid),
+        commands=facts.commands(grid),
+        study=facts.study_file(grid),
+        networks=facts.models(grid),
+        data_sets=facts.data_sets(grid),
+        environment=facts.environment(grid),
+        hyperparameters=facts.hyperparameters(grid),
         made_up=_made_up(grid),
         of=_counts(rows),
         data=_script_data(rows[:_MOST_ROWS], columns, pictures, version),
@@ -138,6 +142,7 @@ def _script_data(
             "version": version,
             "columns": columns,
             "names": names,
+            "who": list({row.setting: row.who for row in rows}.values()),
             "radii": [sizes[eps] if sizes[eps] == sizes[eps] else None for eps in names["eps"]],
             "rows": [
                 [
@@ -150,6 +155,7 @@ def _script_data(
                     row.low,
                     row.high,
                     row.success,
+                    row.controls,
                     None if row.distance is None else float(f"{row.distance:.4g}"),
                     row.passes,
                     row.seconds,
@@ -177,6 +183,13 @@ def _script_data(
     )
 
 
+def _choices(rows: Sequence[view.Row]) -> list[tuple[str, str, list[str]]]:
+    """What the table can be narrowed by: columns with more than one value."""
+    titles = (("model", "Model"), ("defense", "Defense"), ("attack", "Attack"), ("eps", "Radius"))
+    found = [(name, title, view.names_of(rows, name)) for name, title in titles]
+    return [(name, title, values) for name, title, values in found if len(values) > 1]
+
+
 def _same(rows: Sequence[view.Row], names: Sequence[str]) -> list[tuple[str, str]]:
     """What is the same on every line, and so has no column."""
     shown = [row for row in rows if row.kind != "clean"] or rows
@@ -188,12 +201,11 @@ def _same(rows: Sequence[view.Row], names: Sequence[str]) -> list[tuple[str, str
 
 
 def _counts(rows: Sequence[view.Row]) -> dict[str, int]:
-    attacks = {row.texts["attack"] for row in rows if row.kind == "attack"}
     return {
         "models": len({row.texts["model"] for row in rows}),
         "defenses": len({row.texts["defense"] for row in rows} - {"none"}),
         "bare": any(row.texts["defense"] == "none" for row in rows),
-        "attacks": len(attacks),
+        "attacks": len(summary.attacks_of(rows)),
         "radii": len({row.texts["eps"] for row in rows} - {""}),
         "data": len({row.texts["data"] for row in rows}),
         "most": max(row.n for row in rows),
@@ -225,7 +237,9 @@ def _count(value: int) -> str:
     return f"{value:,}"
 
 
-def _duration(seconds: float) -> str:
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "–"
     if seconds < 1:
         return f"{1000 * seconds:.0f} ms"
     if seconds < 90:

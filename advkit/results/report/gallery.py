@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
@@ -52,8 +52,11 @@ class Gallery:
     left_out: int = 0  # examples of the cells looked at
 
 
-def examples_of(store: Store, records: Sequence[Record]) -> Gallery:
-    """A few examples of each cell in turn, until there are enough."""
+def examples_of(store: Store, records: Sequence[Record], attacks: Mapping[tuple[str, str], str]) -> Gallery:
+    """The first examples of each cell, then their second ones, and so on, until there are enough.
+
+    ``attacks``: what each cell's stages are called.
+    """
     attacked = [record for record in records if record.cell.stages]
     stride = -(-len(attacked) // _MOST_CELLS) or 1
     kept = [(record, store.pictures(record.cell)) for record in attacked[::stride]]
@@ -68,9 +71,8 @@ def examples_of(store: Store, records: Sequence[Record]) -> Gallery:
         weight += len(x_adv) + (0 if x in clean else len(x))
         if weight > _MOST_BYTES and examples:
             break
-        examples.append(_example(record, picture, clean.setdefault(x, len(clean)), x_adv))
-    place = {record.cell.key: number for number, (record, _) in enumerate(kept)}
-    examples.sort(key=lambda example: place[example.key.partition("-")[0]])
+        attack = attacks.get((record.cell.key, picture.stage), picture.stage)
+        examples.append(_example(record, picture, attack, clean.setdefault(x, len(clean)), x_adv))
     return Gallery(
         tuple(examples),
         tuple(clean),
@@ -80,7 +82,7 @@ def examples_of(store: Store, records: Sequence[Record]) -> Gallery:
     )
 
 
-def _example(record: Record, picture: Picture, clean: int, x_adv: str) -> Example:
+def _example(record: Record, picture: Picture, attack: str, clean: int, x_adv: str) -> Example:
     cell = record.cell
     classes: Sequence[str] = record.about.get("classes", ())
     label, prediction = (
@@ -92,7 +94,7 @@ def _example(record: Record, picture: Picture, clean: int, x_adv: str) -> Exampl
         key=f"{cell.key}-{picture.index}-{stage}-{radius}",
         model=cell.model,
         defense=cell.defense,
-        attack=picture.stage,
+        attack=attack,
         norm=cell.norm,
         eps=picture.eps,
         index=picture.index,

@@ -3,7 +3,9 @@
   const ROWS_AT_FIRST = matchMedia("(max-width: 40rem)").matches ? 40 : 100; // what follows the table stays in reach
   const ROWS_AT_A_TIME = 500;
   const ROWS_ON_PAPER = 1000;
+  const PICTURES_AT_FIRST = matchMedia("(max-width: 40rem)").matches ? 12 : 28;
   const LINES_AT_FIRST = 8;
+  const NEAR = 14; // pixels from the pointer: lines that are told in its tip
   const POLL_MS = 2000;
   const MARKS = [
     "M-3.6,0a3.6,3.6 0 1,0 7.2,0a3.6,3.6 0 1,0 -7.2,0",
@@ -14,7 +16,7 @@
   ];
   const DASHES = ["", "7 3", "2 3", "9 3 2 3"];
   const KINDS = ["clean", "attack", "worst"];
-  const NUMBERS = new Set(["eps", "accuracy", "success", "distance", "passes", "seconds", "n"]);
+  const NUMBERS = new Set(["eps", "accuracy", "success", "controls", "distance", "passes", "seconds", "n"]);
   const natural = new Intl.Collator("en", { numeric: true });
 
   const $ = (id) => document.getElementById(id);
@@ -54,6 +56,7 @@
     return value.toLocaleString("en");
   }
   function duration(seconds) {
+    if (seconds === null) return "–";
     if (seconds < 1) return `${(1000 * seconds).toFixed(0)} ms`;
     if (seconds < 90) return `${tenths(seconds)} s`;
     return seconds < 5400 ? `${tenths(seconds / 60)} min` : `${tenths(seconds / 3600)} h`;
@@ -62,7 +65,7 @@
   // ------------------------------------------------------------------ what the reader has chosen; lives through updates
 
   const state = { q: "", model: "", defense: "", attack: "", eps: "", sort: "", view: "", threat: "", bands: true,
-    picture: { model: "", defense: "", attack: "" }, limit: ROWS_AT_FIRST, toggled: new Map(), cursor: null, open: null, amount: 1, gain: "auto" };
+    picture: { model: "", defense: "", attack: "" }, limit: ROWS_AT_FIRST, pictures: PICTURES_AT_FIRST, toggled: new Map(), cursor: null, open: null, amount: 1, gain: "auto" };
   const IN_ADDRESS = ["q", "model", "defense", "attack", "eps", "sort", "view", "threat"];
 
   function readAddress() {
@@ -90,26 +93,15 @@
       const row = { place, kind: KINDS[packed[0]], setting: packed[1] };
       texts.forEach((name, i) => { row[name] = data.names[name][packed[2 + i]]; });
       row.radius = data.radii[packed[1 + texts.length]];
-      const [standing, n, wanted, low, high, success, distance, passes, seconds, best] = packed.slice(2 + texts.length);
-      Object.assign(row, { accuracy: standing / n, n, wanted, low, high, success, distance, passes, seconds, best: best === 1 });
+      const [standing, n, wanted, low, high, success, controls, distance, passes, seconds, best] = packed.slice(2 + texts.length);
+      Object.assign(row, { accuracy: standing / n, n, wanted, low, high, success, controlled: controls, distance, passes, seconds, best: best === 1 });
+      row.controls = controls.length ? Math.max(...controls.map(([, value]) => value)) : null;
+      row.who = data.who[row.setting];
       row.threat = [row.data, row.norm, row.goal, row.seed, row.precision].join(", ");
       row.text = texts.map((name) => row[name]).join(" ").toLowerCase();
       return row;
     });
-    // Numbers of settings change as results come in, so what the reader chose goes by name; a name met twice gets a number.
-    const named = new Map();
-    const taken = new Map();
-    for (const row of rows) {
-      if (!named.has(row.setting)) {
-        const name = settingName(row);
-        taken.set(name, (taken.get(name) ?? 0) + 1);
-        named.set(row.setting, taken.get(name) > 1 ? `${name} (${taken.get(name)})` : name);
-      }
-      row.who = named.get(row.setting);
-    }
   }
-  const settingName = (row) => row.model + (data.columns.some(([name]) => name === "weights") ? ` (${row.weights})` : "")
-    + (row.defense === "none" ? "" : ` + ${row.defense}`);
 
   // ------------------------------------------------------------------ the table
 
@@ -135,6 +127,8 @@
       case "model": return make("th", { scope: "row", class: again }, row.model);
       case "eps": return td(row.eps || "–");
       case "success": return td(row.success === null ? "–" : percent(row.success));
+      case "controls": return make("td", { class: "controlled" }, ...(row.controlled.length
+        ? row.controlled.flatMap(([title, value], place) => [...(place ? [", "] : []), make("span", {}, `${title} ${percent(value)}`)]) : ["–"]));
       case "distance": return td(number(row.distance));
       case "passes": return td(count(row.passes));
       case "seconds": return td(duration(row.seconds));
@@ -259,6 +253,7 @@
     const area = $("plot");
     area.addEventListener("pointermove", (event) => pointAt(event));
     area.addEventListener("pointerdown", (event) => pointAt(event));
+    area.addEventListener("pointerleave", () => area.querySelector(".tip")?.remove());
     area.addEventListener("keydown", (event) => {
       const last = plot.radii.length - 1;
       const to = { ArrowLeft: state.cursor - 1, ArrowDown: state.cursor - 1, ArrowRight: state.cursor + 1, ArrowUp: state.cursor + 1, Home: 0, End: last }[event.key];
@@ -304,13 +299,13 @@
     const largest = plot.radii.at(-1)?.[0] || 1;
     const x = (radius) => left + (width - left - right) * radius / largest;
     const y = (value) => top + (height - top - bottom) * (1 - value);
-    Object.assign(plot, { width: area.clientWidth, x, top, bottom: height - bottom });
+    Object.assign(plot, { width: area.clientWidth, x, y, top, bottom: height - bottom });
     const parts = [];
     for (const tick of [0, 0.2, 0.4, 0.6, 0.8, 1]) {
       parts.push(draw("line", { class: "grid", x1: left, x2: width - right, y1: y(tick), y2: y(tick) }),
         draw("text", { x: left - 8, y: y(tick) + 4, "text-anchor": "end" }, `${Math.round(100 * tick)}`));
     }
-    parts.push(draw("text", { x: 0, y: 12 }, "accuracy, %"), draw("text", { x: width - right, y: height - 4, "text-anchor": "end" }, `radius (${rows.find((row) => row.threat === threat && row.kind !== "clean").norm})`));
+    parts.push(draw("text", { x: 0, y: 12 }, "accuracy, %"), draw("text", { x: width - right, y: height - 4, "text-anchor": "end" }, radiusTitle(rows.find((row) => row.threat === threat && row.kind !== "clean").norm)));
     let free = Infinity;
     for (const [radius, text] of [...plot.radii].reverse()) { // the largest radius keeps its label
       const half = 3.6 * text.length;
@@ -334,10 +329,31 @@
     moveCursor(state.cursor);
   }
 
+  const radiusTitle = (norm) => `radius (${{ l0: "l0, pixels", area: "area, share of the picture" }[norm] ?? norm})`;
+
   function pointAt(event) {
     const at = event.clientX - $("plot").getBoundingClientRect().left;
     const away = plot.radii.map(([radius]) => Math.abs(plot.x(radius) - at));
-    moveCursor(away.indexOf(Math.min(...away)));
+    const to = away.indexOf(Math.min(...away));
+    moveCursor(to);
+    showTip(to, event.clientY - $("plot").getBoundingClientRect().top);
+  }
+
+  // The lines that run near the pointer, with their values.
+  function showTip(to, height) {
+    const area = $("plot");
+    area.querySelector(".tip")?.remove();
+    const [radius, text] = plot.radii[to];
+    const at = plot.curves.filter(isOn).map((curve) => [curve, curve.points.find(([r]) => r === radius)?.[1]]).filter(([, row]) => row);
+    const away = ([, row]) => Math.abs(plot.y(row.accuracy) - height);
+    const near = at.filter((found) => away(found) <= NEAR).sort((a, b) => away(a) - away(b)).slice(0, 4);
+    if (!near.length) return;
+    const tip = make("div", { class: "tip", "aria-hidden": "true" }, make("span", { class: "iv" }, radius === 0 ? "without attack" : `at ${text}`),
+      ...near.map(([curve, row]) => make("span", {}, `${curve.name} `, make("b", {}, `${percent(row.accuracy)} %`), ` [${interval(row)}], n = ${row.n}`)));
+    area.append(tip);
+    const x = plot.x(radius);
+    tip.style.left = `${Math.max(0, x + 12 + tip.offsetWidth > area.clientWidth ? x - 12 - tip.offsetWidth : x + 12)}px`;
+    tip.style.top = `${Math.max(0, Math.min(height - tip.offsetHeight / 2, plot.bottom - tip.offsetHeight))}px`;
   }
 
   function moveCursor(to) {
@@ -362,7 +378,8 @@
 
   // ------------------------------------------------------------------ the examples
 
-  const exampleButtons = () => all("#gallery li:not([hidden]) button");
+  const isChosen = (example) => Object.entries(state.picture).every(([name, value]) => !value || example[name] === value);
+  const chosenKeys = () => all("#gallery button").map((button) => button.dataset.example).filter((key) => isChosen(exampleOf(key)));
   const exampleOf = (key) => {
     const [clean, model, defense, attack, norm, eps, index, label, prediction, distance] = data.examples[key];
     return { key, clean: data.clean[clean], model, defense, attack, norm, eps, index, label, prediction, distance };
@@ -371,22 +388,14 @@
   function startGallery() {
     if (!$("gallery")) { if ($("dialog").open) $("dialog").close(); return; }
     const inputs = all("#picture-filters select");
-    const filter = () => {
-      let shown = 0;
-      for (const li of $("gallery").children) {
-        const example = exampleOf(li.firstElementChild.dataset.example);
-        li.hidden = Object.entries(state.picture).some(([name, value]) => value && example[name] !== value);
-        shown += !li.hidden;
-      }
-      $("pictures-shown").textContent = `${shown} shown`;
-    };
     for (const input of inputs) {
       const name = input.dataset.name;
       input.value = state.picture[name];
       if (input.value !== state.picture[name]) { state.picture[name] = ""; input.value = ""; }
-      input.addEventListener("change", () => { state.picture[name] = input.value; filter(); });
+      input.addEventListener("change", () => { state.picture[name] = input.value; state.pictures = PICTURES_AT_FIRST; showGallery(); });
     }
-    filter();
+    showGallery();
+    $("more-pictures").addEventListener("click", () => { state.pictures = Infinity; showGallery(); });
     $("gallery").addEventListener("click", (event) => {
       const button = event.target.closest("[data-example]");
       if (button) openExample(button.dataset.example);
@@ -395,6 +404,15 @@
       if (data.examples[state.open]) showPosition();
       else $("dialog").close();
     }
+  }
+
+  function showGallery() {
+    const keys = chosenKeys();
+    const shown = new Set(keys.slice(0, state.pictures));
+    for (const li of $("gallery").children) li.hidden = !shown.has(li.firstElementChild.dataset.example);
+    $("pictures-shown").textContent = shown.size < keys.length ? `${shown.size} of ${keys.length} shown` : `${shown.size} shown`;
+    $("more-pictures").hidden = shown.size === keys.length;
+    $("more-pictures").textContent = `Show ${keys.length - shown.size} more`;
   }
 
   let levels = null; // of the open example: both pictures' pixels
@@ -427,8 +445,9 @@
   }
 
   function showPosition() {
-    const keys = exampleButtons().map((button) => button.dataset.example);
+    const keys = chosenKeys();
     const at = keys.indexOf(state.open);
+    if (at >= state.pictures) { state.pictures = at + 1; showGallery(); } // so that the reader comes back to it
     $("position").textContent = at < 0 ? `not among the ${keys.length} shown` : `${at + 1} of ${keys.length}`;
     $("previous").disabled = at <= 0;
     $("next").disabled = at < 0 || at === keys.length - 1;
@@ -464,7 +483,7 @@
   }
 
   function step(by) {
-    const keys = exampleButtons().map((button) => button.dataset.example);
+    const keys = chosenKeys();
     const to = keys[keys.indexOf(state.open) + by];
     if (to && keys.includes(state.open)) openExample(to);
   }
