@@ -60,7 +60,8 @@ class Headline:
     eps: str
     most: Row
     least: Row
-    lead: str  # over the second
+    lead: str = ""  # over the second
+    rival: str = ""  # the second, where its distance may be luck
     left_out: int = 0  # settings whose worst case there cannot be compared yet
 
     @property
@@ -163,24 +164,24 @@ def headlines(found: Sequence[Row]) -> list[Headline]:
         fair = {id(line) for line in comparable([row.line for row in there])}
         ranked = [row for row in there if id(row.line) in fair] or there
         ranked.sort(key=lambda row: row.accuracy, reverse=True)
-        lead = _lead(ranked[0], ranked[1]) if len(ranked) > 1 else ""
-        said.append(Headline(f"{key[0]}, {key[1]}", eps, ranked[0], ranked[-1], lead, len(there) - len(ranked)))
+        lead, rival = _lead(ranked[0], ranked[1]) if len(ranked) > 1 else ("", "")
+        said.append(Headline(f"{key[0]}, {key[1]}", eps, ranked[0], ranked[-1], lead, rival, len(there) - len(ranked)))
     return said
 
 
-def _lead(first: Row, second: Row) -> str:
-    """How far ahead of the second the first is, and whether that is more than luck."""
+def _lead(first: Row, second: Row) -> tuple[str, str]:
+    """How far ahead of the second the first is, and the second where that may be luck."""
     found = difference(first.line, second.line)
     if found is None:
-        return f"not comparable with {second.who}, which met other examples"
+        return f"not comparable with {second.who}, which met other examples", second.who
     if not found.gained and not found.lost:
-        return f"{second.who} stands and falls on the same examples"
+        return f"{second.who} stands and falls on the same examples", second.who
     if not found.value:
-        return f"level with {second.who}"
+        return f"level with {second.who}", second.who
     p = f"p = {found.p:.2g}" if found.p >= 1e-4 else "p < 0.0001"
-    settled = "" if found.p < _SETTLED else ": not settled"
+    settled, rival = ("", "") if found.p < _SETTLED else (": not settled", second.who)
     ahead, interval = found.percent.lstrip("+").split(" ", 1)
-    return f"{ahead} {interval} points ahead of {second.who}, McNemar {p}{settled}"
+    return f"{ahead} {interval} points ahead of {second.who}, McNemar {p}{settled}", rival
 
 
 def findings(found: Sequence[Row], checks: Sequence[Verdict]) -> list[str]:
@@ -196,6 +197,7 @@ def findings(found: Sequence[Row], checks: Sequence[Verdict]) -> list[str]:
             _halves(group, clean),
             _strongest(group, of_threat),
             *_defenses(group, of_threat, headline.eps),
+            _shown_only(of_threat),
             _against_controls(of_threat),
         )
         said += [f"{where}{sentence}" for sentence in sentences if sentence]
@@ -216,6 +218,8 @@ def _ranking(headline: Headline, clean: dict[int, Row]) -> str:
         f"{most.who} is the most robust at {at}: right on {most.line.accuracy.percent} % in the worst case{before};"
         f" {least.who} is the least, with {_percent(least.accuracy)}."
     )
+    if headline.rival:
+        sentence += f" Its lead over {headline.rival} may be luck."
     if most.accuracy == least.accuracy:
         return f"No setting stands out at {at}: all are right on {_percent(most.accuracy)} in the worst case."
     top = max(clean.values(), key=lambda row: row.accuracy, default=most)
@@ -318,6 +322,16 @@ def _standing(lines: Sequence[Line]) -> float:
         indices = np.intersect1d(indices, line.index)
     kept: list[Bools] = [line.stands[np.searchsorted(line.index, indices)] for line in lines]
     return float(np.logical_and.reduce(kept).mean()) if len(indices) else 0.0
+
+
+def _shown_only(of_threat: Sequence[Row]) -> str:
+    """Who has not been attacked itself."""
+    known = {row.setting for row in of_threat if not row.line.cell.surrogate}
+    blind = list(dict.fromkeys(row.who for row in of_threat if row.setting not in known))
+    if not blind:
+        return ""
+    makers = sorted({row.line.cell.surrogate for row in of_threat if row.setting not in known})
+    return f"{_some(blind)} met only what was made on {_some(makers)}: an upper bound of robustness."
 
 
 def _against_controls(of_threat: Sequence[Row]) -> str:
