@@ -24,6 +24,7 @@ class Source:
     fetch: Callable[[Sequence[int]], Tensor]
     goal: Goal
     first: Callable[[Sequence[int]], Tensor] | None = None  # replaces the attack's own first points
+    place: Tensor | None = None  # (N,) of the examples in their data, ascending; None: they are all there is
 
     def __len__(self) -> int:
         return len(self.goal.classes)

@@ -18,9 +18,27 @@ from advkit.core.types import expand
 from advkit.engine.passes import Passes
 from advkit.errors import AdvkitError, InputError
 
-__all__ = ["Given", "given_back", "left_behind"]
+__all__ = ["Given", "companies", "company", "given_back", "left_behind"]
 
+_COMPANY = {"cpu": 50, "cuda": 500}  # of small pictures; of large ones a fifth, for what the graph of a pass holds
+_SMALL = 3 * 64 * 64  # values of a picture
 _ROUNDING = 1e-6  # of the radius, and of the range of a pixel: farther outside than this is no rounding
+
+
+def company(values: int, device: torch.device) -> int:
+    """How many neighbours in the data are handed over together, pictures of so many values.
+
+    It is fixed, for another library's attack may draw for a whole batch, or stop when all of it is done: what an example
+    becomes must not depend on the batch size, nor on how a sweep is cut into shards.
+    """
+    most = _COMPANY.get(device.type, _COMPANY["cpu"])
+    return most if values <= _SMALL else most // 5
+
+
+def companies(place: Tensor, size: int) -> list[Tensor]:
+    """Rows of examples at ascending places in their data, (N,), that are handed over together."""
+    _, counts = torch.unique_consecutive(place // size, return_counts=True)
+    return list(torch.split(torch.arange(len(place)), counts.tolist()))
 
 
 class Given(NamedTuple):

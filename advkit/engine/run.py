@@ -23,7 +23,7 @@ from advkit.core.goal import Goal, Untargeted
 from advkit.core.rng import Rng, identify
 from advkit.core.types import Tree, expand, join, rows
 from advkit.engine.examples import Finished, Keep, Progress, Sink, Source
-from advkit.engine.external import given_back, left_behind
+from advkit.engine.external import companies, company, given_back, left_behind
 from advkit.engine.ladder import Index, Ladder
 from advkit.engine.lanes import Lanes, Waiting, is_better, joined, split
 from advkit.engine.passes import Passes, chosen_probe
@@ -105,11 +105,14 @@ class Run:
                 self._decide(sink, work)
 
     def _hand_over(self, attack: External, sink: Sink, progress: Progress | None) -> None:
-        """Batch by batch, all of it done by another library; the verdict is the engine's."""
+        """Company by company, all of it done by another library; the verdict is the engine's."""
         if self.source.first is not None:
             raise InputError(f"{attack.name} chooses its own first points; leave out start.")
         outside, farthest, total = 0, 0.0, len(self.source)
-        for index in torch.split(torch.arange(total, device=self.passes.device), self.size):
+        place = torch.arange(total) if self.source.place is None else self.source.place.cpu()
+        values = self.source.fetch([0])[0].numel() if total else 0
+        for near in companies(place, company(values, self.passes.device)):
+            index = near.to(self.passes.device)
             x = self.source.fetch(index.tolist()).to(self.passes.device)
             goal = self.goal.take(index)
             given = given_back(attack, self.passes, x, goal, self.seed)

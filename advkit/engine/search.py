@@ -169,4 +169,5 @@ def part_of(source: Source, chosen: Tensor) -> Source:
         fetch=lambda indices: source.fetch(chosen[list(indices)].tolist()),
         goal=source.goal.take(chosen),
         first=None if first is None else lambda indices: first(chosen[list(indices)].tolist()),
+        place=chosen if source.place is None else source.place[chosen],
     )

@@ -73,7 +73,7 @@ def attack_span(
     met: list[Tensor] = []
     seconds = np.zeros((len(stages), len(stages[0][1])))
     gallery = _Gallery(part, keep_pictures)
-    source = Source(lambda indices: part.data.pictures(part.index[list(indices)].tolist()), part.goal)
+    source = Source(lambda indices: part.data.pictures(part.index[list(indices)].tolist()), part.goal, place=part.index)
     carry = Carry() if any(attacks[0].resumes for _, attacks, _ in stages[1:]) else None
     for number, (name, attacks, nested) in enumerate(stages):
         began = time.perf_counter()

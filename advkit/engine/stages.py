@@ -117,7 +117,7 @@ def run_stage(
                 progress=progress,
             )
     elif len(chosen):
-        source = Source(lambda indices: data.pictures(chosen[list(indices)].tolist()), goal.take(chosen))
+        source = Source(lambda indices: data.pictures(chosen[list(indices)].tolist()), goal.take(chosen), place=chosen)
         if plan.carry is not None and plan.attack.resumes:
             plan.carry.keep(chosen)
             source = plan.carry.into(source, chosen)

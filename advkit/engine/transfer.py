@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from advkit.core.attack import Attack
+from advkit.core.external import External
 from advkit.engine.examples import Finished, Keep, Progress, Source
 from advkit.engine.passes import Passes
 from advkit.engine.run import Run
@@ -90,27 +91,29 @@ def transfer(
 
     for radius, attack in enumerate(attacks):
         chosen = attacked[radius].nonzero().squeeze(1)
+        # What another library makes of an example may depend on its company, and that on which examples are attacked.
+        shelf = None if isinstance(attack, External) else made
         keys = {
             place: (repr(attack), seed, type(source.goal), place if index is None else int(index[place]), goal)
             for place, goal in zip(chosen.tolist(), source.goal.classes[chosen].tolist(), strict=True)
         }
-        known = [place for place in keys if made is not None and keys[place] in made]
-        if made is not None and known:
+        known = [place for place in keys if shelf is not None and keys[place] in shelf]
+        if shelf is not None and known:
             for part in torch.split(torch.tensor(known), passes.batch_size):
-                kept = [made[keys[place]] for place in part.tolist()]
+                kept = [shelf[keys[place]] for place in part.tolist()]
                 show(radius, part, _finished(kept, clean[part]))
                 found.forwards[radius, part] += torch.tensor([each.forwards for each in kept])
                 found.backwards[radius, part] += torch.tensor([each.backwards for each in kept])
-            chosen = torch.tensor([place for place in keys if keys[place] not in made], dtype=torch.long)
+            chosen = torch.tensor([place for place in keys if keys[place] not in shelf], dtype=torch.long)
         if not len(chosen):
             continue
-        new: list[Finished] = []
+        new: list[Finished] | None = None if shelf is None else []
 
         def collect(
-            finished: Finished, chosen: Tensor = chosen, radius: int = radius, new: list[Finished] = new
+            finished: Finished, chosen: Tensor = chosen, radius: int = radius, new: list[Finished] | None = new
         ) -> None:
             show(radius, chosen[finished.example.cpu()], finished)
-            if made is not None:
+            if new is not None:
                 new.append(finished)
 
         keep: Keep = "best" if attack.tells == "gradient" else "first"
@@ -119,8 +122,8 @@ def transfer(
         forwards, backwards = run.forwards.cpu(), run.backwards.cpu()
         found.forwards[radius, chosen] += forwards
         found.backwards[radius, chosen] += backwards
-        if made is not None:
-            _keep(made, [keys[place] for place in chosen.tolist()], new, forwards, backwards)
+        if shelf is not None and new is not None:
+            _keep(shelf, [keys[place] for place in chosen.tolist()], new, forwards, backwards)
     return found
 
 
