@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from advkit.results.baseline import Versus
     from advkit.results.grid import Grid
     from advkit.results.pivot import Pivot
+    from advkit.results.pivot_table import Layout
     from advkit.results.table import Table
 
 __all__ = [
@@ -51,8 +52,8 @@ filter_option = click.option(
     "filters",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Only where model, weights, defense, data, norm, goal, seed, attack or eps is this, with shell wildcards; "
-    "repeatable. The same key again is an alternative.",
+    help="Only where model, weights, defense, data, norm, goal, seed, attack, surrogate or eps is this, with shell wildcards; "
+    "repeatable. The same key again is an alternative; KEY!=VALUE leaves out.",
 )
 outdated_option = click.option("--outdated", is_flag=True, help="Also show cells that newer code has made again.")
 _FORMAT = click.option(
@@ -161,8 +162,9 @@ def put_pivot(
     """Write or print a pivot: with a number in each cell as CSV, else as is good to read."""
     from advkit.results.pivot_table import number_table, pivot_table
 
-    def draw(stacked: bool, bold: bool) -> Table:
-        return pivot_table(pivot, grid, intervals=intervals, stacked=stacked, bold=bold, versus=versus, base=base)
+    def draw(below: bool, bold: bool) -> Table:
+        layout: Layout = "paper" if form == "latex" else "below" if below else "beside"
+        return pivot_table(pivot, grid, intervals=intervals, layout=layout, bold=bold, versus=versus, base=base)
 
     if form == "csv":
         put(drawn(number_table(pivot, intervals=intervals, versus=versus), form), out)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from advkit.results.baseline import Versus
     from advkit.results.grid import Grid, Line
 
-_HELP = "model, weights, defense, data, norm, goal, seed, attack, eps, with commas."
+_HELP = "model, weights, defense, data, norm, goal, seed, attack, surrogate, eps, with commas."
 
 
 @click.command(name="table")
@@ -24,6 +24,11 @@ _HELP = "model, weights, defense, data, norm, goal, seed, attack, eps, with comm
 @click.option("--rows", default="model,defense", show_default=True, metavar="KEYS", help=f"What makes a row: {_HELP}")
 @click.option("--columns", default="attack,eps", show_default=True, metavar="KEYS", help="What makes a column. What is in "
               "neither and differs all the same is added by itself.")  # fmt: skip
+@click.option("--value", default="accuracy", show_default=True, metavar="NAME", help="What is shown: accuracy, success "
+              "(of the attack), distance (median), passes or seconds.")  # fmt: skip
+@click.option("--mean", default="", metavar="KEYS", help="Show the mean and standard deviation over each seed, weights or "
+              "model, instead of each.")  # fmt: skip
+@click.option("--stages", is_flag=True, help="Show each stage of an attack that has several, not the last alone.")
 @click.option("--intervals/--no-intervals", default=True, help="Show 95 % Wilson intervals. [default: yes]")
 @click.option("--baseline", multiple=True, metavar="WHICH", help="Add the difference to a baseline, tested on the same "
               "examples: defense=none, model=NAME, attack=NAME ..., or MODEL, or MODEL/DEFENSE.")  # fmt: skip
@@ -39,6 +44,9 @@ def command(
     out: Path | None,
     rows: str,
     columns: str,
+    value: str,
+    mean: str,
+    stages: bool,
     intervals: bool,
     baseline: tuple[str, ...],
     sort: str | None,
@@ -51,21 +59,26 @@ def command(
     advkit table runs/study
     advkit table runs/study --baseline defense=none --sort worst
     advkit table runs/study --rows attack,eps --columns model --filter defense=none
-    advkit table runs/study --filter 'model=resnet*' --out table.tex
+    advkit table runs/study --filter 'model=resnet*' --filter 'attack!=fgsm' --out table.tex
+    advkit table runs/study --value success --mean seed
     """
     from advkit.results.filters import checked_keys
     from advkit.results.pivot import in_order, pivoted
     from advkit.results.pivot_table import differences, line_table
+    from advkit.results.values import value_of
 
     # Parse
     if reverse and not sort:
         raise InputError("--reverse turns the order of --sort round, and there is none; give --sort name, for example.")
+    if baseline and (value != "accuracy" or mean):
+        raise InputError("--baseline tests the accuracy of each line; leave out --value and --mean.")
     kind = form_of(form, out)
     axes = checked_keys(rows), checked_keys(columns)
+    shown, over = value_of(value), checked_keys(mean)
 
     # Build
     whole, grid = opened(folder, filters, outdated)
-    pivot = pivoted(grid, *axes)
+    pivot = pivoted(grid, *axes, stages=stages, value=shown, mean=over)
     if sort:
         pivot = pivot.sorted(sort, reverse)
         grid = in_order(grid, pivot)

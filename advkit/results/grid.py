@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, reduce
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from advkit.results.doubt import Doubt
 from advkit.results.statistics import Share, controls_json, share
 from advkit.results.store import Record, Store, Study
 
-__all__ = ["ITSELF", "NONE", "UNDEFENDED", "WORST", "Grid", "Line", "load_grid", "made_on", "newest"]
+__all__ = ["ITSELF", "NONE", "UNDEFENDED", "WORST", "Grid", "Line", "load_grid", "made_on", "newest", "wholes"]
 
 WORST = "worst case"
 NONE = "none"
@@ -109,6 +109,11 @@ class Line:
         return frozenset(self.over) | {via(name, self.model) for name in self.over if name in shown}
 
     @property
+    def made_up(self) -> bool:
+        """Whether it was not measured: a script made it, to try tables on."""
+        return bool(self.record.about.get("made_up"))
+
+    @property
     def classes(self) -> Sequence[str]:
         """The names of the classes, where known."""
         return tuple(self.record.about.get("classes", ()))
@@ -180,6 +185,7 @@ class Line:
             "clean": self.clean_accuracy.value,
             "complete": self.complete,
             **controls_json(self.controls),
+            **({"made_up": True} if self.made_up else {}),
         }
 
 
@@ -202,12 +208,12 @@ class Grid:
 
         Outdated lines do not count: what they attacked may be another model or defense by now.
         """
-        groups: dict[tuple[object, ...], dict[str, Line]] = {}
-        for line in self.lines:  # of an attack's stages the last one counts, which is the last line
+        groups: dict[tuple[object, ...], list[Line]] = {}
+        for line in wholes(self.lines):
             if not line.outdated:
                 key = (line.cell.setting, line.cell.threat, line.cell.precision, line.eps)
-                groups.setdefault(key, {})[line.cell.key] = line
-        found = (_worst(list(group.values())) for group in groups.values())
+                groups.setdefault(key, []).append(line)
+        found = map(_worst, groups.values())
         return tuple(line for line in found if line.n)
 
     def to_json(self) -> dict[str, Any]:
@@ -347,6 +353,26 @@ def _lines(record: Record, shared: _Shared, facts: Facts, wanted: int, outdated:
         for r, eps in enumerate(cell.radii)
         for s, stage in enumerate(cell.stages)
     ]
+
+
+def wholes(lines: Iterable[Line]) -> list[Line]:
+    """Each attack once at each radius: of several stages the last line, with the passes, time and distances of all."""
+    groups: dict[tuple[str, str | None], list[Line]] = {}
+    for line in lines:
+        groups.setdefault((line.cell.key, line.eps), []).append(line)
+    return [_whole(group) if len(group) > 1 else group[0] for group in groups.values()]
+
+
+def _whole(stages: Sequence[Line]) -> Line:
+    known = [stage.distance for stage in stages if stage.distance is not None]
+    return replace(
+        stages[-1],
+        # Each stage met what those before it left standing: at most one of them beat an example.
+        distance=reduce(lambda one, other: np.where(np.isnan(one), other, one), known) if known else None,
+        forwards=sum(stage.forwards for stage in stages),
+        backwards=sum(stage.backwards for stage in stages),
+        seconds=sum(stage.seconds for stage in stages),
+    )
 
 
 def _worst(lines: Sequence[Line]) -> Line:

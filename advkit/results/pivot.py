@@ -1,4 +1,4 @@
-"""A grid's lines set out in rows and columns, so that no two fall into one place. No torch."""
+"""A grid's lines set out in rows and columns, so that no two fall into one place unasked. No torch."""
 
 from __future__ import annotations
 
@@ -9,22 +9,27 @@ from fractions import Fraction
 from functools import cached_property
 from math import inf
 
-from advkit.errors import InputError, nearest
-from advkit.results.grid import ITSELF, NONE, WORST, Grid, Line
+from advkit.errors import InputError, UnknownName, nearest
+from advkit.results.grid import ITSELF, NONE, WORST, Grid, Line, wholes
+from advkit.results.values import ACCURACY, Value
 
 __all__ = ["Pivot", "Place", "in_order", "numbered", "pivoted", "settings_of", "size_of"]
 
 Place = tuple[str, ...]
+MEANS = {"seed": ("seed",), "weights": ("weights", "weights hash"), "model": ("model", "weights", "weights hash")}
 _ROWS, _COLUMNS = ("model", "defense"), ("attack", "eps")
-_OF_ATTACK = ("norm", "goal", "seed", "precision", "settings")  # what a line without attack has not
+_OF_ATTACK = ("norm", "goal", "seed", "precision", "settings", "surrogate hash")  # what a line without attack has not
 _QUIET = (
     "precision",
     "weights hash",
+    "defense hash",
+    "surrogate hash",
     "data hash",
     "code",
     "settings",
+    "cell",
 )  # shown only where two lines would fall together
-_COMPARED = ("model", "weights", "weights hash", "defense", "code")  # what the best is sought among
+_COMPARED = ("model", "weights", "weights hash", "defense", "defense hash", "code")  # what the best is sought among
 
 
 @dataclass(frozen=True)
@@ -33,24 +38,36 @@ class Pivot:
 
     rows: tuple[str, ...]
     columns: tuple[str, ...]
-    lines: Mapping[tuple[Place, Place], Line]
+    cells: Mapping[tuple[Place, Place], tuple[Line, ...]]  # several where a mean over them was asked for
     row_places: tuple[Place, ...]
     column_places: tuple[Place, ...]
     settings: Mapping[str, str]  # the attacks of one name that are told apart by a number: what each is
+    value: Value = ACCURACY
+    mean: tuple[str, ...] = ()
+
+    @cached_property
+    def lines(self) -> dict[tuple[Place, Place], Line]:
+        """The first line of each place."""
+        return {place: lines[0] for place, lines in self.cells.items()}
+
+    def numbers(self, place: tuple[Place, Place]) -> list[float]:
+        """What is known of the value there, of each line."""
+        found = (self.value.number(line) for line in self.cells.get(place, ()))
+        return [number for number in found if number is not None]
 
     @cached_property
     def best(self) -> frozenset[tuple[Place, Place]]:
-        """Where accuracy is highest among what can be compared: complete lines of one attack, radius and data."""
-        groups: dict[Place, dict[tuple[Place, Place], Line]] = defaultdict(dict)
-        for place, line in self.lines.items():
-            if line.complete and place not in self.narrow:
-                groups[self._question(place)][place] = line
+        """Where the value is best among what can be compared: complete lines of one attack, radius and data."""
+        groups: dict[Place, dict[tuple[Place, Place], float]] = defaultdict(dict)
+        for place, lines in self.cells.items():
+            numbers = self.numbers(place)
+            if self.value.best and numbers and all(line.complete for line in lines) and place not in self.narrow:
+                groups[self._question(place)][place] = self.value.best * sum(numbers) / len(numbers)
         found: set[tuple[Place, Place]] = set()
         for group in groups.values():
-            accuracy = {place: line.accuracy.value for place, line in group.items()}
-            highest = max(accuracy.values())
-            if min(accuracy.values()) < highest:
-                found |= {place for place, value in accuracy.items() if value == highest}
+            highest = max(group.values())
+            if min(group.values()) < highest:
+                found |= {place for place, value in group.items() if value == highest}
         return frozenset(found)
 
     @cached_property
@@ -101,22 +118,34 @@ class Pivot:
         return known[name]
 
     def sorted(self, by: str, reverse: bool = False) -> Pivot:
-        """Rows by name, or by the accuracy in a column, highest first; rows without it come last."""
+        """Rows by name, or by the value in a column, highest first; rows without it come last."""
         if by == "name":
             return replace(self, row_places=tuple(sorted(self.row_places, key=_natural, reverse=reverse)))
         column = self.column(by)
-        values = {row: self.lines[row, column].accuracy.value for row in self.row_places if (row, column) in self.lines}
+        known = {row: self.numbers((row, column)) for row in self.row_places}
+        values = {row: sum(numbers) / len(numbers) for row, numbers in known.items() if numbers}
         has = sorted(values, key=lambda row: values[row], reverse=not reverse)
         return replace(self, row_places=(*has, *(row for row in self.row_places if row not in values)))
 
 
 def pivoted(
-    grid: Grid, rows: Sequence[str] = _ROWS, columns: Sequence[str] = _COLUMNS, *, stages: bool = False
+    grid: Grid,
+    rows: Sequence[str] = _ROWS,
+    columns: Sequence[str] = _COLUMNS,
+    *,
+    stages: bool = False,
+    value: Value = ACCURACY,
+    mean: Sequence[str] = (),
 ) -> Pivot:
-    """Set the lines out. What is in neither rows nor columns and yet differs is added to them: nothing is averaged away.
+    """Set the lines out. What is in neither rows nor columns and yet differs is added to them, unless it is in ``mean``.
 
     Of an attack of several stages the last one is shown, by the attack's own name; with ``stages`` each of them.
     """
+    for key in mean:
+        if key not in MEANS:
+            raise UnknownName("key of a mean", key, MEANS)
+        if key in (*rows, *columns):
+            raise InputError(f"--mean {key}: {key} is in --rows or --columns; leave it out there.")
     twice = [key for key in (*rows, *columns) if [*rows, *columns].count(key) > 1]
     if twice:
         raise InputError(f"{twice[0]} is asked for twice in --rows {','.join(rows)} --columns {','.join(columns)}.")
@@ -124,11 +153,16 @@ def pivoted(
         raise InputError(
             "--rows and --columns each need something, for example --rows model,defense --columns attack,eps."
         )
-    last = {(line.cell.key, line.eps): line for line in grid.lines}
-    attacked = list(grid.lines) if stages else list(last.values())
-    lines = [*(grid.clean or ()), *_clean_of(grid, attacked), *attacked, *grid.worst]
+    attacked = wholes(grid.lines)
+    if stages:
+        last = {(line.cell.key, line.eps, line.attack): line for line in attacked}
+        attacked = [last.get((line.cell.key, line.eps, line.attack), line) for line in grid.lines]
+    bare = [*grid.clean, *_clean_of(grid, attacked)] if value.bare else []
+    lines = [*bare, *attacked, *(line for line in grid.worst if value.number(line) is not None)]
     numbers = numbered(attacked)
     named = [_named(line, numbers, "surrogate" in (*rows, *columns)) for line in lines]
+    blank = dict.fromkeys((each for key in mean for each in (*MEANS[key], "cell")), "")
+    named = [names | blank for names in named] if blank else named
     rows, columns = _shown(named, tuple(rows), tuple(columns))
     found = _set_out(lines, named, rows, columns)
     ranks = _ranks(named, in_order=grid.study is not None)
@@ -144,7 +178,9 @@ def pivoted(
 
     settings = {f"{attack} {number}": what for (attack, what), number in numbers.items() if number}
     shown = "settings" in (*rows, *columns)
-    return Pivot(rows, columns, found, ordered(0, rows), ordered(1, columns), settings if shown else {})
+    return Pivot(
+        rows, columns, found, ordered(0, rows), ordered(1, columns), settings if shown else {}, value, tuple(mean)
+    )
 
 
 def in_order(grid: Grid, pivot: Pivot) -> Grid:
@@ -206,6 +242,9 @@ def _named(line: Line, numbers: Mapping[tuple[str, str], str], apart: bool) -> d
         "weights": line.weights,
         "weights hash": cell.model_hash[:8],
         "defense": line.defense,
+        "defense hash": cell.defense_hash[:8],
+        "surrogate hash": cell.surrogate_hash[:8] if of_attack and not line.over else "",
+        "cell": cell.key[:8],
         "data": line.data,
         "data hash": cell.data_hash[:8],
         "attack": line.method if apart else line.title,
@@ -258,7 +297,7 @@ def _shown(
             if key not in _OF_ATTACK or names["attack"] != NONE:
                 together[tuple(names[shown] for shown in (*rows, *columns))].add(names[key])
         if any(len(values) > 1 for values in together.values()):
-            if key in ("settings", "precision"):
+            if key in ("settings", "precision", "surrogate hash"):
                 beside(key, "attack")
             else:
                 rows = (*rows, key)
@@ -267,9 +306,9 @@ def _shown(
 
 def _set_out(
     lines: Sequence[Line], named: Sequence[Mapping[str, str]], rows: Sequence[str], columns: Sequence[str]
-) -> dict[tuple[Place, Place], Line]:
+) -> dict[tuple[Place, Place], tuple[Line, ...]]:
     """Lines by place. A line without attack stands wherever others differ only in what it has not, as the seed or radius."""
-    found: dict[tuple[Place, Place], Line] = {}
+    found: dict[tuple[Place, Place], list[Line]] = defaultdict(list)
     side = int("attack" in rows)  # the other one says that there is no attack; along this one the line is repeated
     keys = (rows, columns)[side]
     kept = [place for place, key in enumerate(keys) if key not in (*_OF_ATTACK, "surrogate", "eps")]
@@ -278,13 +317,13 @@ def _set_out(
     for line, place in zip(lines, placed, strict=True):
         if line.attack != NONE:
             at[tuple(place[side][each] for each in kept)][place[side]] = None
-            found[place] = line
+            found[place].append(line)
     for line, place in zip(lines, placed, strict=True):
         if line.attack == NONE:
             closed = tuple(place[side][each] for each in kept)
             for each in at.get(closed, (place[side],)) if len(kept) < len(keys) else (place[side],):
-                found[(place[0], each) if side else (each, place[1])] = line
-    return found
+                found[(place[0], each) if side else (each, place[1])].append(line)
+    return {place: tuple(group) for place, group in found.items()}
 
 
 def _ranks(named: Sequence[Mapping[str, str]], in_order: bool) -> dict[str, dict[str, int]]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from advkit.results.cell import not_oblivious
 from advkit.results.outcome import Evaluation, Repeated, Row, with_defense
+from advkit.results.statistics import short
 from advkit.results.table import Table
 
 if TYPE_CHECKING:
@@ -216,14 +217,6 @@ def _cells(row: Row, controlled: bool, filed: bool) -> tuple[str, ...]:
         *((_filed(row),) if filed else ()),
         *((_control(row),) if controlled else ()),
         "-" if row.median_distance is None else f"{row.median_distance:.4g}",
-        f"{_short(row.forwards)}+{_short(row.backwards)}",
+        f"{short(row.forwards)}+{short(row.backwards)}",
         f"{row.seconds:.1f}",
     )
-
-
-def _short(count: int) -> str:
-    """A few digits: 999, 8.1k, 12k, 4.5M."""
-    for size, letter in ((10**6, "M"), (10**3, "k")):
-        if count >= size:
-            return f"{count / size:.{0 if count >= 9.95 * size else 1}f}{letter}"
-    return str(count)

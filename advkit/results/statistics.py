@@ -11,7 +11,18 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import bdtr, ndtri
 
-__all__ = ["Difference", "Share", "controls_json", "flat_controls", "holm", "mcnemar", "paired", "share", "stars"]
+__all__ = [
+    "Difference",
+    "Share",
+    "controls_json",
+    "flat_controls",
+    "holm",
+    "mcnemar",
+    "paired",
+    "share",
+    "short",
+    "stars",
+]
 
 
 class Share(NamedTuple):
@@ -111,3 +122,11 @@ def holm(p: Sequence[float]) -> npt.NDArray[np.float64]:
 def stars(p: float) -> str:
     """The habit of tables: ``*`` below 0.05, ``**`` below 0.01, ``***`` below 0.001."""
     return "*" * sum(p < bound for bound in (0.05, 0.01, 0.001))
+
+
+def short(count: float) -> str:
+    """A few digits: 999, 8.1k, 12k, 4.5M."""
+    for size, letter in ((10**6, "M"), (10**3, "k")):
+        if count >= size:
+            return f"{count / size:.{0 if count >= 9.95 * size else 1}f}{letter}"
+    return f"{count:.0f}"

@@ -49,14 +49,14 @@ class Table:
         return [(head, len(list(same))) for head, same in groupby(self.over)]
 
     def halves(self, row: int, column: int) -> tuple[str, str]:
-        """A cell's text in two: what is to be set in bold, and the rest. Of a bold cell that is its first line."""
+        """A cell's text in two: what is to be set in bold, and the rest. Of a bold cell that is its first number."""
         cell = self.rows[row][column]
         if row in self.strong:
             return cell, ""
         if (row, column) not in self.bold:
             return "", cell
-        first, newline, rest = cell.partition("\n")
-        return first, newline + rest
+        first = re.match(r"\S*", cell)
+        return (first[0], cell[first.end() :]) if first else ("", cell)
 
     def part(self, places: Sequence[int]) -> Table:
         """Some of the columns."""
@@ -129,17 +129,35 @@ def comma_separated(table: Table) -> str:
 
 
 def latex(table: Table) -> str:
-    """A tabular for booktabs."""
-    lines = [f"% {line}" for text in (table.title, table.caption) if text for line in text.splitlines()]
-    lines += [rf"\begin{{tabular}}{{{table.align}}}", r"\toprule"]
+    r"""A tabular for booktabs. Further lines of a number's cell stand below it in small print."""
+    lines = [f"% {line}" for text in (table.title, table.caption) if text for line in textwrap.wrap(text, 120)]
+    lines += [r"% needs \usepackage{booktabs}", rf"\begin{{tabular}}{{{table.align}}}", r"\toprule"]
     if table.over:
         lines += _spanning(table)
     lines += [" & ".join(map(_escape, table.heads)) + r" \\", r"\midrule"]
-    for number, row in enumerate(table.rows):
-        halves = (table.halves(number, place) for place in range(len(row)))
-        cells = ((rf"\textbf{{{_escape(bold)}}}" if bold else "") + _escape(rest) for bold, rest in halves)
-        lines.append(" & ".join(cells) + r" \\")
+    drawn = [_row(table, number) for number in range(len(table.rows))]
+    apart = any(len(row) > 1 for row in drawn)
+    for number, row in enumerate(drawn):
+        lines += [*([r"\addlinespace"] if apart and number else []), *row]
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"])
+
+
+def _row(table: Table, number: int) -> list[str]:
+    """The lines of a row: as many as its longest cell has."""
+    halves = [table.halves(number, place) for place in range(len(table.heads))]
+    cells = []
+    for (bold, rest), side in zip(halves, table.align, strict=True):
+        first, *more = rest.split("\n") if side == "r" else [rest]
+        set_bold = rf"\textbf{{{_escape(bold)}}}" if bold else ""
+        small = [rf"\scriptsize {_number(line)}" for line in more]
+        cells.append([set_bold + (_number(first) if side == "r" else _escape(first)), *small])
+    high = max(map(len, cells))
+    return [" & ".join(cell[line] if line < len(cell) else "" for cell in cells) + r" \\" for line in range(high)]
+
+
+def _number(text: str) -> str:
+    """Escaped; the stars of a test are raised."""
+    return re.sub(r" (\*+)(?= |$)", r"$^{\1}$", _escape(text))
 
 
 def _spanning(table: Table) -> list[str]:
@@ -183,6 +201,7 @@ _LATEX = {c: "\\" + c for c in "&%$#_{}"} | {
     "|": r"\textbar{}",
     "†": r"\dag{}",
     "‡": r"\ddag{}",
+    "±": r"$\pm$",
     "\n": " ",
 }
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from command_line import Run
-from stores import Made, cell_of, moved, small
+from stores import Made, cell_of, moved, small, staged
 
 from advkit.results.grid import load_grid
 from advkit.results.plain import blocks, plain
@@ -85,7 +85,10 @@ def test_latex_puts_attacks_over_their_radii(run: Run, store: Path) -> None:
     out = run("table", store, "--format", "latex").out
     assert r"\multicolumn{1}{c}{pgd}" in out
     assert r"\cmidrule(lr){4-4}" in out
-    assert out.count(r"\\") == 4
+    assert out.count(r"\\") == 2 + 2 * 2, "two lines of heads, and each row's intervals below it"
+    assert r"net & jpeg & 80.0 & \textbf{50.0} & \textbf{60.0} & \textbf{30.0} \\" in out
+    assert r" &  & \scriptsize {[}49.0, 94.3] & " in out
+    assert run("table", store, "--format", "latex", "--no-intervals").out.count(r"\\") == 4
 
 
 def test_the_difference_to_a_baseline_is_that_of_the_same_examples(run: Run, tmp_path: Path) -> None:
@@ -143,6 +146,66 @@ def test_a_row_says_what_its_pictures_were_made_on(run: Run, tmp_path: Path) -> 
     }  # fmt: skip
     rows = list(csv.DictReader(io.StringIO(run("table", tmp_path, "--long", "--format", "csv").out)))
     assert {row["surrogate"] for row in rows} == {"", "ann", "bob", "cid"}
+
+
+def test_in_latex_stars_are_raised_and_differences_stand_below(run: Run, tmp_path: Path) -> None:
+    made = Made(tmp_path)
+    made.put(cell_of("pgd"), [1] * 5 + [0] * 45, [1] * 50)
+    made.put(cell_of("pgd", defense="jpeg"), [1] * 25 + [0] * 25, [1] * 50)
+    out = run("table", tmp_path, "--baseline", "defense=none", "--format", "latex").out
+    assert r"\scriptsize +40.0$^{***}$ [+26.0, +54.0]" in out
+    assert r"\addlinespace" in out
+
+
+def test_the_success_of_attacks_is_shown_on_demand(run: Run, store: Path) -> None:
+    rows = list(csv.DictReader(io.StringIO(run("table", store, "--value", "success", "--format", "csv").out)))
+    assert [(row["fgsm 8/255"], row["pgd 8/255"]) for row in rows] == [("62.5", "87.5"), ("37.5", "25")]
+    assert "clean" not in rows[0], "without attack nothing succeeds"
+    assert float(rows[0]["fgsm 8/255 low"]) < 62.5 < float(rows[0]["fgsm 8/255 high"])
+    out = run("table", store, "--value", "success", "--format", "markdown", "--no-intervals").out
+    assert "| net | jpeg | **37.5** | **25.0** |" in out, "of models the one is best that withstands most"
+    assert "Bold: the lowest of its column." in out
+
+
+def test_an_attack_of_stages_has_the_passes_and_distances_of_all(run: Run, tmp_path: Path) -> None:
+    staged(tmp_path)
+    passes = run("table", tmp_path, "--value", "passes", "--stages", "--format", "csv").out.splitlines()
+    assert passes == ["model,defense,both: first 8/255,both 8/255,worst case 8/255", "net,none,16,32,32"]
+    assert "net,none,0.01" in run("table", tmp_path, "--value", "distance", "--format", "csv").out
+    (worst,) = run("table", tmp_path, "--format", "json").json["worst"]
+    assert (worst["forwards"], worst["backwards"]) == (16, 16)
+
+
+def test_a_mean_over_seeds_has_its_deviation(run: Run, tmp_path: Path) -> None:
+    made = Made(tmp_path)
+    made.put(cell_of(), [1] * 4)
+    for seed, stands in enumerate(([1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0])):
+        made.put(cell_of("pgd", seed=seed), stands, [1] * 4)
+    out = run("table", tmp_path, "--mean", "seed").out
+    assert re.search(r"net +none +100\.0 +50\.0 ± 25\.0 +50\.0 ± 25\.0\n", out)
+    assert "Mean over 3 seeds; behind ± the standard deviation." in out
+    (row,) = csv.DictReader(io.StringIO(run("table", tmp_path, "--mean", "seed", "--format", "csv").out))
+    assert [row[f"pgd 8/255{part}"] for part in ("", " sd", " count")] == ["50", "25", "3"]
+    made.put(cell_of("pgd", defense="jpeg"), [1, 1, 1, 0], [1] * 4)
+    assert "**75.0**" in run("table", tmp_path, "--mean", "seed", "--format", "markdown").out
+
+
+def test_made_up_results_say_so_in_every_table(run: Run, tmp_path: Path) -> None:
+    Made(tmp_path).put(cell_of("pgd"), [1, 0], [1, 1], made_up=True)
+    for form in ("table", "markdown", "latex", "html"):
+        assert "MADE-UP RESULTS" in run("table", tmp_path, "--format", form).out
+    assert all(row["made_up"] for row in run("table", tmp_path, "--format", "json").json["cells"])
+    assert "made_up" in run("table", tmp_path, "--long", "--format", "csv").out
+
+
+def test_the_caption_says_what_attacks_were_made_on(run: Run, tmp_path: Path) -> None:
+    moved(tmp_path)
+    out = " ".join(run("table", tmp_path).out.split())
+    assert "Oblivious: made on the model without its defense, and replayed." in out
+    assert "Via a model: made on that model, and shown to this one once." in out
+    out = " ".join(run("table", tmp_path, "--filter", "surrogate=itself").out.split())
+    assert "Oblivious" not in out
+    assert "Via" not in out
 
 
 def test_unfinished_cells_are_marked_and_explained(run: Run, tmp_path: Path) -> None:
@@ -261,6 +324,11 @@ def test_only_the_number_is_bold_and_not_its_interval() -> None:
         (("--baseline", "nett"), ("nett", "'net'")),
         (("--baseline", "defense=jpg"), ("defense=jpg", "'jpeg'")),
         (("--baseline", "eps=8/255"), ("eps",)),
+        (("--baseline", "model=net", "--value", "success"), ("--value", "accuracy")),
+        (("--baseline", "model=net", "--mean", "seed"), ("--mean",)),
+        (("--value", "sucess"), ("'sucess'", "'success'")),
+        (("--mean", "attack"), ("attack", "seed", "weights", "model")),
+        (("--mean", "model"), ("--rows",)),
         (("--format", "jsn"), ("'jsn'", "'json'")),
         (("--out", "x.foo"), ("x.foo", ".tex", "--format")),
     ],

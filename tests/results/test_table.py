@@ -10,6 +10,7 @@ from rich.console import Console
 from test_outcome import evaluation, outcome
 
 from advkit.results.robustness import long_table, per_class_table, robustness_table
+from advkit.results.statistics import short
 from advkit.results.table import RENDERERS, Table, rich_table, show
 
 ODD = ("[bold]", "a|b", "50 % & more_$#{}~^\\", "two\nlines", "*", "<b>", "日本", 'a,"b"')
@@ -57,12 +58,10 @@ def test_the_robustness_table_has_clean_first_and_the_worst_case_last() -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "short"), [(0, "0"), (999, "999"), (1000, "1.0k"), (8123, "8.1k"), (12345, "12k"), (4_560_000, "4.6M")]
+    ("count", "written"), [(0, "0"), (999, "999"), (1000, "1.0k"), (8123, "8.1k"), (12345, "12k"), (4_560_000, "4.6M")]
 )
-def test_passes_are_written_short(count: int, short: str) -> None:
-    from advkit.results.robustness import _short
-
-    assert _short(count) == short
+def test_passes_are_written_short(count: int, written: str) -> None:
+    assert short(count) == written
 
 
 def test_the_long_table_has_a_number_in_each_cell() -> None:

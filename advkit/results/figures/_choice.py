@@ -234,7 +234,7 @@ def norm(line: Line) -> str:
 
 def made_up(lines: Iterable[Line]) -> bool:
     """Whether anything here was not measured."""
-    return any(line.record.about.get("made_up") for line in lines)
+    return any(line.made_up for line in lines)
 
 
 def _attack(line: Line) -> str:
