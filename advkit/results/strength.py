@@ -8,7 +8,7 @@ backwards steers by the gradient, one that does so more than once for each examp
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, reduce
 from itertools import pairwise
@@ -20,13 +20,14 @@ from advkit.results.grid import Grid, Line
 from advkit.results.statistics import mcnemar
 from advkit.results.verdict import FAIL, LUCK, PASS, WARN, Verdict, sentence, size_of, times
 
-__all__ = ["chance_of", "strength_verdicts"]
+__all__ = ["CONTROLS", "chance_of", "strength_verdicts"]
 
 _SURE = 0.05  # McNemar's p: a rise that luck alone makes less often than this
 _EDGE = 0.03  # of the examples: so many lie at the edge of the ball, found by one search and missed by another
 _GRAVE = 0.05  # of the examples, and at least so many: what no luck explains
 _GRAVE_FEW = 3
-_CONTROLS = frozenset({"noise"})  # of attacks that are run for comparison only
+_MOST_NAMED = 4  # attacks in one sentence
+CONTROLS = frozenset({"noise"})  # of attacks that are run for comparison only
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ def _never_rises(look: Look) -> Verdict | None:
     if not pairs:
         return None
     name, code = "Accuracy never rises with the radius", "P5"
-    found = [_compare([small], [large]) for small, large in pairs]
+    found = [_compare([small], [large], _fallen) for small, large in pairs]
     risen = [each for each in found if each.rise > 0]
     if not risen:
         return Verdict(
@@ -110,7 +111,8 @@ def _never_rises(look: Look) -> Verdict | None:
     top = max(risen, key=lambda each: each.rise / max(1, each.right))
     said = f"{_name(top.at)} leaves {times(top.rise, 'example')} of {top.at.n} more standing{_others(risen, found)}"
     if not _is_sure(top):
-        return Verdict(name, WARN, f"{said}, as few as random starts explain.", code)
+        few = top.rise <= max(1.0, LUCK * top.at.n)
+        return Verdict(name, PASS if few else WARN, f"{said}, as few as random starts explain.", code)
     why = (
         "what is found in a small ball lies in every larger one, so the search at the larger radius is too weak"
         if look.takes_many_steps(top.at) or not look.steers(top.at)
@@ -226,7 +228,7 @@ def _searches_beat_controls(look: Look) -> Verdict | None:
 
 def _attacks_work(look: Look) -> Verdict | None:
     """An attack that beats nothing at its largest radius says nothing."""
-    largest = [curve[-1] for curve in look.curves if curve[-1].clean.any() and curve[-1].cell.attack not in _CONTROLS]
+    largest = [curve[-1] for curve in look.curves if curve[-1].clean.any() and curve[-1].cell.attack not in CONTROLS]
     if not largest:
         return None
     name = "Every attack beats something at its largest radius"
@@ -328,18 +330,34 @@ def _only_weak_beats(
     )
 
 
-def _compare(weak: Sequence[Line], strong: Sequence[Line]) -> Compared:
+def _fallen(line: Line) -> Bools:
+    """(n,) what an attack and the stages before it have beaten."""
+    return line.clean & ~line.stands
+
+
+def _beaten(line: Line) -> Bools:
+    """(n,) what a line beats itself: of a stage that follows, of what it met."""
+    fell = _fallen(line)
+    return fell & np.isfinite(line.distance) if line.follows and line.distance is not None else fell
+
+
+def _compare(weak: Sequence[Line], strong: Sequence[Line], beaten: Callable[[Line], Bools] = _beaten) -> Compared:
     """What each group beats together, on the examples that all of both have."""
     lines = [*weak, *strong]
     shared: Numbers = reduce(_shared, (line.index for line in lines))
-    one, other = _beaten(weak, shared), _beaten(strong, shared)
+
+    def together(group: Sequence[Line]) -> Bools:
+        found = [beaten(line)[np.searchsorted(line.index, shared)] for line in group]
+        return reduce(np.logical_or, found)
+
+    one, other = together(weak), together(strong)
     clean = strong[0].clean[np.searchsorted(strong[0].index, shared)]
     return Compared(
         strong[-1],
         int((one & ~other).sum()),
         int((other & ~one).sum()),
         int(clean.sum()),
-        *(", ".join(dict.fromkeys(line.attack for line in group)) for group in (weak, strong)),
+        *(_several([line.attack for line in group]) for group in (weak, strong)),
     )
 
 
@@ -347,15 +365,11 @@ def _shared(one: Numbers, other: Numbers) -> Numbers:
     return one if one is other or np.array_equal(one, other) else np.intersect1d(one, other)
 
 
-def _beaten(lines: Iterable[Line], index: Numbers) -> Bools:
-    """(n,) which of these examples any of the lines beats itself: of a stage that follows, of what it met."""
-    found = np.zeros(len(index), np.bool_)
-    for line in lines:
-        fell = line.clean & ~line.stands
-        if line.follows and line.distance is not None:
-            fell &= np.isfinite(line.distance)
-        found |= fell[np.searchsorted(line.index, index)]
-    return found
+def _several(names: Sequence[str]) -> str:
+    """Each name once, the first few."""
+    found = list(dict.fromkeys(names))
+    more = f" and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
+    return ", ".join(found[:_MOST_NAMED]) + more
 
 
 def _is_sure(found: Compared) -> bool:

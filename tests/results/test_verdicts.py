@@ -174,6 +174,33 @@ def test_one_step_that_overshoots_is_no_failed_search(tmp_path: Path) -> None:
     assert "overshoots" in found.sentence
 
 
+@pytest.mark.parametrize(("rise", "level"), [(1, PASS), (3, WARN), (9, FAIL)])
+def test_a_rise_that_luck_explains_is_none(tmp_path: Path, rise: int, level: str) -> None:
+    made = Made(tmp_path)
+    take(made, cell_of("pgd", "4/255"), left(4), 40)
+    take(made, cell_of("pgd", "8/255"), left(4 + rise), 40)
+    assert judged(made)["Accuracy never rises with the radius"].level == level
+
+
+def test_a_later_stage_may_have_less_left_to_do_at_a_larger_radius(tmp_path: Path) -> None:
+    """What counts is what it and the stages before it leave standing, not what it beats itself."""
+    stages = tuple(Stage(name, (f"{name}(4/255)", f"{name}(8/255)"), nested=True) for name in ("first", "second"))
+    cell = replace(cell_of("pgd"), attack="chain", stages=stages, radii=("4/255", "8/255"))
+    made = Made(tmp_path)
+    made.put(cell, left(0), TWENTY)
+    place = np.arange(20)
+    fell = np.array([place < 8, place < 20])  # to the first stage, at both radii
+    later = np.array([(place >= 8) & (place < 16), place < 0])
+    attacked = np.stack([np.ones((2, 20), bool), ~fell])
+    facts = facts_of(cell, left(0), TWENTY)
+    gone = np.stack([fell, fell | later])
+    predicted = np.where(gone, (facts.labels + 1) % 3, facts.labels)
+    made.store.write(
+        cell, (0, 20), replace(facts, attacked=attacked, success=np.stack([fell, later]), prediction=predicted)
+    )
+    assert judged(made)["Accuracy never rises with the radius"].level == PASS
+
+
 def test_a_worst_case_over_fewer_attacks_is_said(tmp_path: Path) -> None:
     made = Made(tmp_path)
     for attack in ("fgsm", "pgd"):

@@ -176,6 +176,7 @@ def _script_data(
                     e.label,
                     e.prediction,
                     e.distance,
+                    e.shrunk,
                 ]
                 for e in pictures.examples
             },

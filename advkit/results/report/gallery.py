@@ -19,7 +19,8 @@ __all__ = ["Example", "Gallery", "examples_of"]
 
 _MOST_CELLS = 400
 _MOST_EXAMPLES = 120
-_MOST_BYTES = 1_600_000  # of both pictures together, as they stand in the page
+_MOST_BYTES = 1_600_000  # of all pictures together, as they stand in the page
+_MOST_PIXELS = 320  # of a side: larger pictures are shown at a fraction of their size
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Example:
     prediction: str
     distance: float
     size: tuple[int, int]  # width, height
+    shrunk: int  # so many pixels of a side are shown as one
     clean: int  # its place among the gallery's clean pictures, which examples share
     x_adv: str
 
@@ -67,12 +69,13 @@ def examples_of(store: Store, records: Sequence[Record], attacks: Mapping[tuple[
     clean: dict[str, int] = {}
     weight = 0
     for record, picture in in_turn[:_MOST_EXAMPLES]:
-        x, x_adv = _data_uri(picture.x), _data_uri(picture.x_adv)
+        times = -(-max(picture.x.shape[1:]) // _MOST_PIXELS)
+        x, x_adv = _data_uri(picture.x, times), _data_uri(picture.x_adv, times)
         weight += len(x_adv) + (0 if x in clean else len(x))
         if weight > _MOST_BYTES and examples:
             break
         attack = attacks.get((record.cell.key, picture.stage), picture.stage)
-        examples.append(_example(record, picture, attack, clean.setdefault(x, len(clean)), x_adv))
+        examples.append(_example(record, picture, attack, clean.setdefault(x, len(clean)), x_adv, times))
     return Gallery(
         tuple(examples),
         tuple(clean),
@@ -82,7 +85,7 @@ def examples_of(store: Store, records: Sequence[Record], attacks: Mapping[tuple[
     )
 
 
-def _example(record: Record, picture: Picture, attack: str, clean: int, x_adv: str) -> Example:
+def _example(record: Record, picture: Picture, attack: str, clean: int, x_adv: str, shrunk: int) -> Example:
     cell = record.cell
     classes: Sequence[str] = record.about.get("classes", ())
     label, prediction = (
@@ -102,12 +105,18 @@ def _example(record: Record, picture: Picture, attack: str, clean: int, x_adv: s
         prediction=prediction,
         distance=picture.distance,
         size=(picture.x.shape[2], picture.x.shape[1]),
+        shrunk=shrunk,
         clean=clean,
         x_adv=x_adv,
     )
 
 
-def _data_uri(picture: npt.NDArray[np.uint8]) -> str:
+def _data_uri(picture: npt.NDArray[np.uint8], shrink: int) -> str:
+    """A PNG of a picture (C, H, W), ``shrink`` pixels of a side as their mean."""
+    if shrink > 1:
+        height, width = (side // shrink * shrink for side in picture.shape[1:])
+        parts = picture[:, :height, :width].reshape(len(picture), height // shrink, shrink, width // shrink, shrink)
+        picture = parts.mean((2, 4)).round().astype(np.uint8)
     levels = picture[0] if picture.shape[0] < 3 else np.moveaxis(picture[:3], 0, -1)
     held = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(levels)).save(held, "PNG", optimize=True)

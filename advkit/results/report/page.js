@@ -5,7 +5,7 @@
   const ROWS_ON_PAPER = 1000;
   const PICTURES_AT_FIRST = matchMedia("(max-width: 40rem)").matches ? 12 : 28;
   const LINES_AT_FIRST = 8;
-  const NEAR = 14; // pixels from the pointer: lines that are told in its tip
+  const NEAR = 24; // pixels from the pointer: lines that are told in its tip
   const POLL_MS = 2000;
   const MARKS = [
     "M-3.6,0a3.6,3.6 0 1,0 7.2,0a3.6,3.6 0 1,0 -7.2,0",
@@ -381,8 +381,8 @@
   const isChosen = (example) => Object.entries(state.picture).every(([name, value]) => !value || example[name] === value);
   const chosenKeys = () => all("#gallery button").map((button) => button.dataset.example).filter((key) => isChosen(exampleOf(key)));
   const exampleOf = (key) => {
-    const [clean, model, defense, attack, norm, eps, index, label, prediction, distance] = data.examples[key];
-    return { key, clean: data.clean[clean], model, defense, attack, norm, eps, index, label, prediction, distance };
+    const [clean, model, defense, attack, norm, eps, index, label, prediction, distance, shrunk] = data.examples[key];
+    return { key, clean: data.clean[clean], model, defense, attack, norm, eps, index, label, prediction, distance, shrunk };
   };
 
   function startGallery() {
@@ -433,7 +433,8 @@
     const dialog = $("dialog");
     $("dialog-title").textContent = `${example.label} → ${example.prediction}`;
     const facts = [["label", example.label], ["prediction", example.prediction], ["attack", example.attack], ["radius", `${example.norm} ${example.eps}`],
-      ["distance", number(example.distance)], ["model", example.model], ["defense", example.defense], ["place in the data", String(example.index)]];
+      ["distance", number(example.distance)], ["model", example.model], ["defense", example.defense], ["place in the data", String(example.index)],
+      ...(example.shrunk > 1 ? [["shown at", `1/${example.shrunk} of its size, as means: changes look smaller than they are`]] : [])];
     $("dialog-facts").replaceChildren(...facts.map(([name, value]) => make("div", {}, make("dt", {}, name), make("dd", {}, value))));
     showPosition();
     if (!dialog.open) { dialog.showModal(); $("dialog-title").focus(); }

@@ -12,6 +12,7 @@ from advkit.results.baseline import difference
 from advkit.results.cell import Bools, not_oblivious
 from advkit.results.grid import NONE, Line
 from advkit.results.report.view import Row, clean_of, comparable, threat_of, threats
+from advkit.results.strength import CONTROLS
 from advkit.results.verdicts import Verdict, size_of
 
 __all__ = ["Headline", "Matrix", "attacks_of", "findings", "headlines", "matrices"]
@@ -264,7 +265,7 @@ def _strongest(group: Sequence[Row], of_threat: Sequence[Row]) -> str:
     for row in last.values():  # of an attack's stages the last
         cell = row.line.cell
         at = worst.get((row.setting, row.texts["eps"]))
-        if at and not cell.surrogate:
+        if at and not cell.surrogate and cell.attack not in CONTROLS:
             name = row.texts["attack"].partition(":")[0] if len(cell.stages) > 1 else row.texts["attack"]
             gaps[name].append((row.accuracy - at.accuracy, row))
     everywhere = max(map(len, gaps.values()), default=0)
