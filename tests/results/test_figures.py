@@ -14,6 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from PIL import Image
+from stores import Made as Stored
+from stores import cell_of, moved, staged
 
 from advkit.errors import InputError, UnknownName
 from advkit.results.cell import Cell, Facts, Stage
@@ -155,6 +157,52 @@ def test_the_radius_is_one_that_all_have(made: Made) -> None:
     with pytest.warns(UserWarning, match="left out, for nothing was measured at eps 8/255: three, two"):
         (axes,) = axes_of(build(made.grid, "tradeoff", eps="8/255"))
     assert len(axes.containers) == 1
+
+
+@pytest.mark.parametrize(
+    ("norm", "unit"),
+    [("linf", "L∞, values from 0 to 1"), ("l0", "L0, pixels"), ("area", "share of the pixels"), ("veil", "opacity")],
+)
+def test_an_axis_says_in_what_its_radius_is_measured(made: Made, norm: str, unit: str) -> None:
+    made.add(norm=norm)
+    for kind in ("curves", "distances"):
+        assert unit in axes_of(build(made.grid, kind))[0].get_xlabel()
+
+
+def test_one_size_has_ticks_on_both_sides(made: Made) -> None:
+    made.add(about={"parameters": 1000, "multiply_adds": 40_552_640})
+    (axes,) = axes_of(build(made.grid, "size"))
+    ticks = [float(tick) for tick in axes.get_xticks()]
+    assert min(ticks) < 40_552_640 < max(ticks)
+
+
+def test_a_way_to_train_is_a_name_by_itself(tmp_path: Path) -> None:
+    made = Stored(tmp_path)
+    for defense, weights in (("none", "standard"), ("pgd-at", "robust")):
+        made.put(cell_of("pgd", defense=defense, model_hash=weights), [1, 0], [1, 1], weights=weights)
+    assert sorted(choose(load_grid(tmp_path)).names.values()) == ["net", "net + pgd-at"]
+
+
+def test_the_small_print_names_the_attacks_and_not_whom_they_were_made_on(tmp_path: Path) -> None:
+    moved(tmp_path / "all")
+    defended = texts(
+        build(load_grid(tmp_path / "all"), "curves", where=("model=cid", "surrogate!=ann", "surrogate!=bob"))
+    )
+    assert "attack: pgd;" in " ".join(defended.split()), "oblivious or not"
+    moved_only = texts(build(load_grid(tmp_path / "all"), "curves", where=("surrogate=ann",)))
+    assert "attack: pgd via ann;" in " ".join(moved_only.split())
+    matrix = " ".join(texts(build(load_grid(tmp_path / "all"), "transfer", where=("defense=none",))).split())
+    assert "attack: pgd; outlined" in matrix
+
+
+def test_a_stage_alone_is_drawn_under_its_own_name(tmp_path: Path) -> None:
+    grid = load_grid(staged(tmp_path))
+    figure = build(grid, "curves", where=("attack=first",))
+    assert "attack: both: first" in " ".join(texts(figure).split())
+    np.testing.assert_allclose(axes_of(figure)[0].get_lines()[0].get_ydata(), [100, 75])
+    for attack, stands in (("first", 75), ("both", 50)):
+        (axes,) = axes_of(build(grid, "curves", attack=attack))
+        assert axes.get_lines()[0].get_ydata()[-1] == stands
 
 
 def test_names_tell_apart_what_is_not_the_same(made: Made) -> None:

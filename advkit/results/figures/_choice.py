@@ -12,11 +12,17 @@ from functools import cached_property
 from advkit.errors import InputError, UnknownName
 from advkit.results.cell import not_oblivious
 from advkit.results.filters import filtered
-from advkit.results.grid import WORST, Grid, Line
+from advkit.results.grid import WORST, Grid, Line, wholes
 
-__all__ = ["NORMS", "Chosen", "Series", "choose", "radius", "scenes"]
+__all__ = ["NORMS", "Chosen", "Series", "choose", "radius", "scenes", "unit"]
 
 NORMS = {"linf": "L∞", "l2": "L2", "l1": "L1", "l0": "L0", "area": "area", "shade": "shade", "veil": "veil"}
+_UNITS = {
+    "l0": "pixels",
+    "area": "share of the pixels",
+    "shade": "share of the lightness",
+    "veil": "opacity",
+}  # of a radius; of the others, values from 0 to 1
 _UNFINISHED = " †"
 
 
@@ -55,7 +61,7 @@ class Chosen:
     @cached_property
     def attacks(self) -> tuple[str, ...]:
         """Every attack that was run on the model itself, in the order of the sweep."""
-        return tuple(dict.fromkeys(_attack(line) for line in self.grid.lines if _is_last(line) and not line.surrogate))
+        return tuple(dict.fromkeys(line.title for line in wholes(self.grid.lines) if not line.surrogate))
 
     @cached_property
     def worst(self) -> tuple[Series, ...]:
@@ -66,9 +72,8 @@ class Chosen:
 
     def under(self, attack: str) -> tuple[Series, ...]:
         """What stands under an attack, or after one stage of it."""
-        own = [line for line in self.grid.lines if not line.surrogate]
-        found = [line for line in own if _is_last(line) and _attack(line) == attack]
-        return self._series((line, attack) for line in found or [line for line in own if line.attack == attack])
+        found = [line for line in wholes(self.grid.lines) if line.title == attack]
+        return self._series((line, attack) for line in found or [n for n in self.grid.lines if n.attack == attack])
 
     def worst_at(self, lines: Sequence[Line]) -> tuple[Series, ...]:
         """What stands under all of these lines."""
@@ -125,14 +130,13 @@ class Chosen:
         if self.attack not in (None, WORST):
             return f"attack: {self.attack}"
         by: dict[str, set[str]] = {}
-        for line in self.grid.lines:
+        for line in wholes(self.grid.lines):
             by.setdefault(self.names[_key(line)], set()).add(_met(line))
         if len({frozenset(met) for met in by.values()}) > 1:
             return "worst case of the attacks that each met, which are not the same for all"
-        names = [
-            *dict.fromkeys(map(not_oblivious, self.attacks)),
-            *({"transfer"} if any(line.surrogate for line in self.grid.lines) else ()),
-        ]
+        moved = dict.fromkeys(line.title for line in wholes(self.grid.lines) if line.surrogate)
+        names = [*dict.fromkeys(map(not_oblivious, self.attacks))]
+        names += ["transfer"] if names and moved else moved
         return f"worst case of {_listed(names)}" if len(names) > 1 else f"attack: {names[0]}"
 
     def _series(self, lines: Iterable[tuple[Line, str]]) -> tuple[Series, ...]:
@@ -197,7 +201,10 @@ def narrowed(
         radius(eps)
     if width is not None and not 2 <= width <= 100:
         raise InputError(f"the width of a figure is {width:g} inches; give 2 to 100, for example 3.4 for a column.")
-    known = [*dict.fromkeys([*map(_attack, grid.lines), *(line.attack for line in grid.lines)]), WORST]
+    known = [
+        *dict.fromkeys([*(line.title for line in wholes(grid.lines)), *(line.attack for line in grid.lines)]),
+        WORST,
+    ]
     if attack is not None and attack not in known:
         raise UnknownName("attack", attack, known)
     return Chosen(grid, eps, attack, width)
@@ -232,26 +239,23 @@ def norm(line: Line) -> str:
     return NORMS.get(line.cell.norm, line.cell.norm)
 
 
+def unit(line: Line) -> str:
+    """The norm and in what its radius is measured, for an axis."""
+    return f"{norm(line)}, {_UNITS.get(line.cell.norm, 'values from 0 to 1')}"
+
+
 def made_up(lines: Iterable[Line]) -> bool:
     """Whether anything here was not measured."""
     return any(line.made_up for line in lines)
 
 
-def _attack(line: Line) -> str:
-    return line.cell.attack if _is_last(line) else line.attack
-
-
 def _met(line: Line) -> str:
-    return "transfer" if line.surrogate else not_oblivious(_attack(line))
+    return "transfer" if line.surrogate else not_oblivious(line.title)
 
 
 def _natural(text: str) -> list[tuple[int, str]]:
     """net-2 before net-10."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", text)]
-
-
-def _is_last(line: Line) -> bool:
-    return line.attack == line.cell.stages[-1].name
 
 
 def _key(line: Line) -> tuple[object, ...]:

@@ -70,7 +70,7 @@ def put_names(figure: Figure, axes: Axes, points: Sequence[Point], texts: Sequen
             taken.append((Box(x - 0.8, low, x + 0.8, high), 1.5))
     for point, text in zip(points, texts, strict=True):
         shown = plain(text, 30)
-        wide, high = 72 * text_width(shown, 6.5), 7.5
+        wide, high = 72 * text_width(shown, 6.5) + 6, 7.5  # names side by side are not to run into each other
         x, y = on_paper(point.x, point.y)
         costs: list[tuple[float, int, float, Box]] = []
         for far in (2.0, 6.0, 11.0, 17.0, 25.0, 35.0):

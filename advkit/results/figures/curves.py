@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from advkit.results.figures._choice import Chosen, Series, made_up, norm
+from advkit.results.figures._choice import Chosen, Series, made_up, unit
 from advkit.results.figures._kinds import KINDS
 from advkit.results.figures._panels import Panel, by_model, place, styles, tiles
 from advkit.results.figures._paper import STYLES, Style, style
@@ -44,7 +44,7 @@ def curves(chosen: Chosen) -> Figure:
         panels,
         draw,
         chosen.said(lines, met, "bands: 95 % Wilson intervals"),
-        labels=(f"radius ε ({norm(lines[0])}, pixels from 0 to 1)", "accuracy (%)"),
+        labels=(f"radius ε ({unit(lines[0])})", "accuracy (%)"),
         width=chosen.width,
         made_up=made_up(lines),
     )

@@ -10,7 +10,7 @@ import numpy as np
 
 from advkit.errors import InputError
 from advkit.results.cell import Numbers
-from advkit.results.figures._choice import Chosen, Series, made_up, norm, radius
+from advkit.results.figures._choice import Chosen, Series, made_up, radius, unit
 from advkit.results.figures._kinds import KINDS
 from advkit.results.figures._panels import by_model, tiles
 from advkit.results.figures._paper import STYLES, Style
@@ -50,7 +50,7 @@ def distances(chosen: Chosen) -> Figure:
         by_model(named),
         draw,
         chosen.said(lines, chosen.met(), "of the examples that are right without attack"),
-        labels=(f"smallest distance found ({norm(lines[0])}, pixels from 0 to 1)", "beaten (%)"),
+        labels=(f"smallest distance found ({unit(lines[0])})", "beaten (%)"),
         width=chosen.width,
         made_up=made_up(lines),
     )

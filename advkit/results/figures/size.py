@@ -82,7 +82,8 @@ def _log_axis(axes: Axes, values: list[float]) -> None:
     axes.set_xscale("log")
     axes.set_xlim(low, high)
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    steps = (1,) if high / low > 3000 else (1, 3) if high / low > 100 else (1, 2, 5)
+    ratio = high / low
+    steps = (1,) if ratio > 3000 else (1, 3) if ratio > 100 else (1, 2, 5) if ratio > 5 else (1, 1.5, 2, 3, 4, 5, 7)
     ticks = [step * 10.0**power for power in powers for step in steps if low <= step * 10.0**power <= high]
     axes.set_xticks(ticks, [short(tick) for tick in ticks])
     axes.set_xticks([], minor=True)

@@ -67,7 +67,10 @@ def _drawn(
     cell = (width - left - 0.6) / len(makers)
     high = min(cell, 0.32) if cell > 0.15 else 0.15
     said = chosen.said(
-        lines, "outlined: attacked directly" if outlined else "", "grey: not measured" if np.isnan(values).any() else ""
+        lines,
+        _attacks_of(chosen, lines),
+        "outlined: attacked directly" if outlined else "",
+        "grey: not measured" if np.isnan(values).any() else "",
     )
     figure = sheet(
         width, max(1.0, high * len(names)) + (0.75 if cell > 0.3 else 1.0) * deep + 0.6, said, made_up=made_up(lines)
@@ -80,6 +83,12 @@ def _drawn(
     axes.set_ylabel("evaluated on")
     colour_bar(figure, image, [axes], f"accuracy at ε = {eps}, {norm(lines[0])} (%)")
     return figure.figure
+
+
+def _attacks_of(chosen: Chosen, lines: list[Line]) -> str:
+    """Under which attacks."""
+    names = dict.fromkeys(name.partition(" via ")[0] for line in lines for name in line.over or (line.title,))
+    return f"attack{'' if len(names) == 1 else 's'}: {', '.join(names)}"
 
 
 def _of_attack(chosen: Chosen, lines: list[Line]) -> list[Line]:
