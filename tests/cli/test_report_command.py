@@ -7,10 +7,18 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from command_line import Run
+from stores import Made, cell_of
+
+from advkit.results.asked import Asked
+from advkit.results.cell import Stage
+from advkit.results.grid import load_grid
+from advkit.results.report import report_page, waiting_page
+from advkit.results.store import Study
 
 ROOT = Path(__file__).parents[2]
 
@@ -46,12 +54,38 @@ def test_what_cannot_be_read_or_written_is_refused(refused: Callable[..., str], 
     assert "is a directory" in refused("report", store, "--out", tmp_path)
 
 
-def test_the_page_is_valid_html(run: Run, store: Path, tmp_path: Path):
-    checker = os.environ.get("ADVKIT_HTML_VALIDATE") or shutil.which("html-validate")
-    if not checker:
-        pytest.skip("no html-validate: put it on PATH or name it by ADVKIT_HTML_VALIDATE")
-    run("report", store)
+def _checker() -> list[str]:
+    """The Nu checker or html-validate, as they are there."""
+    jar, java = os.environ.get("ADVKIT_VNU"), shutil.which("java")
+    if jar and java:
+        return [java, "-jar", jar, "--errors-only"]
+    if vnu := shutil.which("vnu"):
+        return [vnu, "--errors-only"]
+    if validate := os.environ.get("ADVKIT_HTML_VALIDATE") or shutil.which("html-validate"):
+        return [validate]
+    pytest.skip(
+        "no checker: put vnu or html-validate on PATH, or name one by ADVKIT_VNU (its jar) or ADVKIT_HTML_VALIDATE"
+    )
+
+
+def test_pages_of_every_kind_are_valid_html(run: Run, store: Path, tmp_path: Path):
+    checker = _checker()
     (tmp_path / ".htmlvalidate.json").write_text('{"root": true, "extends": ["html-validate:recommended"]}')
-    page = shutil.copy(store / "report.html", tmp_path / "page.html")
-    done = subprocess.run([checker, page], cwd=tmp_path, capture_output=True, text=True, check=False)
+    pages = {name: tmp_path / f"{name}.html" for name in ("plain", "odd", "stages", "waiting", "served")}
+    assert run("report", store, "--out", pages["plain"]).code == 0
+    odd = "<b>\"odd\" & 'name'</b>"
+    made = Made(tmp_path / "odd store")
+    made.put(cell_of(model=odd), [1] * 8, controlled=odd)
+    made.put(cell_of(odd, model=odd, settings=odd), [1] * 3 + [0] * 5, [1] * 8, weights=odd, data=odd, git=odd)
+    assert run("report", made.store.folder, "--out", pages["odd"]).code == 0
+    stages = Made(tmp_path / "stages")
+    chain = replace(cell_of("pgd"), attack="chain", stages=(Stage("one", ("1",)), Stage("two", ("2",))))
+    cell = stages.put(chain, [1] * 3 + [0] * 5, [1] * 8, wanted=9, command="advkit sweep --out 'a b'")
+    clean = stages.put(cell_of(), [1] * 8)
+    stages.store.add_asked(clean, [Asked("P3", "Answers are logits", "fail", "They sum to one.", "Take the logits.")])
+    stages.store.write_study(Study("advkit sweep", {cell.key: 9}, {"study": "[study]\n"}))
+    assert run("report", stages.store.folder, "--out", pages["stages"]).code == 0
+    pages["waiting"].write_text(waiting_page(tmp_path, odd))
+    pages["served"].write_text(report_page(load_grid(stages.store.folder), version="0" * 16))
+    done = subprocess.run([*checker, *pages.values()], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
