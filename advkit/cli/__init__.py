@@ -11,6 +11,8 @@ from typing import Any
 
 import click
 
+from advkit.cli._signals import code_of, ended_by_signals
+
 __all__ = ["main"]
 
 _COMMANDS = {
@@ -90,7 +92,7 @@ def main(args: Sequence[str] | None = None) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     given = None if args is None else [*args]
     try:
-        with warnings.catch_warnings():
+        with ended_by_signals(), warnings.catch_warnings():
             warnings.showwarning = _note
             # The words as they were given, for what is to be done again by the same command.
             words = sys.argv[1:] if given is None else given
@@ -103,9 +105,9 @@ def main(args: Sequence[str] | None = None) -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
+    except (click.Abort, KeyboardInterrupt) as error:
         click.echo("Interrupted.", err=True)
-        sys.exit(130)
+        sys.exit(code_of(error))
     except InputError as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(2)
