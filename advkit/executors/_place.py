@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any, Self
+
+import torch
 
 from advkit.engine.tasks import Task
 
-__all__ = ["Place", "Things", "cores", "joined", "sharing", "split"]
+__all__ = ["Place", "Things", "cores", "gpus", "joined", "sharing", "split"]
+
+_GRANTS = (
+    ("/sys/fs/cgroup/cpu.max",),
+    ("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us"),
+)
+"""Where control groups of version 2 and 1 say a quota and its period."""
 
 Things = tuple[Any, ...]
 """The models and data of a task, which it shares with others."""
@@ -54,15 +64,39 @@ def joined(task: Task, things: Things) -> Task:
 
 
 def cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """The cores that this process may use: those it is bound to, and of these what its container is granted."""
+    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, math.ceil(min(bound, _granted())))
+
+
+def _granted() -> float:
+    """How many cores' time the container has; infinite where nobody says."""
+    for path in _GRANTS:
+        try:
+            quota, period = [word for file in path for word in Path(file).read_text().split()][:2]
+            if float(quota) > 0:
+                return float(quota) / float(period)
+        except (OSError, ValueError):  # there is none, or it says max
+            continue
+    return math.inf
+
+
+def gpus() -> list[str]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    count, named = torch.cuda.device_count(), os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    return named[:count] if len(named) >= count > 0 and named[0] else [str(number) for number in range(count)]
 
 
 @contextmanager
-def sharing(threads: int) -> Iterator[None]:
-    """Processes started meanwhile have so many threads: torch reads it when it is loaded, so it must be there before."""
+def sharing(threads: int, gpu: str | None = None) -> Iterator[None]:
+    """Processes started meanwhile have so many threads, and see no GPU but one where one is named.
+
+    Torch reads both when it is loaded, so they must be there before.
+    """
     # A thread that spins while it waits keeps the worker beside it off its core.
     wanted = {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE")}
+    if gpu is not None:
+        wanted["CUDA_VISIBLE_DEVICES"] = gpu
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)
     try:

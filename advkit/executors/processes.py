@@ -17,14 +17,12 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 
-import torch
-
 from advkit.catalog import EXECUTORS
 from advkit.engine.examples import Progress
 from advkit.engine.tasks import Executor, Report, Task, Watch, perform
 from advkit.errors import InputError
 from advkit.executors._lost import Lost, ending
-from advkit.executors._place import Things, cores, joined, sharing, split
+from advkit.executors._place import Things, cores, gpus, joined, sharing, split
 
 __all__ = ["Processes"]
 
@@ -50,7 +48,7 @@ class Processes(Executor):
 
     def at_once(self, device: str = "cpu") -> int:
         """How many processes there are."""
-        return self.workers or (torch.cuda.device_count() if device == "cuda" else 0) or cores()
+        return self.workers or (len(gpus()) if device == "cuda" else 0) or cores()
 
     def run(self, rounds: Iterable[Sequence[Task]], watch: Watch) -> Iterator[Report]:
         """Reports as they come; the processes live from the first round to the last."""
@@ -77,7 +75,7 @@ class _Crew:
         while waiting or any(worker.task for worker in self.workers):
             free = sum(worker.task is None for worker in self.workers)
             for _ in range(min(most - len(self.workers), len(waiting) - free)):
-                self._hire(most)
+                self._hire(most, waiting[0].device)
             for worker in self.workers:
                 if waiting and worker.ready and worker.task is None:
                     try:
@@ -94,11 +92,12 @@ class _Crew:
                 if report is not None:
                     yield report
 
-    def _hire(self, most: int) -> None:
+    def _hire(self, most: int, device: str) -> None:
         """Start a process in the first place that is free."""
         taken = {worker.place for worker in self.workers}
         place = next(place for place in range(most) if place not in taken)
-        self.workers.append(_Worker(place, max(1, cores() // most)))
+        mine = gpus() if device == "cuda" else []
+        self.workers.append(_Worker(place, max(1, cores() // most), mine[place % len(mine)] if mine else None))
 
     def _bury(self, worker: _Worker, waiting: deque[Task], most: int) -> Report | None:
         """Remove a worker that died; its task waits for another one, or is reported as lost."""
@@ -143,7 +142,7 @@ class _CannotTravel(Exception):
 class _Worker:
     """A process, as the driver sees it: which place it has, and the task it is at."""
 
-    def __init__(self, place: int, threads: int) -> None:
+    def __init__(self, place: int, threads: int, gpu: str | None = None) -> None:
         self.place, self.threads = place, threads
         self.ready = False
         self.task: Task | None = None
@@ -154,15 +153,14 @@ class _Worker:
         self.process = multiprocessing.get_context("spawn").Process(
             target=_work, args=(theirs,), name=f"advkit worker {place}", daemon=True
         )
-        with sharing(threads), _no_interrupts():
+        with sharing(threads, gpu), _no_interrupts():
             self.process.start()
         theirs.close()  # or its end would never be seen
 
     def give(self, task: Task) -> None:
         """Send a task. Models and data that were made by the caller are sent once, not with every task."""
         own, things = split(task)
-        device = f"cuda:{self.place % max(1, torch.cuda.device_count())}" if task.device == "cuda" else task.device
-        sent = replace(own, device=device, threads=self.threads)
+        sent = replace(own, threads=self.threads)
         try:
             content = pickle.dumps((sent, None if things == self._things else things))
         except Exception as error:  # pickle raises whatever the object does
@@ -186,7 +184,10 @@ class _Worker:
         elif kind == "over" and task is not None:
             self._stages.close()
             self.task = None
-            return Report(task, *said)
+            report = Report(task, *said)
+            if report.error is not None:  # perhaps it could not read them
+                self._things = None
+            return report
         return None
 
     def stop(self) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import socket
+import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -51,7 +52,7 @@ class Ray(Executor):
         started = not ray.is_initialized()
         if started:
             self._reach(ray)
-        crew = _Crew(self, ray)
+        crew = _Crew(self, ray, own=started and not self._elsewhere)
         try:
             for tasks in rounds:
                 yield from crew.do(deque(tasks))
@@ -60,9 +61,15 @@ class Ray(Executor):
             if started:
                 ray.shutdown()
 
+    @property
+    def _elsewhere(self) -> str:
+        """The cluster's address; empty where there is none yet."""
+        address = self.address or os.environ.get("RAY_ADDRESS") or "local"
+        return "" if address == "local" else address
+
     def _reach(self, ray: ModuleType) -> None:
         """Connect, or start a cluster with room for the workers."""
-        address = self.address or os.environ.get("RAY_ADDRESS") or "local"
+        address = self._elsewhere or "local"
         quiet = {"log_to_driver": False, "logging_level": "ERROR", "include_dashboard": False}
         if address != "local":
             room: dict[str, Any] = {}
@@ -86,8 +93,8 @@ class Ray(Executor):
 class _Crew:
     """The tasks that are in work on a cluster."""
 
-    def __init__(self, executor: Ray, ray: ModuleType) -> None:
-        self.executor, self.ray = executor, ray
+    def __init__(self, executor: Ray, ray: ModuleType, *, own: bool) -> None:
+        self.executor, self.ray, self.own = executor, ray, own
         self.place, self.lost = Place.here(), Lost(executor.retries)
         self.running: dict[Any, Task] = {}
         self._sent: dict[Things, Any] = {}
@@ -96,6 +103,7 @@ class _Crew:
 
     def do(self, waiting: deque[Task]) -> Iterator[Report]:
         """Do all that is waiting."""
+        self._check_room(waiting[0])
         while waiting or self.running:
             while waiting and len(self.running) < self._room():
                 task = waiting.popleft()
@@ -109,12 +117,36 @@ class _Crew:
             task = self.running.pop(done)
             try:
                 report: Report | None = Report(task, *self.ray.get(done))
+            except self.ray.exceptions.RayTaskError as error:  # it was done by a worker that cannot do it
+                report = Report(
+                    task,
+                    error=f"it failed on its worker ({_reason(error)}); every machine of the cluster must have the same "
+                    "advkit, and the packages that the sweep needs.",
+                    expected=True,
+                )
             except self.ray.exceptions.RayError as error:
                 report = self.lost.give_up(task, _reason(error))
                 if report is None:
                     waiting.appendleft(task)
             if report is not None:
                 yield report
+
+    def _check_room(self, task: Task) -> None:
+        """Tell where no machine of the cluster has what a task takes: Ray would wait for one without a word."""
+        needs = {"CPU": self.executor.cpus, "GPU": self._gpus(task)}
+        machines = [node["Resources"] for node in self.ray.nodes() if node.get("Alive")]
+        if any(all(has.get(kind, 0) >= count for kind, count in needs.items()) for has in machines):
+            return
+        wanted = " and ".join(f"{count:g} {kind}{'' if count == 1 else 's'}" for kind, count in needs.items() if count)
+        most = {kind: max((has.get(kind, 0) for has in machines), default=0) for kind in needs}
+        has = f"at most {most['CPU']:g} CPUs, {most['GPU']:g} GPUs"
+        said = f"a task takes {wanted}, and no machine of the Ray cluster has that ({has})"
+        if self.own:
+            raise InputError(f"{said}; take less by --on-set cpus=... or gpus=...")
+        warnings.warn(f"{said}; the sweep waits until one joins it.", stacklevel=2)
+
+    def _gpus(self, task: Task) -> float:
+        return self.executor.gpus or int(task.device.startswith("cuda"))
 
     def _room(self) -> int:
         """So many are handed over; those that find no room yet wait with Ray, so that none of its rooms stands empty."""
@@ -124,9 +156,12 @@ class _Crew:
         own, things = split(self.place.located(task))
         if things not in self._sent:
             self._sent[things] = self.ray.put(things)
-        remote = self._remote.options(num_gpus=self.executor.gpus or int(task.device.startswith("cuda")))
+        remote = self._remote.options(num_gpus=self._gpus(task))
+        # A worker sees the GPUs that it was given, and no others.
+        device = "cuda" if own.device.startswith("cuda") else own.device
         # In a list the reference travels as it is: the worker fetches what it does not have yet.
-        return remote.remote(self.place, replace(own, threads=self.executor.threads), [self._sent[things]])
+        sent = replace(own, threads=self.executor.threads, device=device)
+        return remote.remote(self.place, sent, [self._sent[things]])
 
     def stop(self) -> None:
         """Stop what is in work."""

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 import time
+import warnings
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +14,7 @@ from typing import Any, Literal
 
 from advkit.catalog import EXECUTORS
 from advkit.engine.tasks import Executor, Report, Task, Watch, perform
-from advkit.errors import InputError, MissingExtra
+from advkit.errors import AdvkitError, InputError, MissingExtra
 from advkit.executors._lost import Lost
 from advkit.executors._place import Place, sharing
 from advkit.results.store import Store
@@ -19,6 +22,7 @@ from advkit.results.store import Store
 __all__ = ["Slurm"]
 
 _ARRAY = 1000  # jobs of one array; Slurm's own default allows 1001
+_ASK = 60.0  # seconds between two questions to Slurm what became of jobs that have not answered
 
 
 @EXECUTORS.register("slurm")
@@ -33,6 +37,9 @@ class Slurm(Executor):
     workers: int = 32
     chunk: int = 4
     partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
     time: int = 60  # minutes of a job
     cpus: int = 2
     gpus: int = 0  # of a job; 1 where the sweep's device is a GPU
@@ -70,8 +77,9 @@ class Slurm(Executor):
             gpus_per_node=self.gpus or int(device.startswith("cuda")),
             slurm_array_parallelism=self.workers,
         )
-        if self.partition is not None:
-            made.update_parameters(slurm_partition=self.partition)
+        for name in ("partition", "account", "qos", "constraint"):
+            if getattr(self, name) is not None:
+                made.update_parameters(**{f"slurm_{name}": getattr(self, name)})
         return made
 
 
@@ -82,11 +90,12 @@ class _Array:
         self.executor, self.submitit = executor, submitit
         self.place, self.lost = Place.here(), Lost(executor.retries)
         self.jobs: list[tuple[Any, Sequence[Task]]] = []
+        self._asked = time.monotonic()
 
     def do(self, tasks: Sequence[Task]) -> Iterator[Report]:
         """Do all tasks; those of a lost job are submitted again."""
-        store = Path(self.place.located(tasks[0]).store)
-        waiting = list(tasks)
+        size, store = self.executor.chunk, Path(self.place.located(tasks[0]).store)
+        waiting = deque(tasks[begin : begin + size] for begin in range(0, len(tasks), size))
         submitter = self.executor.submitter(self.submitit, store / "slurm", tasks[0].device)
         while waiting or self.jobs:
             self._submit(submitter, waiting)
@@ -95,39 +104,75 @@ class _Array:
             for job, chunk in ended:
                 yield from self._reports(job, chunk, waiting)
             if not ended:
+                self._ask()
                 time.sleep(self.executor.poll)
 
-    def _submit(self, submitter: Any, waiting: list[Task]) -> None:
+    def _submit(self, submitter: Any, waiting: deque[Sequence[Task]]) -> None:
         """Hand over what waits: to Slurm all of it, which has a queue of its own; to this machine what there is room for."""
-        size = self.executor.chunk
         room = _ARRAY if self.executor.cluster == "slurm" else self.executor.workers - len(self.jobs)
-        chunks = [waiting[begin : begin + size] for begin in range(0, len(waiting), size)][:room]
+        chunks = [waiting.popleft() for _ in range(min(room, len(waiting)))]
         if not chunks:
             return
-        del waiting[: sum(map(len, chunks))]
-        sent = [[replace(self.place.located(task), threads=self.executor.cpus) for task in chunk] for chunk in chunks]
-        with sharing(self.executor.cpus):
-            jobs = submitter.map_array(_perform, [self.place] * len(sent), sent)
+        sent = [[self._sent(task) for task in chunk] for chunk in chunks]
+        try:
+            with sharing(self.executor.cpus):
+                jobs = submitter.map_array(_perform, [self.place] * len(sent), sent)
+        except AdvkitError:
+            raise
+        except Exception as error:  # whatever submitit makes of what sbatch says
+            said = [line.strip() for line in str(error).splitlines() if line.strip()]
+            reason = next(
+                (line for line in said if line.startswith("sbatch:")), said[0] if said else type(error).__name__
+            )
+            raise InputError(
+                f"Slurm takes no jobs ({reason}); advkit list executors --settings shows what can be asked for by --on-set "
+                "(partition, account, time, memory ...). What was finished is kept."
+            ) from error
         self.jobs += zip(jobs, chunks, strict=True)
 
-    def _reports(self, job: Any, chunk: Sequence[Task], waiting: list[Task]) -> Iterator[Report]:
+    def _sent(self, task: Task) -> Task:
+        # Of all GPUs of its machine, a job sees its own only.
+        device = "cuda" if task.device.startswith("cuda") else task.device
+        return replace(self.place.located(task), threads=self.executor.cpus, device=device)
+
+    def _ask(self) -> None:
+        """Ask Slurm what became of the jobs: of one that is killed, cancelled or lost no answer comes."""
+        if self.jobs and time.monotonic() - self._asked > _ASK:
+            self._asked = time.monotonic()
+            self.jobs[0][0].done(force_check=True)  # asks for all of them at once
+
+    def _reports(self, job: Any, chunk: Sequence[Task], waiting: deque[Sequence[Task]]) -> Iterator[Report]:
         """What became of a job's tasks."""
         try:
             for task, said in zip(chunk, job.result(), strict=True):
                 yield Report(task, *said)
         except Exception as error:  # the job was lost: whatever submitit, Slurm or the file system raise
             how = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no reason'}"
-            for task in chunk:
-                report = self.lost.give_up(task, how)
+            left = [task for task in chunk if not _is_done(self.place.located(task))]
+            yield from (Report(task) for task in chunk if task not in left)
+            for number, task in enumerate(left):
+                # They are done one after the other: the first is the one at which the job was lost. From here on each has a
+                # job of its own, so that one which kills its job takes no other with it.
+                report = None if number else self.lost.give_up(task, how)
                 if report is None:
-                    waiting.append(task)
+                    waiting.append([task])
                 else:
                     yield report
 
     def stop(self) -> None:
-        """Cancel what is queued or runs."""
-        for job, _ in self.jobs:
+        """Cancel what is queued or runs: the jobs of an array together, for there may be a thousand."""
+        left = [job for job, _ in self.jobs if not job.paths.result_pickle.exists()]
+        if self.executor.cluster == "slurm":
+            numbers = sorted({str(job.job_id).partition("_")[0] for job in left})
+            if numbers:
+                subprocess.run(["scancel", *numbers], check=False, capture_output=True)
+            return
+        for job in left:
             job.cancel(check=False)
+
+
+def _is_done(task: Task) -> bool:
+    return task.span in Store(Path(task.store)).spans(task.cell)
 
 
 def _library(cluster: str) -> Any:
@@ -140,6 +185,12 @@ def _library(cluster: str) -> Any:
             "there is no sbatch here: start the sweep on a machine of a Slurm cluster from which jobs can be submitted, or "
             "choose processes or ray."
         )
+    if cluster == "slurm" and shutil.which("sacct") is None:
+        warnings.warn(
+            "there is no sacct here, so a job that is killed or cancelled is not noticed; interrupt the sweep and run it again "
+            "where it waits for one (squeue shows which there are).",
+            stacklevel=2,
+        )
     return submitit
 
 
@@ -151,7 +202,7 @@ def _perform(place: Place, tasks: Sequence[Task]) -> list[tuple[float, str | Non
     place.enter()
     found: list[tuple[float, str | None, bool, bool]] = []
     for task in tasks:
-        if task.span in Store(Path(task.store)).spans(task.cell):
+        if _is_done(task):
             found.append((0.0, None, False, False))
             continue
         report = perform(task)

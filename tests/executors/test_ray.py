@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
+from collections import deque
+from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from advkit.catalog import EXECUTORS
 from advkit.engine.specs import AttackSpec, ModelSpec
 from advkit.engine.sweep import Sweep, make_plan, run_plan
-from advkit.engine.tasks import InProcess
+from advkit.engine.tasks import InProcess, Task
 from advkit.errors import InputError, MissingExtra
 
 ray = pytest.importorskip("ray")
 
-from advkit.executors.ray import Ray  # noqa: E402
+from advkit.executors.ray import Ray, _Crew  # noqa: E402
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # Ray's own warnings are many
 
@@ -100,8 +104,6 @@ def test_code_and_results_in_the_sweeps_folder_are_found_and_a_killed_worker_los
 def test_a_worker_that_does_not_see_the_results_says_so(cluster: None, tmp_path: Path) -> None:
     plan = make_plan(wanted("lenet"))
     task = plan.cells[0].task
-    from dataclasses import replace
-
     from advkit.engine.sweep import Spectator
 
     far = replace(task, store=str(tmp_path / "elsewhere"), span=(0, 8))
@@ -117,6 +119,82 @@ def test_a_cluster_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
         ray.shutdown()
     with pytest.raises(InputError, match=r"no Ray cluster can be reached or started at 127\.0\.0\.1:1 "):
         run_plan(make_plan(wanted("lenet")), tmp_path, executor=Ray(address="127.0.0.1:1"))
+
+
+def test_a_cluster_without_room_for_a_task_is_told_of_at_once(cluster: None, tmp_path: Path) -> None:
+    """Ray itself would wait for a machine with a GPU to join, without a word and for ever."""
+    task = replace(make_plan(wanted("lenet")).cells[0].task, store=str(tmp_path), span=(0, 8), device="cuda")
+    executor = Ray(workers=1)
+    with pytest.raises(
+        InputError, match=r"a task takes 1 CPU and 1 GPU, and no machine .* has that \(at most 2 CPUs, 0 GPUs\)"
+    ):
+        _Crew(executor, ray, own=True)._check_room(task)
+    with pytest.warns(UserWarning, match="a task takes 64 CPUs, and no machine .*; the sweep waits until one joins"):
+        _Crew(Ray(cpus=64), ray, own=False)._check_room(replace(task, device="cpu"))
+
+
+def test_what_fails_to_begin_on_a_worker_is_not_tried_again(cluster: None, tmp_path: Path) -> None:
+    task = replace(make_plan(wanted("lenet")).cells[0].task, store=str(tmp_path), span=(0, 8))
+    crew = _Crew(Ray(workers=1), ray, own=False)
+    crew._remote = ray.remote(num_cpus=1, max_retries=0)(_imports_what_is_not_here)
+    (report,) = crew.do(deque([task]))
+    assert report.expected
+    assert "it failed on its worker" in str(report.error)
+    assert "no_such_package" in str(report.error)
+    assert "must have the same advkit" in str(report.error)
+
+
+def _imports_what_is_not_here(*_: object) -> None:
+    import no_such_package  # type: ignore[import-not-found]  # noqa: F401
+
+
+def test_a_worker_sees_its_gpus_only_so_a_number_means_nothing_there(cluster: None, tmp_path: Path) -> None:
+    sent: list[Task] = []
+    crew = _Crew(Ray(workers=1), ray, own=False)
+
+    class Remote:
+        def options(self, **settings: float) -> Remote:
+            assert settings == {"num_gpus": 1}
+            return self
+
+        def remote(self, place: object, task: Task, things: object) -> None:
+            sent.append(task)
+
+    crew._remote = Remote()
+    crew._send(replace(make_plan(wanted("lenet")).cells[0].task, store="out", device="cuda:3"))
+    assert sent[0].device == "cuda"
+    assert Path(sent[0].store).is_absolute()
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from advkit.engine.specs import AttackSpec, ModelSpec
+from advkit.engine.sweep import Sweep, make_plan, run_plan
+from advkit.executors.ray import Ray
+
+wanted = Sweep((ModelSpec("slow.py:make"),), (AttackSpec("pgd"),), ("4/255",), samples=64, shard=8, batch_size=8)
+run_plan(make_plan(wanted), Path(sys.argv[1]), executor=Ray(workers=2))
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_nothing_of_a_cluster_of_its_own_outlives_a_driver(tmp_path: Path, how: signal.Signals) -> None:
+    (tmp_path / "slow.py").write_text(MODEL)
+    (tmp_path / "sweep.py").write_text(KILLED)
+    driver = subprocess.Popen(
+        [sys.executable, "sweep.py", "out"], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    family: set[psutil.Process] = set()
+    end = time.monotonic() + 120
+    while time.monotonic() < end and len(list(tmp_path.glob("pids/*"))) < 3:
+        time.sleep(0.2)
+    family.update(psutil.Process(driver.pid).children(recursive=True))
+    assert len(family) > 3, "a cluster runs"
+    driver.send_signal(how)
+    driver.wait(60)
+    _, alive = psutil.wait_procs(family, timeout=60)
+    assert not alive
 
 
 def test_without_the_package_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
