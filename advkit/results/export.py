@@ -14,9 +14,10 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from advkit.atomic import write_whole
-from advkit.errors import InputError, MissingExtra
+from advkit.errors import InputError, MissingExtra, StoreError
 from advkit.results.grid import Grid, Line
 from advkit.results.statistics import flat_controls
+from advkit.results.store import Store
 
 if TYPE_CHECKING:
     import pandas
@@ -25,7 +26,19 @@ __all__ = ["check_suffix", "export", "to_pandas"]
 
 SUFFIXES = (".csv", ".parquet", ".json")
 _OF = ("model", "weights", "defense", "data", "norm", "goal", "seed", "attack", "eps")
-_FACTS = ("index", "label", "clean_correct", "clean_prediction", "prediction", "success", "distance", "stands")
+_SPENT = ("steps", "forwards", "backwards")
+_FACTS = (
+    "index",
+    "label",
+    "clean_correct",
+    "clean_prediction",
+    "attacked",
+    "prediction",
+    "success",
+    "distance",
+    "stands",
+    *_SPENT,
+)
 _Columns = dict[str, Any]  # a value for all rows, or a sequence of one for each
 
 
@@ -74,20 +87,31 @@ def _columns(rows: Sequence[Mapping[str, object]]) -> _Columns:
 
 
 def _examples(grid: Grid) -> Iterator[_Columns]:
-    """The examples of each line: the facts of each, and what the line is of."""
+    """The examples of each line: the facts of each, and what the line is of.
+
+    Who was not ``attacked``, being wrong without attack or beaten by a stage before, has prediction -1 and no distance.
+    """
     clean = {line.cell.setting: line for line in grid.clean if not line.outdated}
+    store, key, facts = Store(grid.folder), "", None
     for line in grid.lines:
-        of = line.to_json()
+        if line.cell.key != key:  # the lines of a cell follow each other
+            key, facts = line.cell.key, store.facts(line.cell)
+        if facts is None:
+            raise StoreError(f"the examples of the cell {key} are gone from {grid.folder}; is a sweep at work on it?")
+        of, own = line.to_json(), facts.take(np.searchsorted(facts.index, line.index))
+        at = [stage.name for stage in line.cell.stages].index(line.attack), line.cell.radii.index(str(line.eps))
         distance = np.full(line.n, np.nan) if line.distance is None else line.distance
-        yield {key: of[key] for key in _OF} | {
+        yield {name: of[name] for name in _OF} | {
             "index": line.index,
             "label": line.labels,
             "clean_correct": line.clean,
             "clean_prediction": _clean_prediction(line, clean.get(line.cell.setting)),
-            "prediction": line.prediction,
+            "attacked": own.attacked[at],
+            "prediction": np.where(own.attacked[at], own.prediction[at], -1),
             "success": np.isfinite(distance),
             "distance": distance,
             "stands": line.stands,
+            **{name: getattr(own, name)[at] for name in _SPENT},
         }
 
 

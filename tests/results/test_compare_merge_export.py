@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from stores import Made, cell_of, facts_of, small
+from stores import Made, cell_of, facts_of, small, staged
 
 from advkit.errors import InputError, MissingExtra
 from advkit.results import export as exporting
@@ -17,7 +17,7 @@ from advkit.results.compare import compared
 from advkit.results.export import export, to_pandas
 from advkit.results.grid import load_grid
 from advkit.results.merge import merge
-from advkit.results.store import Store
+from advkit.results.store import Store, Study
 
 
 def test_a_store_does_not_differ_from_itself(tmp_path: Path) -> None:
@@ -152,6 +152,27 @@ def test_each_example_is_a_row_in_every_file(tmp_path: Path, suffix: str) -> Non
     wrong = [row for row in rows if int(row["index"]) == 9]
     assert {str(row["clean_correct"]) for row in wrong} == {"False"}
     assert {int(row["clean_prediction"]) for row in wrong} == {(9 + 1) % 3}
+
+
+def test_examples_say_who_was_attacked_and_what_it_took(tmp_path: Path) -> None:
+    out = tmp_path / "rows.json"
+    assert export(load_grid(staged(tmp_path / "store")), out, examples=True) == 8
+    rows = json.loads(out.read_text())
+    of = {stage: [row for row in rows if row["attack"] == stage] for stage in ("first", "second")}
+    assert [row["attacked"] for row in of["first"]] == [True] * 4
+    assert [row["attacked"] for row in of["second"]] == [True, False, True, True]
+    assert [row["prediction"] for row in of["second"]] == [0, -1, 2, 2]
+    assert [row["stands"] for row in of["second"]] == [True, False, True, False]
+    assert [(row["steps"], row["forwards"], row["backwards"]) for row in of["first"]] == [(2, 2, 2)] * 4
+
+
+def test_examples_of_fewer_than_are_stored_are_those_of_the_line(tmp_path: Path) -> None:
+    made = Made(tmp_path / "store")
+    cell = made.put(cell_of("pgd"), [1, 0, 1, 1], [1, 1, 0, 1])
+    made.store.write_study(Study("", {cell.key: 3}))
+    grid = load_grid(tmp_path / "store")
+    assert export(grid, tmp_path / "rows.json", examples=True) == 3
+    assert [row["attacked"] for row in json.loads((tmp_path / "rows.json").read_text())] == [True, True, False]
 
 
 def test_without_pandas_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
