@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-__all__ = ["borrowed", "reseeded"]
+__all__ = ["borrowed", "draws_anywhere", "reseeded"]
 
 
 @contextmanager
@@ -69,6 +69,23 @@ def reseeded(seed: int, device: torch.device) -> Iterator[None]:
             random.setstate(kept)
             if numpy is not None:
                 numpy.random.set_state(others)
+
+
+def draws_anywhere(model: nn.Module, x: Tensor) -> bool:
+    """Whether the model, asked about x (B, ...), draws from a global generator; nothing is left of the draws."""
+    with borrowed(model), reseeded(0, x.device), torch.no_grad():
+        before = _generators(x.device)
+        model(x)
+        return _generators(x.device) != before
+
+
+def _generators(device: torch.device) -> tuple[object, ...]:
+    """Where the global generators stand."""
+    numpy: Any = sys.modules.get("numpy")
+    name, key, *place = (None, None) if numpy is None else numpy.random.get_state()
+    found = (torch.get_rng_state().numpy().tobytes(), random.getstate(), name, None if key is None else key.tobytes())
+    cuda = torch.cuda.get_rng_state(device).numpy().tobytes() if device.type == "cuda" else None
+    return (*found, *place, cuda)
 
 
 class _Kept:

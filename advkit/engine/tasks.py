@@ -19,7 +19,7 @@ import torch
 from advkit.backbones import Classifier
 from advkit.core.fitted import Applied, Fitted
 from advkit.core.goal import Untargeted
-from advkit.core.modes import borrowed, reseeded
+from advkit.core.modes import borrowed, draws_anywhere, reseeded
 from advkit.data import Data, Subset
 from advkit.engine.asking import ask
 from advkit.engine.defend import defend, read_defense
@@ -122,6 +122,7 @@ class _Bench:
     net: Classifier
     model: torch.nn.Module
     steering: Precision
+    draws: bool  # from the global generators, so that what it says hangs on all that it was asked before
     made: Made = field(default_factory=Made)  # on it, for other models
 
 
@@ -156,30 +157,38 @@ def _perform(task: Task, watch: Watch) -> None:
         check_code(task.source)
     bench = _bench(task, task.model, task.cell.model_hash, task.cell.defense)
     other = _bench(task, task.surrogate, task.cell.surrogate_hash, "none") if task.surrogate else None
-    chance = reseeded(task.cell.seed, _device(task))  # of a model that draws from the global generators
-    with borrowed(bench.model), borrowed(other.model) if other else nullcontext(), chance:
+    with borrowed(bench.model), borrowed(other.model) if other else nullcontext():
         size = task.batch_size or batch_for(bench.model, bench.data.pictures([task.span[0]])[0])
-        least = min(size, _ROWS_PER_THREAD * torch.get_num_threads())
+        # Rows that fill up a pass would be drawn for, and how many there are hangs on the threads.
+        draws = bench.draws or (other is not None and other.draws)
+        least = 1 if draws else min(size, _ROWS_PER_THREAD * torch.get_num_threads())
         part = _part(task, bench, store, Passes(bench.model, Precision.own(bench.model), size, least=least), watch)
         if task.attack is None:
             if task.span[0] == 0:
-                with reseeded(task.cell.seed, _device(task)):
+                with _chance(task):
                     store.add_asked(task.cell, ask(bench.model, bench.data, batch_size=size, seed=task.cell.seed))
             store.write(task.cell, task.span, clean_span(part), made=worked_here(task.device))
             return
         steered = Passes(bench.model, bench.steering, size, least=least)
         surrogate = Passes(other.model, other.steering, size, least=least) if other else None
-        facts, pictures = attack_span(
-            steered,
-            part,
-            _fitted(stages_of(task.attack, task.cell), task, bench, store, surrogate or steered, watch),
-            seed=task.cell.seed,
-            keep_pictures=task.keep_pictures,
-            watch=lambda stage: watch(task, stage),
-            surrogate=surrogate,
-            made=other.made if other else None,
-        )
+        stages = _fitted(stages_of(task.attack, task.cell), task, bench, store, surrogate or steered, watch)
+        with _chance(task):
+            facts, pictures = attack_span(
+                steered,
+                part,
+                stages,
+                seed=task.cell.seed,
+                keep_pictures=task.keep_pictures,
+                watch=lambda stage: watch(task, stage),
+                surrogate=surrogate,
+                made=None if other is None or draws else other.made,
+            )
     store.write(task.cell, task.span, facts, pictures, worked_here(task.device))
+
+
+def _chance(task: Task) -> AbstractContextManager[None]:
+    """Draws from the global generators, by a model that makes some, hang on the seed, and on no work done before."""
+    return reseeded(task.cell.seed, _device(task))
 
 
 def stages_of(attack: AttackSpec, cell: Cell) -> Stages:
@@ -202,7 +211,7 @@ def _fitted(stages: Stages, task: Task, bench: _Bench, store: Store, passes: Pas
 
     def fit(title: str, attack: Fitted) -> Applied:
         scored = Subset(bench.data, range(*task.span))
-        with watch(task, f"{title}, fit") as progress:
+        with _chance(task), watch(task, f"{title}, fit") as progress:
             return fit_for(attack, passes, scored, names, rule, task.cell.seed, progress)
 
     return ready(stages, lambda file: store.beside(task.cell, file), fit)
@@ -226,7 +235,8 @@ def _bench(task: Task, spec: ModelSpec, model_hash: str, defense: str) -> _Bench
     model = defend(net, read_defense(defense).wrappers)
     with borrowed(model), reseeded(task.cell.seed, _device(task)):
         steering = choose_precision(task.precision, model, data.pictures(range(min(len(data), 8))).to(_device(task)))
-    _benches[:] = [*_benches[-1:], _Bench(key, task.data, data, net, model, steering)]
+    draws = draws_anywhere(model, data.pictures([0]).to(_device(task)))
+    _benches[:] = [*_benches[-1:], _Bench(key, task.data, data, net, model, steering, draws)]
     return _benches[-1]
 
 
@@ -244,7 +254,7 @@ def _part(task: Task, bench: _Bench, store: Store, passes: Passes, watch: Watch)
     if known is not None:
         labels, clean = torch.tensor(known.labels), torch.tensor(known.clean)
         return Part(bench.data, index, labels, clean, Untargeted(labels))
-    with watch(task, "clean") as progress:
+    with _chance(task), watch(task, "clean") as progress:
         examples = Subset(bench.data, range(*task.span))
         names = bench.data.classes if bench.data.named else (bench.net.classes or ())
         labels, clean, goal = without_attack(passes, examples, names, goal_rule, task.cell.seed, progress)

@@ -161,7 +161,8 @@ class _Crew:
         device = "cuda" if own.device.startswith("cuda") else own.device
         # In a list the reference travels as it is: the worker fetches what it does not have yet.
         sent = replace(own, threads=self.executor.threads, device=device)
-        return remote.remote(self.place, sent, [self._sent[things]])
+        # As bytes: its classes may lie beside the sweep, where a worker finds them once it is at its place.
+        return remote.remote(self.place, self.ray.cloudpickle.dumps(sent), [self._sent[things]])
 
     def stop(self) -> None:
         """Stop what is in work."""
@@ -201,11 +202,12 @@ def _reason(error: Exception) -> str:
 _held: dict[str, Things] = {}  # the last model and data only
 
 
-def _perform(place: Place, task: Task, shared: list[Any]) -> tuple[float, str | None, bool, bool]:
+def _perform(place: Place, sent: bytes, shared: list[Any]) -> tuple[float, str | None, bool, bool]:
     """A report, without its task."""
     import ray
 
     place.enter()
+    task: Task = ray.cloudpickle.loads(sent)
     name = shared[0].hex()
     if name not in _held:
         _held.clear()

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import copy
+import random
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from helpers import conv_net, pictures
 from torch import nn
 
-from advkit.core.modes import borrowed
+from advkit.core.modes import borrowed, draws_anywhere
 
 
 def state(model: nn.Module) -> dict[str, object]:
@@ -138,3 +140,33 @@ def test_a_scripted_model_can_be_borrowed(model):
         scripted(pictures(4))
     assert scripted.training
     assert all(torch.equal(a, b) for a, b in zip(kept, scripted.buffers(), strict=True))
+
+
+class Draws(nn.Module):
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.source, self.dropout = source, nn.Dropout(0.5)
+
+    def forward(self, x):
+        if self.source == "numpy":
+            return x + np.random.rand()
+        if self.source == "python":
+            return x + random.random()
+        if self.source == "torch":
+            return x + torch.rand_like(x)
+        if self.source == "own":
+            return x + torch.rand(x.shape, generator=torch.Generator().manual_seed(0), dtype=x.dtype)
+        return self.dropout(x)
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"), [("torch", True), ("numpy", True), ("python", True), ("own", False), ("dropout", False)]
+)
+def test_a_model_that_draws_from_a_global_generator_is_known_and_leaves_no_trace(source, expected):
+    before = (torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate())
+    model = Draws(source).train()
+    assert draws_anywhere(model, pictures(2)) is expected
+    assert model.training
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert (np.random.get_state()[1] == before[1]).all()
+    assert random.getstate() == before[2]

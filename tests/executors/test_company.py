@@ -8,7 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from company import Crowd
 
+from advkit.attacks import APGD, FMN, UAP, Square
+from advkit.core import ProbabilityMargin
+from advkit.core.attack import Ensemble
 from advkit.data import TensorData, load_data
 from advkit.engine.specs import AttackSpec, DataSpec, ModelSpec
 from advkit.engine.sweep import Sweep, make_plan, run_plan
@@ -32,6 +36,36 @@ WANTED = Sweep(
 )
 
 
+CHAIN = Ensemble(
+    (
+        ("pma", APGD(steps=4, loss=ProbabilityMargin())),
+        ("square-near", Square(queries=40, resumes=True, patience=15)),
+        ("square", Square(queries=30)),
+    )
+)
+RICH = Sweep(
+    models=(ModelSpec("lenet"),),
+    attacks=(
+        AttackSpec("chain", made=CHAIN),  # stages, of which one begins where those before it came nearest
+        AttackSpec("fmn", made=FMN(steps=12)),  # one run for the nearest pictures serves all radii
+        AttackSpec("uap", made=UAP(steps=6, pictures=32, batch=16)),  # fitted
+        AttackSpec("crowd", made=Crowd()),  # of another library, which minds who shares its batch
+    ),
+    radii=("1/255", "4/255"),
+    # One that draws, keyed by the picture; one with weights of its own. Each is attacked, and shown what beat the bare model.
+    defenses=("none", "resize-pad", "dncnn"),
+    samples=120,
+    batch_size=32,
+)
+VIA = dataclasses.replace(
+    RICH, models=MODELS[:1], defenses=("none",), surrogates=(ModelSpec("lenet"), ModelSpec("cnn"))
+)
+DRAWS = dataclasses.replace(
+    RICH, models=(ModelSpec(f"{Path(__file__).parent}/company.py:Draws"),), attacks=RICH.attacks[:3], defenses=("none",)
+)
+"""Of a model that draws from torch's own generator, the same comes of the same shards and batches only."""
+
+
 def facts_of(wanted: Sweep, folder: Path, executor: Executor | None = None) -> dict[tuple[object, ...], Facts]:
     plan = make_plan(wanted)
     result = run_plan(plan, folder, executor=executor)
@@ -41,7 +75,7 @@ def facts_of(wanted: Sweep, folder: Path, executor: Executor | None = None) -> d
         facts = Store(folder).facts(planned.cell)
         assert facts is not None
         assert len(facts) == plan.samples
-        found[(planned.cell.model, planned.cell.attack, planned.cell.radii)] = facts
+        found[(planned.cell.model, planned.cell.defense, planned.cell.attack, planned.cell.radii)] = facts
     return found
 
 
@@ -49,7 +83,7 @@ def assert_same(found: dict[tuple[object, ...], Facts], expected: dict[tuple[obj
     assert found.keys() == expected.keys()
     for name, facts in expected.items():
         for column, array in facts.per_example().items():
-            np.testing.assert_array_equal(getattr(found[name], column), array, err_msg=f"{name} {column}")
+            np.testing.assert_array_equal(found[name].per_example()[column], array, err_msg=f"{name} {column}")
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +92,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[object, ...], 
 
 
 def test_the_case_is_not_an_easy_one(alone: dict[tuple[object, ...], Facts]) -> None:
-    nested = [facts for (_, attack, radii), facts in alone.items() if attack == "worst-case" and len(radii) == 3]
+    nested = [facts for (_, _, attack, radii), facts in alone.items() if attack == "worst-case" and len(radii) == 3]
     assert len(nested) == len(MODELS)
     assert all(0 < facts.stands.sum() < facts.stands.size for facts in nested)
 
@@ -109,3 +143,77 @@ def test_a_tensor_in_another_order_has_the_same_facts_in_that_order(tmp_path: Pa
                 np.testing.assert_array_equal(
                     getattr(sweeps[1][name], column), array[..., order.numpy()], err_msg=column
                 )
+
+
+# ---------------------------------------------------------------------- all that an attack and a defense may be
+
+
+STUDIES = {"defended": RICH, "surrogates": VIA}
+Everything = dict[str, dict[tuple[object, ...], Facts]]
+
+
+@pytest.fixture(scope="module")
+def everything(tmp_path_factory: pytest.TempPathFactory) -> Everything:
+    return {
+        name: facts_of(dataclasses.replace(study, shard=1000), tmp_path_factory.mktemp(name))
+        for name, study in STUDIES.items()
+    }
+
+
+@pytest.mark.slow
+def test_the_rich_case_is_not_an_easy_one(everything: Everything) -> None:
+    """Chains go on to the end, things are fitted, controls stand beside them; few rows are all won or all lost."""
+    kinds = {name[2] for study in everything.values() for name in study}
+    assert {"chain", "chain (oblivious)", "uap via cnn", "crowd via lenet", "fmn"} <= kinds
+    for name, facts in everything["defended"].items():
+        if name[2] == "chain":
+            assert facts.attacked[2].any(), "the last stage meets what the others left"
+    attacked = [facts for study in everything.values() for name, facts in study.items() if name[2] != "none"]
+    mixed = [facts for facts in attacked if 0 < facts.success.sum() < facts.attacked.sum()]
+    assert len(mixed) > 0.8 * len(attacked)
+    assert any(facts.controls for facts in attacked)
+
+
+COMPANIES = {
+    "shards of 7": ({"shard": 7}, None),
+    "shards of 50, batches of 8": ({"shard": 50, "batch_size": 8}, None),
+    "batches of 128": ({"shard": 1000, "batch_size": 128}, None),
+    "two processes": ({"shard": 40}, Processes(2)),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("study", STUDIES)
+@pytest.mark.parametrize("company", COMPANIES)
+def test_no_company_changes_anything(everything: Everything, tmp_path: Path, study: str, company: str) -> None:
+    changed, executor = COMPANIES[company]
+    wanted = dataclasses.replace(STUDIES[study], **changed)  # type: ignore[arg-type]
+    assert_same(facts_of(wanted, tmp_path, executor), everything[study])
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # Ray's own
+@pytest.mark.parametrize("study", STUDIES)
+def test_ray_changes_nothing_either(everything: Everything, tmp_path: Path, study: str) -> None:
+    pytest.importorskip("ray")
+    from advkit.executors.ray import Ray
+
+    assert_same(facts_of(dataclasses.replace(STUDIES[study], shard=40), tmp_path, Ray(workers=2)), everything[study])
+
+
+@pytest.mark.slow
+def test_a_model_that_draws_says_the_same_in_the_same_shards_wherever_and_however_often_it_is_asked(
+    tmp_path: Path,
+) -> None:
+    wanted = dataclasses.replace(DRAWS, shard=40)
+    here = facts_of(wanted, tmp_path / "here")
+    assert_same(facts_of(wanted, tmp_path / "there", Processes(2)), here)
+    for path in sorted((tmp_path / "there").glob("cells/*/0*.safetensors"))[::3]:
+        path.unlink()
+    assert_same(facts_of(wanted, tmp_path / "there", InProcess()), here)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(3 - min(threads, 2))
+    try:
+        assert_same(facts_of(wanted, tmp_path / "threads"), here)
+    finally:
+        torch.set_num_threads(threads)

@@ -157,8 +157,8 @@ def test_a_worker_sees_its_gpus_only_so_a_number_means_nothing_there(cluster: No
             assert settings == {"num_gpus": 1}
             return self
 
-        def remote(self, place: object, task: Task, things: object) -> None:
-            sent.append(task)
+        def remote(self, place: object, task: bytes, things: object) -> None:
+            sent.append(ray.cloudpickle.loads(task))
 
     crew._remote = Remote()
     crew._send(replace(make_plan(wanted("lenet")).cells[0].task, store="out", device="cuda:3"))
