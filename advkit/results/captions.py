@@ -100,10 +100,13 @@ def _of_attacks(pivot: Pivot, lines: Iterable[Line]) -> list[str]:
 
 def _marks(pivot: Pivot, lines: Iterable[Line]) -> list[str]:
     said = []
-    undone = [line for line in lines if not line.complete]
+    undone = [line for line in lines if line.n < line.wanted]
     if undone:
         least = min(undone, key=lambda line: line.n / line.wanted)
         said.append(f"{UNDONE} not all examples are done yet (fewest: {least.n:,} of {least.wanted:,}); never in bold.")
+    lacking = sorted({name for line in lines for name in line.lacking})
+    if lacking:
+        said.append(f"{UNDONE} a worst case without what is not begun yet ({', '.join(lacking)}); never in bold.")
     if pivot.narrow:
         said.append(f"{FEWER} the worst case over fewer attacks than in other rows; never in bold.")
     return said

@@ -57,7 +57,9 @@ def filtered(grid: Grid, texts: Sequence[str]) -> Grid:
     everything = [*grid.lines, *grid.clean]
     for sign, asked in (("=", wanted), ("!=", without)):
         for key, values in asked.items():
-            _check(key, sign, values, dict.fromkeys(name for line in everything for name in _names(line, key)))
+            known = dict.fromkeys(name for line in everything for name in _names(line, key))
+            known |= dict.fromkeys(name for record in grid.waiting for name in _held(record, key))
+            _check(key, sign, values, known)
     lines = tuple(line for line in grid.lines if _fits(line, wanted, _names) and not _dropped(line, without, _names))
     wanted_of, without_of = (
         {key: values for key, values in asked.items() if key in SETTING} for asked in (wanted, without)
@@ -65,11 +67,12 @@ def filtered(grid: Grid, texts: Sequence[str]) -> Grid:
     clean = tuple(
         line for line in grid.clean if _fits(line, wanted_of, _names) and not _dropped(line, without_of, _names)
     )
+    waiting = tuple(_narrow(grid.waiting, wanted, without))
     if not lines and not ("none" in wanted.get("attack", ()) and clean):
         raise InputError(
             f"no result matches all of {' '.join(f'--filter {text}' for text in texts)}; each alone matches some."
         )
-    return replace(grid, lines=lines, clean=clean)
+    return replace(grid, lines=lines, clean=clean, waiting=waiting)
 
 
 def narrowed(records: Sequence[Record], texts: Sequence[str]) -> list[Record]:
@@ -78,6 +81,12 @@ def narrowed(records: Sequence[Record], texts: Sequence[str]) -> list[Record]:
     for sign, asked in (("=", wanted), ("!=", without)):
         for key, values in asked.items():
             _check(key, sign, values, dict.fromkeys(name for record in records for name in _held(record, key)))
+    return _narrow(records, wanted, without)
+
+
+def _narrow(
+    records: Sequence[Record], wanted: Mapping[str, Sequence[str]], without: Mapping[str, Sequence[str]]
+) -> list[Record]:
     return [
         record
         for record in records

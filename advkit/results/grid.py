@@ -45,6 +45,7 @@ class Line:
     backwards: int = 0
     seconds: float = 0.0
     over: tuple[str, ...] = ()  # a worst case: the attacks it is taken over
+    lacking: tuple[str, ...] = ()  # a worst case: those that the sweep asked for, and of which nothing is done yet
     outdated: bool = False  # newer code, or a newer run, has made the same again
     beaten: Mapping[str, Bools] = field(default_factory=dict)  # by control, (n,)
 
@@ -125,8 +126,8 @@ class Line:
 
     @property
     def complete(self) -> bool:
-        """Whether all examples that the sweep asked for are done."""
-        return self.n >= self.wanted
+        """Whether all examples that the sweep asked for are done, of a worst case under every attack."""
+        return self.n >= self.wanted and not self.lacking
 
     @cached_property
     def accuracy(self) -> Share:
@@ -199,6 +200,7 @@ class Grid:
     study: Study | None = None
     hidden: int = 0  # cells that a newer version of the code, or a newer run, has replaced
     records: tuple[Record, ...] = field(default=(), repr=False)
+    waiting: tuple[Record, ...] = field(default=(), repr=False)  # cells that the sweep asked for, with nothing done yet
     asked: tuple[tuple[Line, tuple[Asked, ...]], ...] = field(default=(), repr=False)
     """What each model, behind its defense, was asked before it was attacked, beside its line without attack."""
 
@@ -213,7 +215,13 @@ class Grid:
             if not line.outdated:
                 key = (line.cell.setting, line.cell.threat, line.cell.precision, line.eps)
                 groups.setdefault(key, []).append(line)
-        found = map(_worst, groups.values())
+        waiting: dict[tuple[object, ...], set[str]] = {}
+        for record in self.waiting:
+            cell = record.cell
+            for eps in cell.radii:
+                key = (cell.setting, cell.threat, cell.precision, eps)
+                waiting.setdefault(key, set()).add(cell.attack)
+        found = (_worst(group, waiting.get(key, ())) for key, group in groups.items())
         return tuple(line for line in found if line.n)
 
     def to_json(self) -> dict[str, Any]:
@@ -269,18 +277,29 @@ def load_grid(folder: Path, *, outdated: bool = False, only: Collection[str] | N
     lines: list[Line] = []
     clean: list[Line] = []
     asked: list[tuple[Line, tuple[Asked, ...]]] = []
+    waiting: list[Record] = []
     shared = _Shared()
     for record in kept:
         wanted = study.samples.get(record.cell.key) if study else None
         facts = store.facts(record.cell, wanted)
         if facts is None:
+            waiting += [record] if wanted else []
             continue
         old = record.cell.key not in current
         made = _lines(record, shared, facts, len(facts) if wanted is None else wanted, old)
         (lines if record.cell.stages else clean).extend(made)
         if not record.cell.stages and (answers := store.asked(record.cell)) is not None:
             asked.append((made[0], answers))
-    return Grid(folder, tuple(lines), tuple(clean), study, len(found) - len(kept), tuple(kept), tuple(asked))
+    return Grid(
+        folder,
+        tuple(lines),
+        tuple(clean),
+        study,
+        hidden=len(found) - len(kept),
+        records=tuple(kept),
+        waiting=tuple(waiting),
+        asked=tuple(asked),
+    )
 
 
 def newest(records: Sequence[Record], study: Study | None) -> list[Record]:
@@ -375,7 +394,7 @@ def _whole(stages: Sequence[Line]) -> Line:
     )
 
 
-def _worst(lines: Sequence[Line]) -> Line:
+def _worst(lines: Sequence[Line], lacking: Iterable[str]) -> Line:
     """The examples that stand under all of these lines, among those that all of them have."""
     first = lines[0]
     if all(line.index is first.index for line in lines):
@@ -398,4 +417,5 @@ def _worst(lines: Sequence[Line]) -> Line:
         backwards=sum(line.backwards for line in lines),
         seconds=sum(line.seconds for line in lines),
         over=tuple(sorted({not_oblivious(line.title) for line in lines})),
+        lacking=tuple(sorted(lacking)),
     )

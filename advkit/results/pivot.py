@@ -104,15 +104,18 @@ class Pivot:
     def column(self, name: str) -> Place:
         """The column that a reader calls so: clean, worst, pgd, pgd@8/255. Without radius: the largest there is."""
         known: dict[str, Place] = {}
+        plain = {"name": None}
         for place in self.column_places:
-            above, below = self.head(place)
-            above = "worst" if above == WORST else above
-            known["@".join(filter(None, (above, below)))] = place
-            known[above or below] = place  # columns ascend, so the last is the largest
+            of = {NONE: "clean", WORST: "worst"}
+            parts = [of.get(part, part) for part in place if part]
+            named = dict(zip(self.columns, place, strict=True))
+            attack = of.get(named.get("attack", ""), named.get("attack", ""))
+            radius = "@".join(filter(None, (attack, named.get("eps", ""))))
+            known |= dict.fromkeys(filter(None, (*parts, radius, "@".join(parts))), place)  # the last is the largest
+            plain[attack or parts[0]] = None
         if name not in known:
-            plain = ["name", *(each for each in known if each and "@" not in each)]
             raise InputError(
-                f"--sort {name} is no column of this table.{nearest(name, ['name', *filter(None, known)])} "
+                f"--sort {name} is no column of this table.{nearest(name, ['name', *known])} "
                 f"Columns: {', '.join(plain)}, each also with its radius, as in {next(reversed(known))}."
             )
         return known[name]

@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from stores import Made, cell_of, moved, small, staged
+from stores import Made, cell_of, facts_of, moved, small, staged
 
 from advkit.errors import InputError
 from advkit.results.cell import Stage
 from advkit.results.filters import filtered
 from advkit.results.grid import load_grid
 from advkit.results.pivot import Pivot, pivoted
+from advkit.results.store import Record, Study
 
 
 def _accuracy(pivot: Pivot) -> dict[tuple[str, ...], float]:
@@ -182,3 +183,42 @@ def test_a_way_to_train_tells_its_weights_apart_by_itself(tmp_path: Path) -> Non
     assert pivoted(load_grid(tmp_path), ("attack",), ("defense",)).rows == ("attack",)
     made.put(cell_of("pgd", model_hash="other"), [1, 0], [1, 1], weights="other")
     assert "weights" in pivoted(load_grid(tmp_path)).rows
+
+
+def test_a_column_is_called_by_any_of_its_names(tmp_path: Path) -> None:
+    made = Made(small(tmp_path))
+    made.put(cell_of("pgd", "4/255"), [1] * 5 + [0] * 5, [1] * 8 + [0] * 2)
+    pivot = pivoted(load_grid(tmp_path), ("model", "defense"), ("eps", "attack"))
+    for name in ("pgd", "pgd@8/255", "8/255@pgd"):
+        assert pivot.column(name) == ("8/255", "pgd")
+    assert pivot.column("pgd@4/255") == ("4/255", "pgd")
+    assert pivot.column("worst") == ("8/255", "worst case")
+    turned = pivoted(load_grid(tmp_path), ("attack",), ("defense",))
+    assert turned.column("jpeg") == ("8/255", "jpeg")
+
+
+def test_a_worst_case_is_not_complete_before_every_attack_has_begun(tmp_path: Path) -> None:
+    made = Made(tmp_path)
+    made.put(cell_of("pgd", defense="jpeg"), [1, 1, 0], [1] * 3)
+    made.put(cell_of("pgd"), [1, 0, 0], [1] * 3)
+    waiting = cell_of("fgsm", defense="jpeg")
+    made.store.add(Record(waiting, {"weights": "here", "data": "signs"}))
+    made.store.write_study(Study("", {**made.samples, waiting.key: 3}))
+    grid = load_grid(tmp_path)
+    worst = {line.defense: line for line in grid.worst}
+    assert (worst["jpeg"].lacking, worst["jpeg"].complete) == (("fgsm",), False)
+    assert (worst["none"].lacking, worst["none"].complete) == ((), True)
+    assert "worst case" not in {column[0] for _, column in pivoted(grid).best}
+    assert all(line.complete for line in filtered(grid, ["attack!=fgsm"]).worst), "it was not asked for"
+    made.store.write(waiting, (0, 3), facts_of(waiting, [1, 1, 1]))
+    assert all(line.complete for line in load_grid(tmp_path).worst)
+
+
+def test_no_two_lines_share_a_place_whatever_tells_them_apart(tmp_path: Path) -> None:
+    made = Made(tmp_path)
+    apart = [{}, {"defense_hash": "other"}, {"surrogate_hash": "one"}, {"precision": "mixed"}, {"data_hash": "e" * 8}]
+    for more in apart:
+        made.put(cell_of("pgd", defense="jpeg", **more), [1, 0], [1, 1])
+    pivot = pivoted(load_grid(tmp_path))
+    assert all(len(lines) == 1 for lines in pivot.cells.values())
+    assert sum(column[0] == "pgd" for _, column in pivot.lines) == len(apart)
