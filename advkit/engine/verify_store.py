@@ -131,7 +131,7 @@ def _data(about: Any, name: str | None, cell: Cell) -> Data:
 def _model(about: Any, cell: Cell, data: Data, device: str) -> nn.Module:
     settings = dict(about["model settings"])
     model, weights, normalize = (settings.pop(key) for key in ("model", "weights", "normalize"))
-    spec = ModelSpec(model, weights, normalize, settings_of(settings), cell.seed, cell.model)
+    spec = ModelSpec(model, weights, normalize, settings_of(settings), about.get("model seed", cell.seed), cell.model)
     net = spec.build(data, device)
     if net.fingerprint() != cell.model_hash:
         raise DataError(f"the weights of {cell.model} are not what they were: their hash is another.")

@@ -84,6 +84,7 @@ class Cell:
     code: str = ""  # what of advkit's own code decides the numbers
     defense_hash: str = ""  # of the weights that the defense holds, where it holds some
     attack_hash: str = ""  # of the files and data that the attack's settings name, where they name some
+    surrogate_code: str = ""  # what of the surrogate's code decides the numbers
     unknown: tuple[str, ...] = field(default=(), compare=False, repr=False)
     """Fields that the advkit which wrote the cell did not know: they are no part of its key."""
 
@@ -95,7 +96,7 @@ class Cell:
     @cached_property
     def kind(self) -> tuple[object, ...]:
         """What the cell is of, whatever code made it."""
-        return tuple(getattr(self, name) for name in _FIELDS if name != "code")
+        return tuple(getattr(self, name) for name in _FIELDS if name not in ("code", "surrogate_code"))
 
     @property
     def setting(self) -> tuple[str, ...]:
@@ -141,7 +142,7 @@ class Cell:
 
 
 _FIELDS = tuple(f.name for f in fields(Cell) if f.name != "unknown")
-_LATER = ("attack_hash",)  # named in cell.json only where they say something
+_LATER = ("attack_hash", "surrogate_code")  # named in cell.json only where they say something
 
 
 @dataclass(frozen=True)
