@@ -158,13 +158,16 @@ def put_pivot(
     intervals: bool = True,
     versus: Mapping[int, Versus] | None = None,
     base: str = "",
+    ties: bool = False,
 ) -> None:
     """Write or print a pivot: with a number in each cell as CSV, else as is good to read."""
     from advkit.results.pivot_table import number_table, pivot_table
 
     def draw(below: bool, bold: bool) -> Table:
         layout: Layout = "paper" if form == "latex" else "below" if below else "beside"
-        return pivot_table(pivot, grid, intervals=intervals, layout=layout, bold=bold, versus=versus, base=base)
+        return pivot_table(
+            pivot, grid, intervals=intervals, layout=layout, bold=bold, ties=ties, versus=versus, base=base
+        )
 
     if form == "csv":
         put(drawn(number_table(pivot, intervals=intervals, versus=versus), form), out)

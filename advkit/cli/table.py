@@ -32,6 +32,9 @@ _HELP = "model, weights, defense, data, norm, goal, seed, attack, surrogate, eps
 @click.option("--intervals/--no-intervals", default=True, help="Show 95 % Wilson intervals. [default: yes]")
 @click.option("--baseline", multiple=True, metavar="WHICH", help="Add the difference to a baseline, tested on the same "
               "examples: defense=none, model=NAME, attack=NAME ..., or MODEL, or MODEL/DEFENSE.")  # fmt: skip
+@click.option(
+    "--ties", is_flag=True, help="Set in bold also what cannot be told from the highest: McNemar's exact test."
+)
 @click.option("--sort", metavar="COLUMN", help="Order rows by name, clean, worst, worst@8/255, pgd@8/255 ...; numbers "
               "with the highest first. [default: as in the study]")  # fmt: skip
 @click.option("--reverse", is_flag=True, help="Turn the order round.")
@@ -49,6 +52,7 @@ def command(
     stages: bool,
     intervals: bool,
     baseline: tuple[str, ...],
+    ties: bool,
     sort: str | None,
     reverse: bool,
     as_lines: bool,
@@ -72,6 +76,8 @@ def command(
         raise InputError("--reverse turns the order of --sort round, and there is none; give --sort name, for example.")
     if baseline and (value != "accuracy" or mean):
         raise InputError("--baseline tests the accuracy of each line; leave out --value and --mean.")
+    if ties and (value != "accuracy" or mean):
+        raise InputError("--ties tests the accuracy of each line; leave out --value and --mean.")
     kind = form_of(form, out)
     axes = checked_keys(rows), checked_keys(columns)
     shown, over = value_of(value), checked_keys(mean)
@@ -94,7 +100,7 @@ def command(
     elif as_lines:
         put_lines(line_table(lines, versus), kind, out)
     else:
-        put_pivot(pivot, grid, kind, out, intervals=intervals, versus=versus, base=" ".join(baseline))
+        put_pivot(pivot, grid, kind, out, intervals=intervals, versus=versus, base=" ".join(baseline), ties=ties)
 
 
 def _versus(

@@ -35,6 +35,7 @@ def caption(
     intervals: bool,
     layout: str,
     bold: bool,
+    ties: bool,
     versus: Mapping[int, Versus] | None,
     base: str,
 ) -> str:
@@ -44,7 +45,10 @@ def caption(
     if pivot.best and bold:
         which = "highest" if pivot.value.best > 0 else "lowest"
         among = "its column" if pivot.best_of_columns else "the cells of the same attack, radius and data"
-        said.append(f"Bold: the {which} of {among}.")
+        close = (
+            ", and what cannot be told from it (McNemar's exact test on the same examples, Holm-adjusted, p >= 0.05)"
+        )
+        said.append(f"Bold: the {which} of {among}{close if ties else ''}.")
     controls = dict.fromkeys(line.controls[0][0] for line in lines if line.controls)
     if controls and not pivot.mean and any(pivot.value.share(line) for line in lines):
         named = ", ".join(controls)

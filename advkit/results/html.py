@@ -37,7 +37,8 @@ def html_page(table: Table) -> str:
     """A page of its own around the table element."""
     title = escape(table.title or "advkit table")
     return (
-        f'<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8"><title>{title}</title>\n'
+        f'<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8">'
+        f'<meta name="viewport" content="width=device-width"><title>{title}</title>\n'
         f"<style>{_STYLE}</style></head>\n<body>\n{html(table)}\n</body>\n</html>"
     )
 
@@ -47,9 +48,9 @@ def _lines(text: str) -> str:
 
 
 _STYLE = (
-    "body{font:15px/1.4 system-ui,sans-serif;margin:2em}"
+    ":root{color-scheme:light dark}body{font:15px/1.4 system-ui,sans-serif;margin:2em;overflow-x:auto}"
     "table{border-collapse:collapse;border-top:2px solid;border-bottom:2px solid}"
-    "caption{text-align:left;margin-bottom:.7em;max-width:60em;color:#444}"
+    "caption{text-align:left;margin-bottom:.7em;max-width:60em;opacity:.75}"
     "th,td{padding:.25em .7em;text-align:left;vertical-align:top;white-space:nowrap}"
     "th[colspan]{text-align:center}thead tr:last-child>*{border-bottom:1px solid}"
     ".number{text-align:right;font-variant-numeric:tabular-nums}"

@@ -10,12 +10,15 @@ from functools import cached_property
 from math import inf
 
 from advkit.errors import InputError, UnknownName, nearest
+from advkit.results.baseline import difference
 from advkit.results.grid import ITSELF, NONE, WORST, Grid, Line, wholes
+from advkit.results.statistics import holm
 from advkit.results.values import ACCURACY, Value
 
 __all__ = ["Pivot", "Place", "in_order", "numbered", "pivoted", "settings_of", "size_of"]
 
 Place = tuple[str, ...]
+_LEVEL = 0.05
 MEANS = {"seed": ("seed",), "weights": ("weights", "weights hash"), "model": ("model", "weights", "weights hash")}
 _ROWS, _COLUMNS = ("model", "defense"), ("attack", "eps")
 _OF_ATTACK = ("norm", "goal", "seed", "precision", "settings", "surrogate hash")  # what a line without attack has not
@@ -58,17 +61,37 @@ class Pivot:
     @cached_property
     def best(self) -> frozenset[tuple[Place, Place]]:
         """Where the value is best among what can be compared: complete lines of one attack, radius and data."""
+        found: set[tuple[Place, Place]] = set()
+        for group in self._rivals:
+            highest = max(group.values())
+            if min(group.values()) < highest:
+                found |= {place for place, value in group.items() if value == highest}
+        return frozenset(found)
+
+    @cached_property
+    def ties(self) -> frozenset[tuple[Place, Place]]:
+        """Where accuracy cannot be told from the best of its rivals: McNemar's exact test, Holm-adjusted."""
+        found: set[tuple[Place, Place]] = set()
+        for group in self._rivals:
+            best = [place for place in group if place in self.best]
+            tests = {
+                place: test
+                for place in group
+                if best and place not in best and (test := difference(self.lines[place], self.lines[best[0]]))
+            }
+            adjusted = zip(tests, holm([test.p for test in tests.values()]), strict=True)
+            found |= {place for place, p in adjusted if p >= _LEVEL}
+        return frozenset(found)
+
+    @cached_property
+    def _rivals(self) -> list[dict[tuple[Place, Place], float]]:
+        """What can be compared, each with its value, the highest of which is the best."""
         groups: dict[Place, dict[tuple[Place, Place], float]] = defaultdict(dict)
         for place, lines in self.cells.items():
             numbers = self.numbers(place)
             if self.value.best and numbers and all(line.complete for line in lines) and place not in self.narrow:
                 groups[self._question(place)][place] = self.value.best * sum(numbers) / len(numbers)
-        found: set[tuple[Place, Place]] = set()
-        for group in groups.values():
-            highest = max(group.values())
-            if min(group.values()) < highest:
-                found |= {place for place, value in group.items() if value == highest}
-        return frozenset(found)
+        return list(groups.values())
 
     @cached_property
     def narrow(self) -> frozenset[tuple[Place, Place]]:

@@ -30,13 +30,18 @@ def pivot_table(
     intervals: bool = True,
     layout: Layout = "beside",
     bold: bool = True,
+    ties: bool = False,
     versus: Mapping[int, Versus] | None = None,
     base: str = "",
 ) -> Table:
     """The value of a pivot by row and column, accuracy in per cent where nothing else was asked for."""
     heads = [pivot.head(column) for column in pivot.column_places]
+    row_of, column_of = (
+        {place: number for number, place in enumerate(places)} for places in (pivot.row_places, pivot.column_places)
+    )
     best = {
-        (pivot.row_places.index(row), len(pivot.rows) + pivot.column_places.index(column)) for row, column in pivot.best
+        (row_of[row], len(pivot.rows) + column_of[column])
+        for row, column in (pivot.best | pivot.ties if ties else pivot.best)
     }
 
     def text(row: Place, column: Place) -> str:
@@ -47,7 +52,9 @@ def pivot_table(
         heads=(*pivot.rows, *(below for _, below in heads)),
         rows=tuple(_spelled(pivot, row) for row in rows),
         align="l" * len(pivot.rows) + "r" * len(heads),
-        caption=caption(pivot, grid, intervals=intervals, layout=layout, bold=bold, versus=versus, base=base),
+        caption=caption(
+            pivot, grid, intervals=intervals, layout=layout, bold=bold, ties=ties, versus=versus, base=base
+        ),
         title=title(pivot),
         over=(*("" for _ in pivot.rows), *(above for above, _ in heads)) if any(above for above, _ in heads) else (),
         bold=frozenset(best) if bold else frozenset(),

@@ -81,6 +81,15 @@ def test_the_best_of_each_column_is_bold(run: Run, store: Path) -> None:
     assert "<b>60.0</b>" in run("table", store, "--format", "html", "--no-intervals").out
 
 
+def test_ties_are_bold_too_where_that_is_asked_for(run: Run, store: Path) -> None:
+    out = run("table", store, "--format", "markdown", "--no-intervals", "--ties").out
+    assert "| net | none | 80.0 | **30.0** | **10.0** | **0.0** |" in out, "of ten examples nothing can be told"
+    assert "cannot be told from it" in out
+    assert (
+        "**30.0** |" not in run("table", store, "--format", "markdown", "--no-intervals", "--filter", "attack=fgsm").out
+    )
+
+
 def test_latex_puts_attacks_over_their_radii(run: Run, store: Path) -> None:
     out = run("table", store, "--format", "latex").out
     assert r"\multicolumn{1}{c}{pgd}" in out
@@ -326,6 +335,7 @@ def test_only_the_number_is_bold_and_not_its_interval() -> None:
         (("--baseline", "eps=8/255"), ("eps",)),
         (("--baseline", "model=net", "--value", "success"), ("--value", "accuracy")),
         (("--baseline", "model=net", "--mean", "seed"), ("--mean",)),
+        (("--ties", "--value", "success"), ("--ties", "--value")),
         (("--value", "sucess"), ("'sucess'", "'success'")),
         (("--mean", "attack"), ("attack", "seed", "weights", "model")),
         (("--mean", "model"), ("--rows",)),

@@ -222,3 +222,13 @@ def test_no_two_lines_share_a_place_whatever_tells_them_apart(tmp_path: Path) ->
     pivot = pivoted(load_grid(tmp_path))
     assert all(len(lines) == 1 for lines in pivot.cells.values())
     assert sum(column[0] == "pgd" for _, column in pivot.lines) == len(apart)
+
+
+def test_what_cannot_be_told_from_the_best_is_a_tie(tmp_path: Path) -> None:
+    made = Made(tmp_path)
+    for defense, stands in (("none", 60), ("jpeg", 58), ("bits", 30)):
+        made.put(cell_of("pgd", defense=defense), [1] * stands + [0] * (100 - stands), [1] * 100)
+    pivot = pivoted(load_grid(tmp_path))
+    told = {(row[1], column[0]) for row, column in pivot.ties}
+    assert told == {("jpeg", "pgd"), ("jpeg", "worst case")}, "2 of 2 pairs may be chance, 30 of 30 are not"
+    assert {row[1] for row, _ in pivot.best} == {"none"}
