@@ -50,7 +50,7 @@ def _lines(text: str) -> str:
 _STYLE = (
     ":root{color-scheme:light dark}body{font:15px/1.4 system-ui,sans-serif;margin:2em;overflow-x:auto}"
     "table{border-collapse:collapse;border-top:2px solid;border-bottom:2px solid}"
-    "caption{text-align:left;margin-bottom:.7em;max-width:60em;opacity:.75}"
+    "caption{text-align:left;margin-bottom:.7em;max-width:min(60em,calc(100vw - 4em));opacity:.75}"
     "th,td{padding:.25em .7em;text-align:left;vertical-align:top;white-space:nowrap}"
     "th[colspan]{text-align:center}thead tr:last-child>*{border-bottom:1px solid}"
     ".number{text-align:right;font-variant-numeric:tabular-nums}"
