@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from advkit.engine.specs import AttackSpec
     from advkit.registry import Entry
 
-__all__ = ["attack_specs", "balls_of", "build_attacks", "named"]
+__all__ = ["attack_specs", "balls_of", "build_attacks", "named", "norm_of"]
 
 
 def named(names: tuple[str, ...], flags: Mapping[str, object], settings: tuple[str, ...]) -> tuple[str, ...]:
@@ -62,6 +62,13 @@ def attack_specs(
             for entry in entries
         ),
     )
+
+
+def norm_of(names: tuple[str, ...], norm: str | None) -> str:
+    """The norm asked for, else one in which these attacks work; linf where none is named."""
+    from advkit.catalog import ATTACKS
+
+    return _name(_ball([ATTACKS[name] for name in names], norm)) if names or norm else "linf"
 
 
 def _chosen(

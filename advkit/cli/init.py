@@ -14,11 +14,11 @@ from advkit.errors import InputError
 @click.option("--model", "models", multiple=True, metavar="NAME", help="A model as for advkit attack; repeatable. "
               "[default: the embedded resnets and lenet]")  # fmt: skip
 @click.option("--attack", "attacks", multiple=True, metavar="NAME", help="An attack (advkit list attacks); repeatable. "
-              "[default: fgsm, pgd, worst-case]")  # fmt: skip
+              "[default: a few that work in the norm]")  # fmt: skip
 @click.option("--defense", "defenses", multiple=True, metavar="NAME", help="What stands in front of each model, such as "
               "jpeg:75; repeatable. [default: none]")  # fmt: skip
-@click.option("--norm", default="linf", show_default=True, metavar="NAME", help="linf, l2, l1, l0, area, shade or "
-              "veil.")  # fmt: skip
+@click.option("--norm", metavar="NAME", help="linf, l2, l1, l0, area, shade or veil. [default: linf where the attacks work "
+              "in it]")  # fmt: skip
 @click.option("--eps", multiple=True, metavar="RADIUS", help="8/255, 8px, 5%, 0.031, or several with commas; repeatable. "
               "[default: three of the norm]")  # fmt: skip
 @click.option(
@@ -30,18 +30,19 @@ def command(
     models: tuple[str, ...],
     attacks: tuple[str, ...],
     defenses: tuple[str, ...],
-    norm: str,
+    norm: str | None,
     eps: tuple[str, ...],
     data: str,
     force: bool,
 ) -> None:
-    """Write a commented study file for advkit sweep, which runs as it is in about a minute.
+    """Write a commented study file for advkit sweep, which runs as it is in a few minutes.
 
     \b
     advkit init
     advkit init mine.toml --model my.py:net --data test.npz --attack pgd --eps 4px,8px
     """
     from advkit.atomic import write_whole
+    from advkit.cli._attacks import norm_of
     from advkit.engine.template import study_template
 
     # Parse
@@ -52,8 +53,9 @@ def command(
 
     # Build
     radii = [part for text in eps for part in text.split(",")]
-    text = study_template(models=models, attacks=attacks, eps=radii, norm=norm, data=data, defenses=defenses)
-    if models or attacks or defenses or eps or norm != "linf" or data != "signs":
+    chosen = norm_of(attacks, norm) if attacks or norm else "linf"  # what ships is known to fit, and needs no torch
+    text = study_template(models=models, attacks=attacks, eps=radii, norm=chosen, data=data, defenses=defenses)
+    if models or attacks or defenses or eps or norm or data != "signs":
         from advkit.engine.study import parse_study
 
         parse_study(text, file.parent)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,17 +14,20 @@ import click
 from click.core import ParameterSource
 
 from advkit.cli._attacks import attack_specs, named
-from advkit.cli._results import form_of, put, put_pivot, put_table
+from advkit.cli._results import form_of, put, put_pivot
 from advkit.cli._shared import DataChoice, ModelChoice, checked_device, console, models_and_data, pairs
+from advkit.cli._signals import code_of
 from advkit.errors import InputError
 
 if TYPE_CHECKING:
+    from advkit.engine.defend import Against
     from advkit.engine.sweep import Plan, Result, Sweep
     from advkit.engine.tasks import Executor
     from advkit.results.grid import Grid
 
 _SAMPLES = 200
-_RUN = ("study", "out", "on", "workers", "on_settings", "ray_address", "track", "dry_run", "resume", "form", "quiet")
+_RUN = ("study", "out", "on", "workers", "on_settings", "ray_address", "track", "dry_run", "save_study", "resume", "form",
+        "quiet")  # fmt: skip
 """What says how a sweep is run; everything else says what is evaluated, and belongs into the study file where there is one."""
 
 
@@ -34,7 +38,7 @@ _RUN = ("study", "out", "on", "workers", "on_settings", "ray_address", "track", 
               "[default: standard; with --steps, --step-size, --restarts or --set: worst-case, which is PGD]")  # fmt: skip
 @click.option("--defense", "defenses", multiple=True, metavar="NAME", help="What stands in front of each model: none, jpeg, "
               "jpeg:75, a chain jpeg:75+bits:4; repeatable. [default: none]")  # fmt: skip
-@click.option("--norm", metavar="NAME", help="linf, l2, l1, l0, area, shade or veil. "
+@click.option("--norm", "norms", multiple=True, metavar="NAME", help="linf, l2, l1, l0, area, shade or veil. "
               "[default: linf where the attacks work in it]")  # fmt: skip
 @click.option("--eps", multiple=True, metavar="RADIUS", help="8/255, 8px, 5%, 0.031, or several with commas; repeatable. "
               "[default: that of the attacks; 8/255 in linf, 0.5 in l2, 12 in l1, 10 pixels in l0, 5% in area]")  # fmt: skip
@@ -50,10 +54,10 @@ _RUN = ("study", "out", "on", "workers", "on_settings", "ray_address", "track", 
 @click.option("--transfer", is_flag=True, help="Also show each model the adversarial pictures made on each other one.")
 @click.option("--surrogate", "surrogates", multiple=True, metavar="NAME[@WEIGHTS]", help="Make the attacks on this model, and "
               "show what each comes to to every --model once; repeatable.")  # fmt: skip
-@click.option("--oblivious", "against", flag_value="oblivious", help="Of each defense show only what was made on the model "
+@click.option("--oblivious", is_flag=True, help="Of each defense show only what was made on the model "
               "without it and is replayed. [default: that and attacks on the defended model]")  # fmt: skip
-@click.option("--adaptive", "against", flag_value="adaptive", help="Show only attacks on the defended model.")
-@click.option("--samples", type=int, help="Evaluate the first so many examples. [default: 200]")
+@click.option("--adaptive", is_flag=True, help="Show only attacks on the defended model.")
+@click.option("--samples", metavar="NUMBER|all", help="Evaluate the first so many examples, or all. [default: 200]")
 @click.option("--exclude", multiple=True, metavar="CLASS", help="Leave out the examples of a class; repeatable.")
 @click.option("--batch-size", type=int, help="Examples per pass; halved where memory runs out. [default: by size]")
 @click.option(
@@ -69,7 +73,9 @@ _RUN = ("study", "out", "on", "workers", "on_settings", "ray_address", "track", 
 @click.option(
     "--resume/--no-resume", default=True, help="Keep what DIR holds already, or compute it again. [default: resume]"
 )
-@click.option("--dry-run", is_flag=True, help="Show the plan: cells, passes and time; compute nothing.")
+@click.option("--dry-run", is_flag=True, help="Show the plan: cells, passes and time; keep nothing.")
+@click.option("--save-study", type=click.Path(path_type=Path), metavar="FILE", help="Also write what is asked for as a study "
+              "file, from which the same cells are made.")  # fmt: skip
 @click.option("--on", metavar="NAME", help="Where the work is done: local, processes, ray, slurm. [default: local; processes "
               "with --workers]")  # fmt: skip
 @click.option("--workers", type=click.IntRange(1), help="Processes that work side by side.")
@@ -100,6 +106,7 @@ def command(
     """
     from rich.text import Text
 
+    from advkit.cli._plan import header, show_plan
     from advkit.engine.memory import keep_freed_memory
     from advkit.engine.study import write_study
     from advkit.engine.sweep import Spectator, make_plan, run_plan
@@ -111,34 +118,43 @@ def command(
     wanted = _from_file(context, study) if study else _from_flags(models, pictures_of, given)
     out = given["out"] or Path(study.stem if study else "sweep")
     command_line = shlex.join(["advkit", *context.find_root().obj])
-    wanted = replace(wanted, command=command_line, about={**wanted.about, "study": write_study(wanted)})
+    text = write_study(wanted)
+    wanted = replace(wanted, command=command_line, about={**wanted.about, "study": text})
     trackers = _trackers(given["track"])
     Store(out).admit()
+    if given["save_study"] is not None:
+        _save(text, given["save_study"])
     screen = console(given["quiet"])
     keep_freed_memory()
 
     # Build
     with screen.status("looking at the models") as status:
         # A text and no string: brackets in a path are no markup.
-        plan = make_plan(wanted, lambda text: status.update(Text(f"looking at {text}")))
+        plan = make_plan(
+            wanted,
+            lambda text: status.update(Text(f"looking at {text}")),
+            tried=given["dry_run"],
+            threads=_threads(executor, wanted.device),
+        )
     if given["dry_run"]:
-        _show_plan(plan, out, executor, kind)
+        show_plan(plan, out, executor, kind)
         return
     if not given["resume"]:
         _forget(plan, out)
 
     # Run
     from advkit.cli._live import LiveView
+    from advkit.engine.forecast import Forecast
 
-    view = LiveView(screen)
-    _header(screen, plan, out, executor)
+    view = LiveView(screen, Forecast(), executor.at_once(wanted.device))
+    header(screen, plan, out, executor)
     try:
         with view:
             spectator = Spectator(watch=view.watch, begun=view.begun, report=view.report, lines=view.lines)
             result = run_plan(plan, out, executor=executor, spectator=spectator, trackers=trackers)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         click.echo(f"Interrupted. What was finished is in {out}; go on with: {command_line}", err=True)
-        sys.exit(130)
+        sys.exit(code_of(error))
 
     # Render
     _print(result.grid, kind)
@@ -169,12 +185,18 @@ def _from_flags(models: tuple[ModelChoice, ...], pictures_of: DataChoice, given:
 
     flags = {name: given[name] for name in ("steps", "step_size", "restarts", "loss")}
     attacks = named(given["attacks"], flags, given["settings"])
-    norm, radii, specs = attack_specs(attacks, given["norm"], given["eps"], flags, given["settings"])
+    norms = tuple(dict.fromkeys(given["norms"])) or (None,)
+    if len(norms) > 1:
+        raise InputError(
+            f"--norm is given as {' and '.join(map(str, norms))}; a sweep is in one norm, so run them apart."
+        )
+    norm, radii, specs = attack_specs(attacks, norms[0], given["eps"], flags, given["settings"])
     defenses = given["defenses"] or ("none",)
     for text in defenses:
         read_defense(text)
     if given["batch_size"] is not None and given["batch_size"] < 1:
         raise InputError(f"--batch-size is {given['batch_size']}; give 1 or more, or leave it out to have it chosen.")
+    against = _against(given["oblivious"], given["adaptive"], defenses)
     first = models[0] if models else ModelChoice("resnet", "auto", None, (), None, 0, "resnet")
     return Sweep(
         models=tuple(choice.spec() for choice in models or (first,)),
@@ -183,12 +205,12 @@ def _from_flags(models: tuple[ModelChoice, ...], pictures_of: DataChoice, given:
         data=pictures_of.spec(given["exclude"]),
         norm=norm,
         defenses=defenses,
-        samples=_SAMPLES if given["samples"] is None else given["samples"],
+        samples=_samples(given["samples"]),
         goal=given["target"] or "untargeted",
         seed=first.seed,
         independent=given["independent"],
         transfer=given["transfer"],
-        against=given["against"] or "both",
+        against=against,
         surrogates=tuple(first.another(name).spec() for name in given["surrogates"]),
         precision=checked_precision(given["precision"]),
         shard=given["shard"],
@@ -196,6 +218,37 @@ def _from_flags(models: tuple[ModelChoice, ...], pictures_of: DataChoice, given:
         device=first.device_name,
         keep_pictures=given["pictures"],
     )
+
+
+def _samples(text: str | None) -> int | None:
+    """How many examples; None for all."""
+    if text is None or text == "all":
+        return _SAMPLES if text is None else None
+    if not text.removeprefix("-").isdecimal():
+        raise InputError(f"--samples is {text!r}; give a whole number of 1 or more, or all.")
+    return int(text)
+
+
+def _against(oblivious: bool, adaptive: bool, defenses: Sequence[str]) -> Against:
+    """What a defense is attacked by."""
+    if oblivious and adaptive:
+        raise InputError(
+            "--oblivious and --adaptive each leave the other out; give one of them, or neither to show both."
+        )
+    if oblivious and all(text == "none" for text in defenses):
+        raise InputError("--oblivious says what a defense is attacked by, and there is none; give --defense.")
+    return "oblivious" if oblivious else "adaptive" if adaptive else "both"
+
+
+def _save(text: str, path: Path) -> None:
+    """A study file of what the flags ask for."""
+    from advkit.atomic import put_whole
+
+    if path.suffix != ".toml":
+        raise InputError(f"--save-study is {path}; a study is written as TOML, so give a name that ends in .toml.")
+    if path.exists() and path.read_text(encoding="utf-8") != text:
+        raise InputError(f"--save-study: {path} exists and holds something else; give another name, or remove it.")
+    put_whole(path, text.encode())
 
 
 def _executor(given: dict[str, Any]) -> Executor:
@@ -212,8 +265,18 @@ def _executor(given: dict[str, Any]) -> Executor:
                 raise InputError(
                     f"{flag} reaches nothing: {name} has no setting of this kind. Choose another with --on."
                 )
+            if key in settings:
+                raise InputError(f"{key} is given twice, by {flag} and with --on-set; give it once.")
             settings[key] = value
     return entry.create(**settings)
+
+
+def _threads(executor: Executor, device: str) -> int | None:
+    """Of each of several workers on this machine: what a pass is timed with."""
+    import torch
+
+    workers = executor.at_once(device)
+    return max(1, torch.get_num_threads() // workers) if workers > 1 and device == "cpu" else None
 
 
 def _trackers(texts: tuple[str, ...]) -> list[Any]:
@@ -222,78 +285,6 @@ def _trackers(texts: tuple[str, ...]) -> list[Any]:
     from advkit.engine.tracking import build_tracker
 
     return [build_tracker(text) for text in texts]
-
-
-def _header(screen: Any, plan: Plan, out: Path, executor: Executor) -> None:
-    wanted = plan.sweep
-    lines = sum(len(planned.cell.stages) * len(planned.cell.radii) for planned in plan.cells)
-    screen.print(f"data   {wanted.data.name}, {plan.samples:,} examples", markup=False)
-    screen.print(f"threat {wanted.norm} at {', '.join(wanted.radii)}", markup=False)
-    screen.print(f"plan   {lines} rows of {len(plan.cells)} cells, kept in {out}", markup=False)
-    screen.print(f"on     {executor}, {wanted.device}, seed {wanted.seed}", markup=False)
-    from advkit.engine.specs import usual_ball
-
-    ball = usual_ball(wanted.norm)
-    for doubt in dict.fromkeys(ball(radius).doubt for radius in wanted.radii):
-        if doubt:
-            screen.print(f"note   {doubt}", markup=False)
-
-
-def _show_plan(plan: Plan, out: Path, executor: Executor, kind: str) -> None:
-    """The cells, what is done of them, and what they may cost."""
-    from advkit.results.store import Store
-    from advkit.results.table import Table
-
-    store, share = Store(out), max(1, executor.at_once(plan.sweep.device))
-    left = {
-        planned.cell.key: sum(b - a for a, b in store.missing(planned.cell, plan.samples)) for planned in plan.cells
-    }
-    costs = [(planned, left[planned.cell.key] / plan.samples) for planned in plan.cells]
-    seconds = sum(planned.seconds * part for planned, part in costs) / share
-    if kind == "json":
-        found = [
-            {
-                "model": planned.cell.model,
-                "defense": planned.cell.defense,
-                "attack": planned.cell.attack,
-                "eps": list(planned.cell.radii),
-                "done": plan.samples - left[planned.cell.key],
-                "n": plan.samples,
-                "passes": round(planned.passes * part),
-                "seconds": round(planned.seconds * part, 1),
-            }
-            for planned, part in costs
-        ]
-        put(json.dumps({"plan": found, "workers": share, "seconds": round(seconds, 1)}), None)
-        return
-    rows = [
-        (
-            planned.cell.model,
-            planned.cell.defense,
-            planned.cell.attack,
-            " ".join(planned.cell.radii) or "-",
-            f"{plan.samples - left[planned.cell.key]} of {plan.samples}",
-            f"{round(planned.passes * part):,}",
-            _time(planned.seconds * part),
-        )
-        for planned, part in costs
-    ]
-    total = f"{round(sum(planned.passes * part for planned, part in costs)):,}"
-    rows.append(("in all", "", "", "", "", total, _time(seconds)))
-    heads = ("model", "defense", "attack", "eps", "done", "passes, about", "time, about")
-    caption = (
-        "passes: forward and backward of one example each, if none is beaten early where it ends; time: by a pass timed now, "
-        f"{'one worker' if share == 1 else f'{share} workers'}. Nothing was computed."
-    )
-    table = Table(heads, tuple(rows), "llllrrr", strong=(len(rows) - 1,), caption=caption)
-    put_table(table, kind, 4, None)
-
-
-def _time(seconds: float) -> str:
-    """As a reader wants it: 40 s, 3 min, 2.5 h."""
-    if seconds < 99:
-        return f"{seconds:.0f} s" if seconds >= 1 else "< 1 s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _forget(plan: Plan, out: Path) -> None:

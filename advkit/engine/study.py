@@ -125,7 +125,7 @@ def read_study(path: Path) -> Sweep:
     Relative paths in it are relative to the file if they exist there, else to the current folder.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # some editors begin a file with a mark
     except UnicodeDecodeError:
         raise InputError(f"{path} is not a text in UTF-8; a study is a TOML file (advkit init writes one).") from None
     except OSError as error:

@@ -9,7 +9,13 @@ from advkit.engine.toml import toml_value
 __all__ = ["study_template"]
 
 _MODELS = (("standard", "resnet", "standard"), ("robust", "resnet", "adversarial"), ("lenet", "lenet", None))
-_ATTACKS = ("fgsm", "pgd", "worst-case")
+_ATTACKS = {
+    "l0": ("salt", "salt-greedy", "sigma-zero"),
+    "area": ("noise", "tape", "dots"),
+    "shade": ("noise", "shadow"),
+    "veil": ("noise", "light", "rain"),
+}
+_USUAL_ATTACKS = ("fgsm", "pgd", "standard")
 _RADII = {
     "linf": ("2/255", "4/255", "8/255"),
     "l2": ("0.25", "0.5", "1.0"),
@@ -38,7 +44,9 @@ def study_template(
         eps=toml_value(tuple(eps) or _RADII.get(norm.lower(), _RADII["linf"])),
         defenses=toml_value(tuple(defenses) or ("none",)),
     )
-    return "\n".join([head, *tables, _MODEL_KEYS, *map(_attack, attacks or _ATTACKS), _ATTACK_KEYS])
+    return "\n".join(
+        [head, *tables, _MODEL_KEYS, *map(_attack, attacks or _ATTACKS.get(norm.lower(), _USUAL_ATTACKS)), _ATTACK_KEYS]
+    )
 
 
 def _model(name: str | None, model: str, weights: str | None) -> str:
@@ -60,9 +68,9 @@ _HEAD = """\
 
 [study]
 data = {data}                # a data set (advkit list datasets), a folder with one folder per class, or an .npz file
-samples = 100                 # the first so many examples, or "all"
+samples = 50                  # the first so many examples, or "all"
 # exclude = [0]               # leave out the examples of these classes, by name or number
-norm = {norm}                 # linf, l2, l1 or l0: how the size of a perturbation is measured
+norm = {norm}                 # how the size of a perturbation is measured: linf, l2, l1, l0, area, shade, veil
 eps = {eps}   # the radii: "8/255", "8px" for 8 of 255 grey levels, "0.031"
 defenses = {defenses}           # in front of each model: "none", "jpeg:75", or a chain "jpeg:75+bits:4"
 # target = "next"             # aim at a class: next, random, least-likely, or the name or number of a class

@@ -28,9 +28,9 @@ def test_the_file_is_a_study_that_can_be_planned(run: Run) -> None:
     study = read_study(Path("study.toml"))
     plan = make_plan(study)
     assert [spec.name for spec in study.models] == ["standard", "robust", "lenet"]
-    assert {planned.cell.attack for planned in plan.cells} == {"none", "fgsm", "pgd", "worst-case"}
+    assert {planned.cell.attack for planned in plan.cells} == {"none", "fgsm", "pgd", "standard"}
     assert {radius for planned in plan.cells for radius in planned.cell.radii} == {"2/255", "4/255", "8/255"}
-    assert plan.samples == 100
+    assert plan.samples == 50
 
 
 def test_every_key_is_shown_and_can_be_used_as_it_is_shown(run: Run) -> None:
@@ -56,11 +56,17 @@ def test_options_are_written_into_the_file(run: Run, npz: Callable[..., Path]) -
     assert (study.norm, study.radii, study.data.name, study.defenses) == ("l2", ("0.5", "1"), data, ("jpeg:75",))
 
 
-@pytest.mark.parametrize("norm", ["l2", "l1", "l0"])
-def test_every_norm_has_radii_of_its_own(run: Run, norm: str) -> None:
-    attack = "salt" if norm == "l0" else "pgd"
-    assert run("init", "--norm", norm, "--attack", attack).code == 0
-    assert len(read_study(Path("study.toml")).radii) == 3
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1", "l0", "area", "shade", "veil"])
+def test_every_norm_has_radii_and_attacks_of_its_own(run: Run, norm: str) -> None:
+    assert run("init", "--norm", norm).code == 0
+    study = read_study(Path("study.toml"))
+    assert (study.norm, len(study.radii)) == (norm, 3)
+    assert len(study.attacks) > 1
+
+
+def test_the_norm_is_that_of_the_attacks(run: Run) -> None:
+    assert run("init", "--attack", "salt", "--attack", "sigma-zero").code == 0
+    assert read_study(Path("study.toml")).norm == "l0"
 
 
 def test_a_file_is_not_overwritten_unless_asked(run: Run, refused: Callable[..., str]) -> None:
@@ -78,7 +84,8 @@ def test_a_file_is_not_overwritten_unless_asked(run: Run, refused: Callable[...,
         (("--attack", "pdg"), "Did you mean 'pgd'?"),
         (("--eps", "8/0"), "eps is '8/0'"),
         (("--norm", "l3"), "'l3' is not the name of a norm."),
-        (("--norm", "l0"), "[[attack]] number 1: "),
+        (("--norm", "l0", "--attack", "fgsm"), "[[attack]]: "),
+        (("--attack", "salt", "--attack", "fgsm"), "share no norm"),
         (("--model", "resnt"), "Did you mean 'resnet'?"),
         (("--data", "sings"), "Did you mean 'signs'?"),
     ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 from command_line import Answer, Run
 
+from advkit.data import load_data
 from advkit.engine import sweep as sweeps
 from advkit.engine import tasks
 
@@ -84,7 +86,15 @@ def test_the_rows_of_a_sweep_are_those_of_advkit_attack(run: Run, out: Path) -> 
 
 def test_progress_goes_to_standard_error_and_quiet_says_nothing_there(run: Run, out: Path) -> None:
     loud = run(*SMALL, "--out", out)
-    for fact in ("data   signs, 4 examples", "linf at 4/255, 8/255", "2 rows", str(out), "cpu, seed 0", "advkit table"):
+    for fact in (
+        "data   signs, 4 examples",
+        "linf at 4/255, 8/255",
+        "2 rows of 3 cells",
+        "this process",
+        str(out),
+        "cpu, seed 0",
+        "advkit table",
+    ):
         assert fact in loud.err
     assert "\x1b" not in loud.out + loud.err
     assert "lenet none fgsm 4/255" in loud.err
@@ -166,6 +176,45 @@ def test_workers_work_side_by_side_and_find_the_same(run: Run, out: Path, tmp_pa
     assert without == [{key: value for key, value in row.items() if key != "seconds"} for row in alone]
 
 
+def test_all_examples_may_be_asked_for_and_more_than_there_are_is_told(run: Run, npz: Callable[..., Path]) -> None:
+    command = ("sweep", "--model", "lenet@random", "--data", npz(), "--attack", "fgsm", "--dry-run", "--format", "json")
+    assert {row["n"] for row in run(*command, "--samples", "all").json["plan"]} == {6}
+    assert {row["n"] for row in run(*command, "--samples", 9).json["plan"]} == {6}
+    loud = run(*command[:-3], "--samples", 9, "--out", npz().with_name("store"))
+    assert "note   9 examples are asked for, and there are 6" in loud.err
+    assert "note" not in run(*command[:-3], "--samples", "all", "--out", npz().with_name("store")).err
+
+
+def test_the_default_attack_is_a_row_for_each_radius_by_its_own_name(run: Run, out: Path) -> None:
+    answer = run("sweep", "--model", "lenet", "--eps", "8/255,16/255", "--samples", 3, "--out", out)
+    assert "plan   2 rows of 2 cells" in answer.err
+    shown = [line for line in answer.err.splitlines() if line.startswith("lenet none ")]
+    assert [line.split()[2:4] for line in shown] == [["none", "-"], ["standard", "8/255"], ["standard", "16/255"]]
+    assert "standard" in answer.out
+    cells = run("table", out, "--format", "json").json["cells"]
+    assert [row["attack"] for row in cells if row["eps"] == "8/255"] == ["pma", "malt", "square-near", "square"]
+
+
+def test_what_flags_ask_for_can_be_written_as_a_study_that_makes_the_same_cells(
+    run: Run, out: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "asked.toml"
+    flags = ("--model", "lenet", "--model", "cnn", "--attack", "fgsm", "--attack", "pgd", "--steps", 2, "--norm", "L2",
+             "--eps", "1,0.5", "--defense", "none", "--defense", "bits:3", "--samples", 3, "--seed", 7)  # fmt: skip
+    first = run("sweep", *flags, "--out", out, "--save-study", file, "--format", "json")
+    assert first.code == 0
+    before = shards(out)
+    again = run("sweep", file, "--out", out, "--format", "json")
+    assert again.out == first.out
+    assert shards(out) == before
+    planned = run("sweep", *flags, "--dry-run", "--save-study", file, "--out", out)
+    assert planned.code == 0
+    file.write_text("mine")
+    said = one_sentence(run("sweep", *flags, "--save-study", file, "--out", out))
+    assert f"{file} exists and holds something else" in said
+    assert file.read_text() == "mine"
+
+
 def test_settings_of_attacks_seed_and_target_reach_the_cells(run: Run, out: Path) -> None:
     flags = ("--attack", "pgd", "--steps", 2, "--restarts", 3, "--loss", "margin", "--seed", 5, "--target", "next")
     run("sweep", "--model", "lenet", "--eps", "4/255", "--samples", 2, *flags, "--out", out)
@@ -191,13 +240,17 @@ def test_a_dry_run_shows_the_plan_and_computes_and_writes_nothing(run: Run, out:
     answer = run(*FULL, "--dry-run", "--out", out)
     assert answer.code == 0
     assert not out.exists()
-    assert "in all" in answer.out
+    assert re.search(r"left +10 of 10 cells +10 tasks", answer.out)
     assert "Nothing was computed." in answer.out
     assert answer.out.count("0 of 4") == 2 * (1 + 3 + 1)
     planned = run(*FULL, "--dry-run", "--out", out, "--workers", 2, "--format", "json").json
     assert planned["workers"] == 2
     assert [row["eps"] for row in planned["plan"] if row["attack"] == "pgd"] == [["2/255", "4/255", "8/255"]] * 2
-    assert all(row["done"] == 0 and row["passes"] > 0 for row in planned["plan"])
+    for row in planned["plan"]:
+        assert row["done"] == 0
+        assert 0 < row["passes"] == row["forwards"] + row["backwards"] <= row["most_passes"]
+        assert row["seconds"] <= row["most_seconds"]
+        assert bool(row["backwards"]) == (row["attack"] != "none")
 
 
 def test_a_dry_run_knows_what_is_done(run: Run, out: Path) -> None:
@@ -312,6 +365,15 @@ def test_flags_that_say_how_it_is_run_go_with_a_study_file(run: Run, study: Path
         (("--precision", "flot"), ("'flot'",)),
         (("--attack", "pgd", "--loss", "margn"), ("'margn'", "Did you mean 'margin'?")),
         (("--transfer",), ("at least two models",)),
+        (("--norm", "l2", "--norm", "linf"), ("--norm is given as l2 and linf", "run them apart")),
+        (("--samples", "many"), ("--samples is 'many'", "or all")),
+        (("--samples", "0"), ("0 examples were asked for",)),
+        (("--oblivious", "--adaptive"), ("--oblivious and --adaptive each leave the other out",)),
+        (("--oblivious",), ("--oblivious says what a defense is attacked by", "give --defense")),
+        (("--attack", "pgd", "--target", "nothing"), ("'nothing' is no class here", "Did you mean 'no stopping'?")),
+        (("--attack", "pgd", "--target", "99"), ("'99' is no class here",)),
+        (("--workers", "2", "--on-set", "workers=3"), ("workers is given twice, by --workers and with --on-set",)),
+        (("--save-study", "study.txt"), ("--save-study is study.txt", "ends in .toml")),
         (("nowhere.toml",), ("nowhere.toml",)),
     ],
     ids=lambda given: " ".join(given),
@@ -323,6 +385,29 @@ def test_what_makes_no_sense_is_refused_before_anything_is_written(
     said = refused("sweep", *model, *args, "--out", out)
     assert all(part in said for part in parts), said
     assert not out.exists()
+
+
+def test_a_target_that_examples_have_already_is_refused_before_anything_is_computed(run: Run, out: Path) -> None:
+    first = run("sweep", "--model", "lenet", "--attack", "fgsm", "--samples", 12, "--target", "next", "--dry-run")
+    assert first.code == 0
+    label = int(load_data("signs").labels[0])
+    said = one_sentence(
+        run("sweep", "--model", "lenet", "--attack", "pgd", "--samples", 12, "--target", label, "--out", out)
+    )
+    assert f"the target {label} is the label of " in said
+    assert not out.exists()
+    answer = run("sweep", "--model", "lenet", "--attack", "pgd", "--samples", 4, "--target", label, "--exclude", label,
+                 "--dry-run")  # fmt: skip
+    assert answer.code == 0
+
+
+def test_a_file_in_the_place_of_the_store_is_left_alone(run: Run, out: Path) -> None:
+    out.write_text("mine")
+    for more in ((), ("--dry-run",)):
+        assert one_sentence(run(*SMALL, "--out", out, *more)) == (
+            f"Error: {out} is a file; results are kept in a folder, so give the name of one."
+        )
+    assert out.read_text() == "mine"
 
 
 def test_a_folder_of_something_else_is_left_alone(run: Run, out: Path) -> None:

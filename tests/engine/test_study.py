@@ -294,6 +294,12 @@ def test_a_study_that_cannot_be_used_is_refused_with_file_table_and_key(text: st
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize("change", [lambda text: b"\xef\xbb\xbf" + text, lambda text: text.replace(b"\n", b"\r\n")])
+def test_what_editors_of_other_systems_write_is_read(tmp_path: Path, change):
+    (tmp_path / "s.toml").write_bytes(change((EPS + MODEL + ATTACK).encode()))
+    assert read_study(tmp_path / "s.toml") == parse_study(EPS + MODEL + ATTACK)
+
+
 def test_a_file_that_is_no_text_or_not_there_is_refused(tmp_path: Path):
     (tmp_path / "bad.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(InputError, match="not a text in UTF-8"):

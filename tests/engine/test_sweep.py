@@ -75,7 +75,7 @@ def test_cells_without_attack_come_first(wanted: Sweep) -> None:
         ("pgd", RADII),
     ]
     assert plan.samples == 30
-    assert all(p.passes > 0 and p.seconds > 0 for p in plan.cells)
+    assert all(p.most.passes >= p.likely.passes > 0 and p.most.seconds >= p.likely.seconds > 0 for p in plan.cells)
 
 
 def test_radii_are_put_in_order_and_counted_once(wanted: Sweep) -> None:
