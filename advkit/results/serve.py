@@ -11,6 +11,7 @@ import ipaddress
 import json
 import os
 import socket
+import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -97,6 +98,11 @@ class ReportServer(ThreadingHTTPServer):
         shown = f"[{host}]" if ":" in host else host
         self.url = f"http://{shown}:{self.server_address[1]}/"
 
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A reader who leaves before the page has arrived is nobody's news; a bug is told."""
+        if not isinstance(sys.exception(), ConnectionError | TimeoutError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]  # as socketserver declares it
+
     def knows(self, host: str) -> bool:
         """Whether a Host header can be meant for this server.
 
@@ -114,7 +120,6 @@ class _Handler(BaseHTTPRequestHandler):
     server: ReportServer
     protocol_version = "HTTP/1.1"
     server_version = "advkit"
-    sys_version = ""
     timeout = _IDLE_SECONDS
     wbufsize = -1  # head and body go out together
     routes: ClassVar[dict[str, str]] = {"/": "_report", "/index.html": "_report", "/version": "_version"}
@@ -183,6 +188,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.request_version = "HTTP/1.1"
         self.headers = getattr(self, "headers", None) or self.MessageClass()
         self._say(code, "This is no request that is understood here.")
+
+    def version_string(self) -> str:
+        """Which Python it is, is nobody's business."""
+        return self.server_version
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the name is the standard library's
         """Requests are nobody's news."""

@@ -117,10 +117,20 @@ def _complete(grid: Grid) -> Verdict:
     empty = [key for key in (grid.study.samples if grid.study else ()) if key not in seen]
     cells = len({line.cell.key for line in short}) + len(empty)
     if cells:
+        done = _done(grid)
+        share = f" {100 * done:.0f} % of the sweep's examples are done." if done is not None else ""
         return Verdict(
-            name, WARN, f"{times(cells, 'cell')} of {len(seen) + len(empty)} lack examples; run the sweep again."
+            name, WARN, f"{times(cells, 'cell')} of {len(seen) + len(empty)} lack examples; run the sweep again.{share}"
         )
     return Verdict(name, PASS, f"{times(len(seen), 'cell')}, with all examples that were asked for.")
+
+
+def _done(grid: Grid) -> float | None:
+    """Of all examples of all cells that the last sweep asked for, the share that is there."""
+    wanted = grid.study.samples if grid.study else {}
+    there = {line.cell.key: min(line.n, line.wanted) for line in (*grid.clean, *grid.lines) if line.cell.key in wanted}
+    every = sum(wanted.values())
+    return sum(there.values()) / every if every else None
 
 
 def _same_examples(grid: Grid) -> Verdict:

@@ -6,10 +6,12 @@ import http.client
 import json
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -139,6 +141,31 @@ def test_a_bug_shows_the_client_one_sentence(
     assert status == 500
     assert text == "The report could not be made; the terminal of advkit serve says why.\n"
     assert ask(server, "/version")[0] == 200
+
+
+def test_readers_who_leave_early_are_nobodys_news(server: ReportServer, capfd: pytest.CaptureFixture[str]):
+    made_up(server.pages.folder, 1)
+    ask(server, "/")
+    for _ in range(3):
+        with socket.create_connection(("127.0.0.1", server.server_address[1]), timeout=20) as client:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closed with a reset
+    assert ask(server, "/version")[0] == 200
+    server.shutdown()
+    server.server_close()
+    assert capfd.readouterr().err == ""
+
+
+def test_many_readers_at_once_get_the_same_page(server: ReportServer):
+    made_up(server.pages.folder, 1)
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: ask(server, "/")[:2], range(24)))
+    assert {status for status, _ in answers} == {200}
+    assert len({page for _, page in answers}) == 1
+
+
+def test_the_server_does_not_tell_what_it_runs_on(server: ReportServer):
+    assert ask(server, "/version")[2]["Server"] == "advkit"
 
 
 @pytest.mark.parametrize(

@@ -290,6 +290,7 @@ def test_what_is_missing_or_made_by_other_code_is_seen(sound: Path):
     found = judged(sound)
     assert found["Every cell is complete"].level == WARN
     assert "1 cell of 5 lack" in found["Every cell is complete"].sentence
+    assert "75 % of the sweep's examples are done" in found["Every cell is complete"].sentence
     assert found["One version of the code made all numbers"].level == WARN
     assert found["Models are compared on the same examples"].level == WARN
     assert found["There are enough examples"].level == WARN
