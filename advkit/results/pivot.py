@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 from math import inf
+from operator import itemgetter
 
 from advkit.errors import InputError, UnknownName, nearest
 from advkit.results.baseline import difference
@@ -15,7 +16,7 @@ from advkit.results.grid import ITSELF, NONE, WORST, Grid, Line, wholes
 from advkit.results.statistics import holm
 from advkit.results.values import ACCURACY, Value
 
-__all__ = ["Pivot", "Place", "in_order", "numbered", "pivoted", "settings_of", "size_of"]
+__all__ = ["Pivot", "Place", "in_order", "mean_of", "numbered", "pivoted", "settings_of", "size_of"]
 
 Place = tuple[str, ...]
 _LEVEL = 0.05
@@ -55,8 +56,8 @@ class Pivot:
 
     def numbers(self, place: tuple[Place, Place]) -> list[float]:
         """What is known of the value there, of each line."""
-        found = (self.value.number(line) for line in self.cells.get(place, ()))
-        return [number for number in found if number is not None]
+        number = self.value.number
+        return [found for line in self.cells.get(place, ()) if (found := number(line)) is not None]
 
     @cached_property
     def best(self) -> frozenset[tuple[Place, Place]]:
@@ -90,7 +91,7 @@ class Pivot:
         for place, lines in self.cells.items():
             numbers = self.numbers(place)
             if self.value.best and numbers and all(line.complete for line in lines) and place not in self.narrow:
-                groups[self._question(place)][place] = self.value.best * sum(numbers) / len(numbers)
+                groups[self._question(place)][place] = self.value.best * mean_of(numbers)
         return list(groups.values())
 
     @cached_property
@@ -149,9 +150,14 @@ class Pivot:
             return replace(self, row_places=tuple(sorted(self.row_places, key=_natural, reverse=reverse)))
         column = self.column(by)
         known = {row: self.numbers((row, column)) for row in self.row_places}
-        values = {row: sum(numbers) / len(numbers) for row, numbers in known.items() if numbers}
+        values = {row: mean_of(numbers) for row, numbers in known.items() if numbers}
         has = sorted(values, key=lambda row: values[row], reverse=not reverse)
         return replace(self, row_places=(*has, *(row for row in self.row_places if row not in values)))
+
+
+def mean_of(numbers: Sequence[float]) -> float:
+    """The mean; of one number that number, to the last bit."""
+    return numbers[0] if len(numbers) == 1 else sum(numbers) / len(numbers)
 
 
 def pivoted(
@@ -318,16 +324,22 @@ def _shown(
         if key not in (*rows, *columns) and differs(key):
             beside(key, "attack")
     for key in _QUIET:
-        together: dict[Place, set[str]] = defaultdict(set)
-        for names in named:
-            if key not in _OF_ATTACK or names["attack"] != NONE:
-                together[tuple(names[shown] for shown in (*rows, *columns))].add(names[key])
-        if any(len(values) > 1 for values in together.values()):
+        if _fall_together(named, (*rows, *columns), key):
             if key in ("settings", "precision", "surrogate hash"):
                 beside(key, "attack")
             else:
                 rows = (*rows, key)
     return rows, columns
+
+
+def _fall_together(named: Sequence[Mapping[str, str]], shown: Sequence[str], key: str) -> bool:
+    """Whether lines that differ in this key, as far as they have it, would stand in one place."""
+    place_of, first = itemgetter(*shown), dict[object, str]()
+    return any(
+        first.setdefault(place_of(names), names[key]) != names[key]
+        for names in named
+        if key not in _OF_ATTACK or names["attack"] != NONE
+    )
 
 
 def _set_out(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from statistics import mean, stdev
+from statistics import stdev
 from typing import Literal
 
 from advkit.results.baseline import Versus
 from advkit.results.captions import FEWER, UNDONE, caption, title
 from advkit.results.grid import Grid, Line
-from advkit.results.pivot import Pivot, Place
+from advkit.results.pivot import Pivot, Place, mean_of
 from advkit.results.statistics import flat_controls
 from advkit.results.table import Table
 
@@ -70,7 +70,7 @@ def _cell(
         return "-"
     line = lines[0]
     marks = (UNDONE if not all(each.complete for each in lines) else "") + (FEWER if place in pivot.narrow else "")
-    shown = value.text(mean(numbers)) + marks
+    shown = value.text(mean_of(numbers)) + marks
     share = value.share(line)
     if pivot.mean:
         shown += f" ± {value.text(stdev(numbers))}" if intervals and len(numbers) > 1 else ""
@@ -108,7 +108,7 @@ def number_table(pivot: Pivot, *, intervals: bool = True, versus: Mapping[int, V
             ends: tuple[float | str, ...] = (stdev(found) if len(found) > 1 else "", str(len(found)))
         else:
             ends = ("", "") if share is None else share[1:]
-        texts = [_points(pivot, each) for each in (mean(found), *ends)[: len(parts)]]
+        texts = [_points(pivot, each) for each in (mean_of(found), *ends)[: len(parts)]]
         if place[1] in controlled:
             texts.append(f"{100 * line.controls[0][1].value:.4g}" if line.controls else "")
         difference = (versus or {}).get(id(line))
