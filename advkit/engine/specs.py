@@ -5,20 +5,20 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from torch import nn
 
 from advkit.backbones import Classifier, load_model
-from advkit.catalog import ATTACKS
+from advkit.catalog import ATTACKS, DIRECTIONS, LOSSES
 from advkit.core.attack import Attack, Ensemble
 from advkit.core.threat import BALLS, Ball
 from advkit.data import Data, load_data
 from advkit.engine.targets import class_number
 from advkit.errors import InputError, UnknownName
 
-__all__ = ["AttackSpec", "DataSpec", "ModelSpec", "Settings", "numbered", "settings_of", "usual_ball"]
+__all__ = ["AttackSpec", "DataSpec", "ModelSpec", "Settings", "numbered", "recorded", "settings_of", "usual_ball"]
 
 Settings = tuple[tuple[str, Any], ...]
 
@@ -117,6 +117,31 @@ class AttackSpec:
         if isinstance(made, Attack):
             return ((self.label or self.name, made),)
         return tuple((f"{self.label}/{name}" if self.label else name, stage) for name, stage in made.stages)
+
+
+def recorded(spec: AttackSpec) -> dict[str, Any]:
+    """What a cell records of its attack, so that another can make it again: names and settings, but for the radius."""
+    found: dict[str, Any] = {"attack": spec.name, "attack settings": dict(spec.settings)}
+    if spec.made is not None:
+        stages = spec.made.stages if isinstance(spec.made, Ensemble) else (("", spec.made),)
+        found["attack stages"] = [[name, ATTACKS.name_of(stage), _told(stage)] for name, stage in stages]
+    return found
+
+
+def _told(attack: Attack) -> dict[str, Any]:
+    """The settings of a value, as names and numbers; what is neither in the words of Python."""
+    found: dict[str, Any] = {}
+    for each in fields(attack):  # type: ignore[arg-type]
+        value = getattr(attack, each.name)
+        if not each.init or each.name == "threat":
+            continue
+        for registry in (LOSSES, DIRECTIONS):
+            name = registry.name_of(value)
+            if name in registry.names() and registry.create(name) == value:
+                value = name
+        plain = value is None or isinstance(value, str | int | float | tuple)
+        found[each.name] = value if plain else repr(value)
+    return found
 
 
 def usual_ball(norm: str) -> type[Ball]:

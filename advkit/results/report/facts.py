@@ -25,6 +25,7 @@ _ELSEWHERE = frozenset(
     {
         "attack",
         "attack settings",
+        "attack stages",
         "classes",
         "command",
         "data",
@@ -33,12 +34,15 @@ _ELSEWHERE = frozenset(
         "defense",
         "made",
         "made_up",
+        "model seed",
         "model settings",
         "multiply_adds",
         "oblivious",
         "parameters",
         "study",
         "surrogate",
+        "surrogate seed",
+        "surrogate settings",
         "weights",
     }
 )
