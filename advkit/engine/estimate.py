@@ -138,12 +138,13 @@ class Effort:
             falls = sum(met - left for met, left in zip(meets, stands, strict=True))
             steps = count * (stands[0] * self.stood + falls * self.fell)
             rounds = _any(stands[0], count) * self.stood + len(meets) * self.fell * _any(falls, count)
+            rounds = min(rounds, self.steps * len(meets))
             return self._spent(pace, steps, rounds, count * max(meets), count * (max(meets) + 2 * falls))
         whole = Cost()
         for met, left in zip(meets, stands, strict=True):
             stays = left if self.searches and self.kind == "apart" else met
             steps = count * (stays * self.stood + (met - stays) * self.fell)
-            rounds = _any(stays, count) * self.stood + self.fell * _any(met - stays, count)
+            rounds = max(_any(stays, count) * self.stood, self.fell * _any(met - stays, count))
             whole += self._spent(pace, steps, rounds, count * met, count * met)
         return whole
 
