@@ -139,6 +139,9 @@ def run_plan(
                     failed.append(report)
                 if report.fatal:
                     raise InputError(f"{report.error} What was finished is kept; make room and run the same again.")
+        except BaseException:
+            herald.interrupted()
+            raise
         finally:
             herald.close()
     return Result(load_grid(out, only=samples), tuple(failed))
@@ -217,6 +220,10 @@ class _Herald:
         self.open[task.cell.key] -= 1
         if self.open[task.cell.key] == 0:
             self._tell(task.cell.key)
+
+    def interrupted(self) -> None:
+        """It ends before it is complete."""
+        self._each(lambda tracker: tracker.interrupted())
 
     def close(self) -> None:
         """The end, however it came."""

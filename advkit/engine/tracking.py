@@ -25,6 +25,9 @@ class Tracker(ABC):
     def epoch(self, number: int, values: Mapping[str, float]) -> None:  # noqa: B027  (a service may know sweeps only)
         """An epoch of a training is over, after ``start``: its loss, learning rate and scores by name."""
 
+    def interrupted(self) -> None:  # noqa: B027  (a service may know no state of a run)
+        """The sweep ends before it is complete: ``close`` comes next."""
+
     @abstractmethod
     def close(self) -> None:
         """The sweep is over, or was interrupted."""

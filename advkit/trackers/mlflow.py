@@ -24,6 +24,7 @@ class MLflow(Tracker):
     experiment: str = "advkit"
 
     _client: Any = field(default=None, init=False, repr=False, compare=False)
+    _state: str = field(default="FINISHED", init=False, repr=False, compare=False)
     _run: str = field(default="", init=False, repr=False, compare=False)
     _lines: list[Mapping[str, Any]] = field(default_factory=list, init=False, repr=False, compare=False)
 
@@ -59,10 +60,14 @@ class MLflow(Tracker):
         for name, value in values.items():
             self._client.log_metric(self._run, _allowed(f"training/{name}"), value, step=number)
 
+    def interrupted(self) -> None:
+        """Note it, for the run's state."""
+        self._state = "KILLED"
+
     def close(self) -> None:
         """Log the table, and end the run."""
         self._client.log_text(self._run, json.dumps(self._lines, indent=1), "lines.json")
-        self._client.set_terminated(self._run)
+        self._client.set_terminated(self._run, self._state)
 
 
 def _allowed(name: str) -> str:

@@ -22,6 +22,7 @@ class Wandb(Tracker):
     project: str = "advkit"
     entity: str | None = None
 
+    _code: int = field(default=0, init=False, repr=False, compare=False)
     _run: Any = field(default=None, init=False, repr=False, compare=False)
     _lines: list[Mapping[str, Any]] = field(default_factory=list, init=False, repr=False, compare=False)
 
@@ -50,6 +51,10 @@ class Wandb(Tracker):
         """Log the numbers of an epoch."""
         self._run.log({"epoch": number, **{f"training/{name}": value for name, value in values.items()}})
 
+    def interrupted(self) -> None:
+        """Note it, for the run's state."""
+        self._code = 1
+
     def close(self) -> None:
         """Log the table, and end the run."""
         import wandb
@@ -59,4 +64,4 @@ class Wandb(Tracker):
                 columns = list(self._lines[0])
                 rows = [[line[column] for column in columns] for line in self._lines]
                 self._run.log({"lines": wandb.Table(columns=columns, data=rows)})
-            self._run.finish()
+            self._run.finish(exit_code=self._code)

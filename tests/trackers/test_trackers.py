@@ -17,7 +17,7 @@ from advkit.attacks import FGSM
 from advkit.catalog import TRACKERS
 from advkit.data import TensorData
 from advkit.engine.specs import AttackSpec, DataSpec, ModelSpec
-from advkit.engine.sweep import Plan, Sweep, make_plan, run_plan
+from advkit.engine.sweep import Plan, Spectator, Sweep, make_plan, run_plan
 from advkit.engine.tracking import Tracker, build_tracker, curve
 from advkit.errors import InputError, MissingExtra, UnknownName
 
@@ -71,6 +71,9 @@ class Recorder(Tracker):
     def line(self, line: Mapping[str, Any]) -> None:
         self._note("line", (line["attack"], line["eps"]))
 
+    def interrupted(self) -> None:
+        self._note("interrupted")
+
     def close(self) -> None:
         self._note("close")
 
@@ -118,6 +121,18 @@ def test_a_tracker_that_fails_costs_nothing_and_is_reported_once(plan: Plan, tmp
     assert [name for name, _ in broken.calls].count(fails) == 1
     assert len(whole.calls) == 5
     assert len(result.grid.lines) == 2
+
+
+def test_a_tracker_is_told_of_an_interruption_before_the_end(plan: Plan, tmp_path: Path):
+    def stop(report: object) -> None:
+        raise KeyboardInterrupt
+
+    tracker = Recorder()
+    with pytest.raises(KeyboardInterrupt):
+        run_plan(plan, tmp_path, trackers=[tracker], spectator=Spectator(report=stop))
+    assert [name for name, _ in tracker.calls] == ["start", "interrupted", "close"]
+    run_plan(plan, tmp_path, trackers=[tracker])
+    assert [name for name, _ in tracker.calls][3:] == ["start", *["line"] * 3, "close"]
 
 
 @pytest.mark.parametrize("name", TRACKERS.names())
@@ -251,7 +266,12 @@ def test_what_mlflow_is_told(monkeypatch: pytest.MonkeyPatch):
     study, table = service.of("log_text")
     assert study == ("r", STUDY["study"], "study.toml")
     assert (json.loads(table[1]), table[2]) == (LINES, "lines.json")
-    assert service.of("set_terminated") == [("r",)]
+    assert service.of("set_terminated") == [("r", "FINISHED")]
+    tracker = build_tracker("mlflow:http://host:5000")
+    tracker.start(STUDY)
+    tracker.interrupted()
+    tracker.close()
+    assert service.of("set_terminated")[-1] == ("r", "KILLED")
 
 
 def test_what_wandb_is_told(monkeypatch: pytest.MonkeyPatch):
@@ -266,4 +286,9 @@ def test_what_wandb_is_told(monkeypatch: pytest.MonkeyPatch):
     *points, (last,) = service.of("log")
     assert points[2] == ({"eps": pytest.approx(8 / 255), "accuracy/net-a/jpeg:75/pgd": 0.3},)
     assert last == {"lines": (list(LINES[0]), [list(line.values()) for line in LINES])}
-    assert service.calls[-1][0] == "finish"
+    assert service.calls[-1] == ("finish", (), {"exit_code": 0})
+    tracker = build_tracker("wandb:mine")
+    tracker.start(STUDY)
+    tracker.interrupted()
+    tracker.close()
+    assert service.calls[-1] == ("finish", (), {"exit_code": 1})
