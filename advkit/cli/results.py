@@ -109,16 +109,14 @@ def compare(
 
     kind = form_of(form, out)
     pairs = compared(opened(before, filters)[1], opened(after, filters)[1])
-    if changed:
-        pairs = [pair for pair in pairs if pair.differs]
     names = (before.name or str(before), after.name or str(after))
     names = names if names[0] != names[1] else (str(before), str(after))
     if kind == "json":
-        put(json.dumps([pair.to_json() for pair in pairs]), out)
+        put(json.dumps([pair.to_json() for pair in pairs if pair.differs or not changed]), out)
     elif kind == "csv":
-        put_table(comparison_table(pairs, names, full=True), kind, 0, out)
+        put_table(comparison_table(pairs, names, full=True, changed=changed), kind, 0, out)
     else:
-        table = comparison_table(pairs, names, full=False)
+        table = comparison_table(pairs, names, full=False, changed=changed)
         put_table(table, kind, len(table.heads) - 3, out)
 
 

@@ -92,34 +92,45 @@ def compared(before: Grid, after: Grid) -> list[Pair]:
     return [*pairs, *(Pair(None, line) for line in theirs if id(line) not in taken)]
 
 
-def comparison_table(pairs: list[Pair], names: tuple[str, str], full: bool) -> Table:
-    """Accuracy before and after and the change; ``full`` has every number in a column of its own, for programs."""
+def comparison_table(pairs: list[Pair], names: tuple[str, str], *, full: bool, changed: bool = False) -> Table:
+    """Accuracy before and after and the change; ``full`` has every number in a column of its own, for programs.
+
+    With ``changed`` only what differs is listed; the caption counts all.
+    """
+    listed = [pair for pair in pairs if pair.differs or not changed]
     if full:
-        made = [pair.to_json() for pair in pairs]
+        made = [pair.to_json() for pair in listed]
         heads = tuple(dict.fromkeys(key for row in made for key in row))
         rows = [tuple("" if row.get(key) is None else str(row[key]) for key in heads) for row in made]
         return Table(heads, tuple(rows), align="".join("l" if head in _KEYS else "r" for head in heads))
     shown = [key for key in _KEYS if key in ("model", "defense", "attack", "eps") or _differs(pairs, key)]
     lines = [
         (
-            *(str(pair.line.to_json()[key] or "-") for key in shown),
+            *(_named(pair.line, key) for key in shown),
             *("-" if line is None else line.accuracy.percent for line in (pair.before, pair.after)),
             _change(pair),
         )
-        for pair in pairs
+        for pair in listed
     ]
     both = sum(pair.change is not None for pair in pairs)
     tested = sum(pair.versus is not None for pair in pairs)
+    same = f" {len(pairs) - len(listed):,} that did not change are not listed." if changed else ""
     caption = (
         f"Accuracy % with its 95 % Wilson interval; change in points with its 95 % paired bootstrap interval. {both:,} lines "
         f"are in both, {sum(pair.after is None for pair in pairs):,} only in {names[0]}, "
-        f"{sum(pair.before is None for pair in pairs):,} only in {names[1]}. * p < 0.05, ** p < 0.01, *** p < 0.001 by "
-        f"McNemar's exact test on the same examples, Holm-adjusted for {tested:,} tests."
+        f"{sum(pair.before is None for pair in pairs):,} only in {names[1]}.{same} * p < 0.05, ** p < 0.01, *** p < 0.001 by "
+        f"McNemar's exact test on the same examples, Holm-adjusted for {tested:,} test{'' if tested == 1 else 's'}."
     )
     if tested < both:
         caption += " Where no interval stands, the examples are not the same, and nothing was tested."
     heads = (*shown, names[0], names[1], "change")
     return Table(heads, tuple(lines), align="l" * len(shown) + "rrr", caption=caption)
+
+
+def _named(line: Line, key: str) -> str:
+    """What the line has there; without attack there is neither norm nor goal nor seed."""
+    value = None if not line.cell.stages and key in ("norm", "goal", "seed") else line.to_json()[key]
+    return "-" if value in (None, "") else str(value)
 
 
 def _change(pair: Pair) -> str:

@@ -58,13 +58,27 @@ def test_a_check_finds_nothing_wrong_and_then_a_torn_file(run: Run, store: Path)
 def test_two_stores_are_compared_and_only_changes_shown_on_demand(run: Run, store: Path, tmp_path: Path) -> None:
     other = Made(small(tmp_path / "other"))
     other.put(cell_of("bim"), [1] * 8 + [0] * 2, [1] * 8 + [0] * 2)
-    assert "8 lines are in both, 0 only in study, 1 only in other" not in run("results", "compare", store, store).out
+    same = " ".join(run("results", "compare", store, store).out.split())
+    assert "8 lines are in both, 0 only in" in same
     out = run("results", "compare", store, tmp_path / "other", "--changed").out
     assert "bim" in out
     assert "fgsm" not in out
+    said = " ".join(out.split())
+    assert "7 lines are in both, 1 only in study, 2 only in other. 7 that did not change are not listed." in said
+    assert "Holm-adjusted for 7 tests." in said, "those that are not listed were tested too"
     rows = run("results", "compare", store, tmp_path / "other", "--format", "json").json
     assert {row["change"] for row in rows if row["attack"] == "pgd"} == {0.0}
     assert [row["before"] for row in rows if row["attack"] == "bim"] == [None]
+
+
+def test_the_first_seed_is_a_number_too(run: Run, tmp_path: Path) -> None:
+    made = Made(tmp_path / "a")
+    made.put(cell_of(), [1, 1])
+    for seed in (0, 1):
+        made.put(cell_of("pgd", seed=seed), [1, 0], [1, 1])
+    lines = run("results", "compare", tmp_path / "a", tmp_path / "a").out.splitlines()
+    seeds = [line.split()[2] for line in lines if line.startswith("net")]
+    assert seeds == ["-", "0", "1", "0", "1"]
 
 
 def test_stores_are_merged_and_what_is_left_out_is_named(run: Run, store: Path, tmp_path: Path) -> None:
