@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from stores import Made, cell_of
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium (extra 'dev')")
 from selenium.common.exceptions import StaleElementReferenceException  # noqa: E402  # only where selenium is
@@ -347,6 +348,117 @@ def test_a_phone_needs_no_sideways_scrolling_of_the_page(page: Any, pixels: int)
         assert page.execute_script("return document.documentElement.scrollWidth") == pixels
     finally:
         page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_names_of_any_length_leave_a_phone_alone(browser: Any, tmp_path: Path):
+    name = "an-endless-name" * 12 + " <b>and more</b>"
+    made = Made(tmp_path / "s")
+    for defense in ("none", name):
+        made.put(cell_of(model=name, defense=defense), [1] * 9, data=name, weights=name)
+        made.put(cell_of(name, model=name, defense=defense), [1, 0, 0] * 3, [1] * 9, data=name, weights=name, git=name)
+    write_report(tmp_path / "s", tmp_path / "page.html")
+    width(browser, 360)
+    try:
+        browser.get((tmp_path / "page.html").as_uri())
+        assert browser.execute_script("return document.documentElement.scrollWidth") == 360
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    assert browser.get_log("browser") == []
+
+
+CONTRAST = """
+const luminance = ([r, g, b]) => [r, g, b].map((v) => v / 255)
+  .map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4))
+  .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+const parse = (text) => { const v = text.match(/[\\d.]+/g).map(Number); return v.length < 4 ? [...v, 1] : v; };
+const over = (top, below) => [0, 1, 2].map((i) => top[i] * top[3] + below[i] * (1 - top[3]));
+function ground(element) {
+  const layers = [];
+  for (let e = element; e; e = e.parentElement) layers.push(parse(getComputedStyle(e).backgroundColor));
+  return layers.reverse().reduce((below, top) => over(top, below), [255, 255, 255]);
+}
+const poor = [];
+for (const element of document.querySelectorAll('body *')) {
+  const own = [...element.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim());
+  if (!own || !element.checkVisibility() || element.closest('script, noscript, .hidden, :disabled')) continue;
+  const style = getComputedStyle(element);
+  const behind = ground(element);
+  const ink = element.closest('svg') ? parse(style.fill) : parse(style.color);
+  const [light, dark] = [luminance(over(ink, behind)), luminance(behind)].sort((a, b) => b - a);
+  const large = parseFloat(style.fontSize) >= 24 || (parseFloat(style.fontSize) >= 18.66 && Number(style.fontWeight) >= 700);
+  const ratio = (light + 0.05) / (dark + 0.05);
+  if (ratio < (large ? 3 : 4.5))
+    poor.push(`${element.tagName}.${element.className} ${ratio.toFixed(2)} ${element.textContent.trim().slice(0, 30)}`);
+}
+return [...new Set(poor)];
+"""
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_every_text_stands_out_as_wcag_asks(page: Any, theme: str):
+    page.execute_script("document.documentElement.dataset.theme = arguments[0]", theme)
+    page.execute_script("for (const details of document.querySelectorAll('details')) details.open = true")
+    assert page.execute_script(CONTRAST) == []
+    page.execute_script("document.querySelector('#gallery button').click()")
+    until(page, lambda p: by(p, "#blend").get_attribute("width") == "32")
+    assert page.execute_script(CONTRAST) == []
+    by(page, "#dialog-close").click()
+    page.execute_script("document.querySelector('.lead').style.color = '#777777'")
+    assert [found[:2] for found in page.execute_script(CONTRAST)] == ["P."]
+
+
+def test_the_pointer_is_told_which_line_is_near(page: Any):
+    area = by(page, "#plot")
+    place = page.execute_script(
+        "const r = document.querySelector('#plot').getBoundingClientRect();"
+        "const m = document.querySelector('#plot path[data-curve][transform]').getBoundingClientRect();"
+        "return [m.left + m.width / 2 - r.left - r.width / 2, m.top + m.height / 2 - r.top - r.height / 2]"
+    )
+    ActionChains(page).move_to_element_with_offset(area, *(round(value) for value in place)).perform()
+    (tip,) = texts(page, "#plot .tip")
+    assert "made-up-" in tip
+    assert " %" in tip
+    assert "n = 60" in tip
+    box = page.execute_script(
+        "const [t, p] = ['.tip', '#plot'].map((name) => document.querySelector(name).getBoundingClientRect());"
+        "return t.left >= p.left && t.right <= p.right + 1"
+    )
+    assert box
+    ActionChains(page).move_to_element(by(page, "h1")).perform()
+    assert not texts(page, "#plot .tip")
+
+
+def test_the_gallery_begins_with_a_few_and_steps_through_all(browser: Any, tmp_path: Path):
+    page = browser
+    counts = ["--models=1", "--defenses=1", "--attacks=2", "--radii=8", "--pictures=20"]
+    subprocess.run([sys.executable, ROOT / "scripts" / "made_up_store.py", tmp_path / "s", *counts], check=True)
+    write_report(tmp_path / "s", tmp_path / "page.html")
+    page.get((tmp_path / "page.html").as_uri())
+    everything = len(page.find_elements(By.CSS_SELECTOR, "#gallery li"))
+    shown = len(texts(page, "#gallery li"))
+    assert shown == 28 < everything
+    assert by(page, "#pictures-shown").text == f"28 of {everything} shown"
+    page.execute_script("document.querySelectorAll('#gallery li:not([hidden]) button')[27].click()")
+    until(page, lambda p: by(p, "#position").text == f"28 of {everything}")
+    by(page, "#next").click()
+    assert by(page, "#position").text == f"29 of {everything}"
+    by(page, "#dialog-close").click()
+    assert page.switch_to.active_element.is_displayed(), "the reader comes back to what he saw last"
+    by(page, "#more-pictures").click()
+    assert len(texts(page, "#gallery li")) == everything
+    assert not by(page, "#more-pictures").is_displayed()
+
+
+def test_sorting_is_stable_and_rows_without_a_value_come_last(page: Any):
+    by(page, "#sort-attack").click()
+    once = [" ".join(pair) for pair in zip(column(page, "model"), column(page, "attack"), strict=True)]
+    models = [text for text in once if text.endswith(" pgd")]
+    assert models == sorted(models), "equal attacks keep the order that they had"
+    for _ in range(2):
+        by(page, "#sort-distance").click()
+        values = column(page, "distance")
+        empty = [place for place, value in enumerate(values) if value == "–"]
+        assert empty == list(range(len(values) - len(empty), len(values)))
 
 
 def test_without_script_the_page_is_a_readable_table(page: Any, file: Path):

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+from stores import Made, cell_of
 
 from advkit.errors import InputError
 from advkit.results.cell import Facts
@@ -341,7 +343,17 @@ def test_small_pictures_are_shown_to_the_level(tmp_path: Path):
     store = Store(tmp_path / "s")
     (picture,) = (p for record in store.records() for p in store.pictures(record.cell))
     (uri,) = data_of(page)["clean"]
-    from PIL import Image
-
     shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))))
     assert (shown == picture.x.transpose(1, 2, 0)).all()
+
+
+def test_a_name_cannot_turn_the_numbers_beside_it(tmp_path: Path):
+    """After a right-to-left override, 83.0 would be read as 0.38."""
+    odd = "net\u202e\u2067\x07\\u0007\u2028"
+    made = Made(tmp_path / "s")
+    made.put(cell_of("pgd", model=odd), [1, 0, 0], [1, 1, 1])
+    page = report_page(load_grid(tmp_path / "s"))
+    shown = "net\ufffd\ufffd\ufffd\\u0007\u2028"
+    assert not set(page) & set("\u202e\u2067\x07")
+    assert shown in page
+    assert data_of(page)["names"]["model"] == [shown]

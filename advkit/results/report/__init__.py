@@ -26,6 +26,9 @@ __all__ = ["policy", "report_page", "waiting_page", "write_report"]
 _HERE = Path(__file__).parent
 _ROWS_WITHOUT_SCRIPT = 300
 _MOST_ROWS = 20_000
+# Characters that a name may hold to turn the text around it, or that no page may hold: shown as one that says so.
+_TURNING = (*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0x061C)
+_UNSEEN = dict.fromkeys([*range(9), 11, 12, *range(14, 32), *range(127, 160), *_TURNING], "\N{REPLACEMENT CHARACTER}")
 _TEXTS = ("model", "weights", "defense", "data", "norm", "goal", "seed", "precision", "attack", "eps")
 
 
@@ -88,7 +91,7 @@ def policy(*, served: bool = False) -> str:
 
 def _page(version: str, **shown: object) -> str:
     template = _environment().get_template("page.html.jinja")
-    return template.render(
+    page = template.render(
         {"waiting": ""} | shown,
         live=bool(version),
         policy=policy(served=bool(version)),
@@ -96,6 +99,7 @@ def _page(version: str, **shown: object) -> str:
         script=Markup(_read("page.js")),
         written=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
     )
+    return page.translate(_UNSEEN)
 
 
 @cache
@@ -123,10 +127,19 @@ def _digest(name: str) -> str:
 
 def _json(found: object) -> Markup:
     """JSON that nothing in it can end early: a name may hold </script>."""
-    text = json.dumps(found, separators=(",", ":"), allow_nan=False)
+    text = json.dumps(_seen(found), separators=(",", ":"), allow_nan=False, ensure_ascii=False)
     for sign in "<>&":
         text = text.replace(sign, f"\\u{ord(sign):04x}")
     return Markup(text)
+
+
+def _seen(found: Any) -> Any:
+    """The same with every text as the page shows it."""
+    if isinstance(found, str):
+        return found.translate(_UNSEEN)
+    if isinstance(found, dict):
+        return {_seen(key): _seen(value) for key, value in found.items()}
+    return [_seen(value) for value in found] if isinstance(found, list | tuple) else found
 
 
 def _script_data(
