@@ -66,6 +66,8 @@ def selector(texts: Sequence[str], grid: Grid) -> dict[str, str]:
             if key not in _CHOSEN:
                 raise InputError(f"--baseline {text}: a baseline is chosen by {', '.join(_CHOSEN)}, not by {key}.")
             chosen[key] = value
+    if "attack" in chosen:
+        chosen["attack"] = _title(chosen["attack"], grid)
     for key, value in chosen.items():
         values = dict.fromkeys(_value(line, key) for line in (*grid.lines, *grid.clean))
         if value not in values:
@@ -98,9 +100,22 @@ def against(lines: Iterable[Line], grid: Grid, chosen: Mapping[str, str]) -> dic
     return {key: Versus(each, float(p)) for (key, each), p in zip(found.items(), adjusted, strict=True)}
 
 
+def _title(attack: str, grid: Grid) -> str:
+    """The attack's name; of a stage that is called so, with that of the whole before it."""
+    titles = dict.fromkeys(line.title for line in (*grid.lines, *grid.clean))
+    stages = [title for title in titles if title.endswith(f": {attack}")]
+    if attack in titles or not stages:
+        return attack
+    if len(stages) > 1:
+        raise InputError(f"--baseline attack={attack} is a stage of several attacks; say which: {', '.join(stages)}.")
+    return stages[0]
+
+
 def _value(line: Line, key: str) -> str:
-    if key in ("model", "weights", "defense", "attack"):
+    if key in ("model", "weights", "defense"):
         return str(getattr(line, key))
+    if key == "attack":
+        return line.title
     return line.made_on if key == "surrogate" else str(getattr(line.cell, key))
 
 

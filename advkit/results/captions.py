@@ -54,7 +54,9 @@ def caption(
         named = ", ".join(controls)
         said.append(f"Control: success % of the same without a search ({named}), of the examples right without attack.")
     said += [*_of_attacks(pivot, lines), *_marks(pivot, lines)]
-    if versus is not None:
+    if versus is not None and not versus:
+        said.append(f"No line has its like in {base}, so that nothing is compared.")
+    elif versus:
         tests = f"{len(versus):,} test{'' if len(versus) == 1 else 's'}"
         said.append(
             f"The signed number is the difference to {base} on the same examples, in points"

@@ -16,6 +16,9 @@ from advkit.results.table import Table
 __all__ = ["Damage", "check", "list_table", "listed", "one", "show_lines", "shown"]
 
 
+_TOLD_APART = ("weights", "data", "norm", "goal", "seed")  # of an attacked cell; shown where they differ
+
+
 def listed(store: Store, records: Sequence[Record]) -> list[dict[str, Any]]:
     """What a list says of each cell; of a cell that the last sweep did not ask for, it is not known how much is wanted."""
     study = store.study()
@@ -54,11 +57,13 @@ def list_table(cells: Sequence[dict[str, Any]], full: bool) -> Table:
         heads = tuple(cells[0]) if cells else ()
         rows = [tuple(_text(value) for value in cell.values()) for cell in cells]
         return Table(heads, tuple(rows), align="l" * len(heads))
+    more = [key for key in _TOLD_APART if len({cell[key] for cell in cells if cell["radii"]}) > 1]
     rows = [
         (
             cell["key"][:8],
             cell["model"],
             cell["defense"],
+            *(str(cell[key]) if cell["radii"] else "" for key in more),
             cell["attack"],
             " ".join(cell["radii"]),
             f"{cell['done']}/{'?' if cell['wanted'] is None else cell['wanted']}",
@@ -70,9 +75,9 @@ def list_table(cells: Sequence[dict[str, Any]], full: bool) -> Table:
     done = sum(cell["wanted"] is not None and cell["done"] >= cell["wanted"] for cell in cells)
     asked = sum(cell["wanted"] is not None for cell in cells)
     return Table(
-        ("key", "model", "defense", "attack", "radii", "done", "code", "made"),
+        ("key", "model", "defense", *more, "attack", "radii", "done", "code", "made"),
         tuple(rows),
-        align="lllllrll",
+        align=f"lll{'l' * len(more)}llrll",
         caption=f"{len(cells):,} cells; of the {asked:,} that the last sweep asked for, {done:,} are done. "
         f"advkit results show DIR KEY says all of one; the beginning of a key is enough.",
     )

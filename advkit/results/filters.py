@@ -138,7 +138,7 @@ def _names(line: Line, key: str) -> tuple[str, ...]:
     """What a line may be called: an attack of several stages by its own name and by those of its stages."""
     match key:
         case "attack":
-            return (line.attack, line.cell.attack)
+            return (line.attack, line.cell.attack, line.title)
         case "eps":
             return (line.eps or "",)
         case "surrogate":

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, reduce
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from advkit.results.cell import not_oblivious
 from advkit.results.doubt import Doubt
 from advkit.results.line import ITSELF, NONE, UNDEFENDED, WORST, Line, Shared, lines_of, made_on, wholes
 from advkit.results.store import Record, Store, Study
+
+if TYPE_CHECKING:
+    import pandas
 
 __all__ = [
     "ITSELF",
@@ -64,6 +67,12 @@ class Grid:
                 waiting.setdefault(key, set()).add(cell.attack)
         found = (_worst(group, waiting.get(key, ())) for key, group in groups.items())
         return tuple(line for line in found if line.n)
+
+    def to_pandas(self, *, examples: bool = False) -> pandas.DataFrame:
+        """A data frame: a row for each line, or with ``examples`` for each example under each attack; needs advkit[pandas]."""
+        from advkit.results.export import to_pandas
+
+        return to_pandas(self, examples=examples)
 
     def to_json(self) -> dict[str, Any]:
         """The stable form of a sweep."""

@@ -29,6 +29,17 @@ def test_every_cell_is_listed_with_what_is_done(run: Run, store: Path) -> None:
     assert "2 cells; of the 2 that the last sweep asked for, 2 are done." in out
 
 
+def test_what_differs_between_cells_has_a_column(run: Run, store: Path, tmp_path: Path) -> None:
+    assert "seed" not in run("results", "list", store).out
+    made = Made(tmp_path / "other")
+    made.put(cell_of(), [1])
+    for seed in (0, 7):
+        made.put(cell_of("pgd", seed=seed), [1], [1])
+    head, _, *rows = run("results", "list", tmp_path / "other").out.splitlines()[:5]
+    assert head.split()[3] == "seed"
+    assert [row.split()[3] for row in rows] == ["none", "0", "7"], "without attack there is none"
+
+
 def test_a_cell_that_is_not_done_says_how_far_it_is(run: Run, tmp_path: Path) -> None:
     Made(tmp_path).put(cell_of("pgd"), [1, 0], [1, 1], wanted=8)
     assert "2/8" in run("results", "list", tmp_path).out

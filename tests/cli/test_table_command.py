@@ -135,6 +135,14 @@ def test_worst_cases_over_each_others_pictures_are_compared(run: Run, tmp_path: 
     assert worst == {"bob": 0.25, "cid": 0.5}
 
 
+def test_a_baseline_without_its_like_is_said_to_be_none(run: Run, store: Path) -> None:
+    out = run("table", store, "--filter", "attack=pgd", "--filter", "defense=jpeg", "--baseline", "attack=fgsm").out
+    assert "No line has its like" not in out
+    out = run("table", store, "--filter", "attack=pgd", "--baseline", "attack=pgd").out
+    assert "No line has its like in attack=pgd, so that nothing is compared." in out
+    assert "McNemar" not in out
+
+
 def test_what_an_attack_was_made_on_can_be_compared(run: Run, tmp_path: Path) -> None:
     moved(tmp_path)
     found = run("table", tmp_path, "--baseline", "surrogate=itself", "--format", "json").json["differences"]
@@ -145,6 +153,14 @@ def test_what_an_attack_was_made_on_can_be_compared(run: Run, tmp_path: Path) ->
         ("cid", "none", "pgd via bob", 0.0),
         ("cid", "jpeg", "pgd (oblivious)", 0.5),
     ]
+
+
+def test_a_whole_attack_or_a_stage_of_it_is_a_baseline(run: Run, tmp_path: Path) -> None:
+    made = Made(staged(tmp_path))
+    made.put(cell_of("pgd"), [0, 0, 0, 1], [1] * 4)
+    for chosen, value in (("both", -0.25), ("first", -0.5), ("both: first", -0.5)):
+        found = run("table", tmp_path, "--baseline", f"attack={chosen}", "--format", "json").json["differences"]
+        assert [row["value"] for row in found if row["attack"] == "pgd"] == [value]
 
 
 def test_a_row_says_what_its_pictures_were_made_on(run: Run, tmp_path: Path) -> None:

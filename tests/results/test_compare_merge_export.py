@@ -128,7 +128,8 @@ def test_spans_that_touch_are_one() -> None:
 
 def test_each_line_is_a_row_of_a_data_frame(tmp_path: Path) -> None:
     pytest.importorskip("pandas")
-    frame = to_pandas(load_grid(small(tmp_path)))
+    frame = load_grid(small(tmp_path)).to_pandas()
+    assert frame.equals(to_pandas(load_grid(tmp_path)))
     assert len(frame) == 8
     assert frame.query("attack == 'pgd' and defense == 'jpeg'").accuracy.tolist() == [0.6]
 
