@@ -1,6 +1,6 @@
 """Kill sweeps with SIGKILL at random moments and go on, until the results are complete: nothing lost, nothing twice.
 
-    python benchmarks/torture.py --kills 100
+    python benchmarks/torture.py --kills 100 --study rich
 
 Each attempt is a fresh process that runs one small sweep into one store. It is killed as a whole after a random time, in the
 middle of writing a file, just before or just after a rename, or it loses a worker, or it has workers and is killed itself.
@@ -23,25 +23,52 @@ import warnings
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import psutil
+import torch
+from torch import Tensor, nn
 
-from advkit.atomic import write_whole
+from advkit import atomic
+from advkit.attacks import APGD, FMN, UAP, Square
+from advkit.core import Linf, ProbabilityMargin
+from advkit.core.attack import Ensemble
+from advkit.core.external import External
+from advkit.core.goal import Goal
+from advkit.core.threat import Ball
+from advkit.engine.fitting import load_fitted
 from advkit.engine.specs import AttackSpec, ModelSpec
 from advkit.engine.sweep import Sweep, make_plan, run_plan
 from advkit.engine.tasks import Executor, InProcess
 from advkit.executors.processes import Processes
-from advkit.results import store as stores
 from advkit.results.grid import load_grid
 from advkit.results.pivot import pivoted
 from advkit.results.pivot_table import number_table, pivot_table
 from advkit.results.store import read_facts
 from advkit.results.table import comma_separated, markdown
 
-WANTED = Sweep(
+BALL = Linf(8 / 255)
+
+
+@dataclass(frozen=True)
+class Crowd(External):
+    """As attacks of other libraries are: what it makes of a picture hangs on its batch, and on draws for all of it."""
+
+    threat: Ball = BALL
+    name: str = "torture:crowd"
+
+    def perturb(self, model: nn.Module, x: Tensor, goal: Goal) -> Tensor:
+        """One step, up the gradient for most values."""
+        points = x.clone().requires_grad_()
+        (grad,) = torch.autograd.grad(goal.margin(model(points)).sum(), points)
+        up = torch.rand_like(x) < 0.7 + 0.2 * (x > x.mean(0))
+        return (x + float(self.threat.eps) * torch.where(up, grad.sign(), -grad.sign())).clamp(0, 1)
+
+
+PLAIN = Sweep(
     models=(ModelSpec("lenet"),),
     attacks=(AttackSpec("fgsm"), AttackSpec("pgd", (("steps", 5),)), AttackSpec("worst-case", (("steps", 4),))),
     radii=("1/255", "4/255", "8/255"),
@@ -51,11 +78,35 @@ WANTED = Sweep(
     batch_size=16,
     keep_pictures=4,
 )
+CHAIN = Ensemble(
+    (
+        ("pma", APGD(steps=3, loss=ProbabilityMargin())),
+        ("square-near", Square(queries=12, resumes=True, patience=5)),
+    )
+)
+RICH = replace(
+    PLAIN,
+    attacks=(
+        AttackSpec("chain", made=CHAIN),  # stages that hand on where they came nearest
+        AttackSpec("fmn", made=FMN(steps=4)),  # one run for the nearest pictures serves all radii
+        AttackSpec("uap", made=UAP(steps=3, pictures=8, batch=8)),  # fitted once for all shards of a cell
+        AttackSpec("crowd", made=Crowd()),  # of another library, given fixed companies
+    ),
+    # One that draws, one with weights of its own; each attacked, and shown what beat the bare model.
+    defenses=("none", "resize-pad:draws=2", "dncnn"),
+    radii=("2/255", "8/255"),
+    samples=16,
+)
+VIA = replace(RICH, models=(ModelSpec("lenet"), ModelSpec("cnn")), defenses=("none",), transfer=True)
+STUDIES = {"plain": (PLAIN,), "rich": (RICH, VIA)}
+"""Sweeps of which each store gets all, one after the other: the defended ones, then those on surrogates."""
+
 KINDS = ("driver", "driver", "rename", "save", "worker", "driver with workers")
 Shards = dict[Path, tuple[int, int]]
+Study = tuple[Sweep, ...]
 
 
-def begin(out: Path, executor: Executor, fault: Callable[[], None] = lambda: None) -> int:
+def begin(out: Path, study: Study, executor: Executor, fault: Callable[[], None] = lambda: None) -> int:
     """A sweep in a process of its own. Forked, because loading torch takes longer than the sweep."""
     pid = os.fork()
     if pid:
@@ -65,9 +116,9 @@ def begin(out: Path, executor: Executor, fault: Callable[[], None] = lambda: Non
     code = 1
     try:
         fault()
-        result = run_plan(make_plan(WANTED), out, executor=executor)
-        code = int(bool(result.failed))
-        for report in result.failed:
+        failed = [report for wanted in study for report in run_plan(make_plan(wanted), out, executor=executor).failed]
+        code = int(bool(failed))
+        for report in failed:
             print(f"{report.task.title}: {report.error}", file=sys.stderr)
     except BaseException:
         traceback.print_exc()
@@ -86,55 +137,56 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def dying_at_rename(chance: random.Random) -> Callable[[], None]:
-    """A fault: die just before or just after some rename."""
-    number, after = chance.randrange(1, 20), chance.random() < 0.5
+def dying_at_rename(chance: random.Random, files: int) -> Callable[[], None]:
+    """A fault: die just before or just after some rename; ``files`` are in a whole store."""
+    number, after = chance.randrange(1, files), chance.random() < 0.5
 
     def fault() -> None:
-        true, count = os.replace, iter(range(1, 1_000_000))
+        count = iter(range(1, 1_000_000))
 
-        def replace(source: str, target: str) -> None:
-            now = next(count) == number
-            if now and not after:
-                die()
-            true(source, target)
-            if now:
-                die()
+        def dying(true: Callable[[object, object], None]) -> Callable[[object, object], None]:
+            def rename(source: object, target: object) -> None:
+                now = next(count) == number
+                if now and not after:
+                    die()
+                true(source, target)
+                if now:
+                    die()
 
-        os.replace = replace  # type: ignore[assignment]
+            return rename
+
+        os.replace, os.link = dying(os.replace), dying(os.link)  # type: ignore[assignment]
 
     return fault
 
 
-def dying_at_save(chance: random.Random) -> Callable[[], None]:
+def dying_at_save(chance: random.Random, files: int) -> Callable[[], None]:
     """A fault: die with a part of some file written."""
-    number, share = chance.randrange(1, 20), chance.random()
+    number, share = chance.randrange(1, files), chance.random()
 
     def fault() -> None:
-        true, count = stores.put_whole, iter(range(1, 1_000_000))
+        true, count = atomic._written, iter(range(1, 1_000_000))
 
-        def put_whole(path: Path, content: bytes) -> None:
-            def half(beside: Path) -> None:
-                beside.write_bytes(content[: int(share * len(content))])
-                die()
-
+        def written(path: Path, content: bytes) -> None:
             if next(count) == number:
-                write_whole(path, half)
+                path.write_bytes(content[: int(share * len(content))])
+                die()
             true(path, content)
 
-        stores.put_whole = put_whole
+        atomic._written = written
 
     return fault
 
 
-def attempt(out: Path, kind: str, chance: random.Random, usual: dict[str, float]) -> tuple[int, bool]:
+def attempt(out: Path, study: Study, kind: str, chance: random.Random, usual: dict[str, float]) -> tuple[int, bool]:
     """One sweep, disturbed: how many processes were killed, and whether it came to its end."""
     if kind in ("rename", "save"):
-        code = end_of(begin(out, InProcess(), (dying_at_rename if kind == "rename" else dying_at_save)(chance)))
+        fault = (dying_at_rename if kind == "rename" else dying_at_save)(chance, int(usual["files"]))
+        code = end_of(begin(out, study, InProcess(), fault))
         assert code in (0, -signal.SIGKILL), f"the sweep ended with {code}"
         return int(code != 0), code == 0
     crowd = kind != "driver"
-    pid = begin(out, Processes(2) if crowd else InProcess())
+    pid = begin(out, study, Processes(2) if crowd else InProcess())
     killed, family = 0, set[psutil.Process]()
     until = time.monotonic() + chance.uniform(0, usual["workers" if crowd else "alone"])
     while time.monotonic() < until or kind == "worker":
@@ -172,32 +224,38 @@ def shards(out: Path) -> Shards:
     """Every shard there is, with what tells a file from one written anew. Each must be whole."""
     found = {}
     for path in out.glob("cells/*/*.safetensors"):
-        if not path.name.startswith("pictures"):
+        if path.name.startswith("fitted"):
+            load_fitted(path)
+            found[path] = (path.stat().st_ino, path.stat().st_mtime_ns)
+        elif not path.name.startswith("pictures"):
             assert read_facts(path) is not None, f"{path} is there and not whole"
             found[path] = (path.stat().st_ino, path.stat().st_mtime_ns)
     return found
 
 
 def said(out: Path) -> bytes:
-    """All that a store says but how long it took: JSON, CSV and Markdown."""
+    """All that a store says but how long it took: JSON, CSV, Markdown, and what was fitted."""
+    (out / "study.json").unlink()  # all cells, not those of the last sweep only
     grid = load_grid(out)
     told = grid.to_json()
     for lines in told.values():
         for line in lines:
             line.pop("seconds", None)
     pivot = pivoted(grid)
-    tables = [comma_separated(number_table(pivot)), markdown(pivot_table(pivot, grid, stacked=False, bold=True))]
-    return "\n".join([json.dumps(told), *tables]).encode()
+    tables = [comma_separated(number_table(pivot)), markdown(pivot_table(pivot, grid))]
+    fitted = [path.read_bytes() for path in sorted(out.glob("cells/*/fitted-*"))]
+    return b"\n".join([json.dumps(told).encode(), *(table.encode() for table in tables), *fitted])
 
 
-def torture(kills: int, seed: int, folder: Path) -> Counter[str]:
+def torture(study: Study, kills: int, seed: int, folder: Path) -> Counter[str]:
     """Kill so many times; what was done, counted."""
     chance = random.Random(seed)
     usual = {}
     for name, executor in (("alone", InProcess()), ("workers", Processes(2))):
         began = time.monotonic()
-        assert end_of(begin(folder / name, executor)) == 0
+        assert end_of(begin(folder / name, study, executor)) == 0
         usual[name] = time.monotonic() - began
+    usual["files"] = sum(path.is_file() for path in (folder / "alone").rglob("*"))
     expected = said(folder / "alone")
     assert said(folder / "workers") == expected
     count: Counter[str] = Counter()
@@ -205,10 +263,10 @@ def torture(kills: int, seed: int, folder: Path) -> Counter[str]:
     while count["kills"] < kills or finished:
         kind = chance.choice(KINDS) if count["kills"] < kills else "none"
         if kind == "none":
-            killed, complete = 0, end_of(begin(out, InProcess())) == 0
+            killed, complete = 0, end_of(begin(out, study, InProcess())) == 0
             assert complete
         else:
-            killed, complete = attempt(out, kind, chance, usual)
+            killed, complete = attempt(out, study, kind, chance, usual)
         count["kills"] += killed
         count[f"kills: {kind}"] += killed
         count["attempts"] += 1
@@ -232,11 +290,12 @@ def main() -> None:
     """Parse, run, print."""
     parser = argparse.ArgumentParser(description="Kill sweeps at random moments; see the top of the file.")
     parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--study", choices=STUDIES, default="plain", help="rich: everything that an attack may be")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        count = torture(given.kills, given.seed, Path(folder))
+        count = torture(STUDIES[given.study], given.kills, given.seed, Path(folder))
     for name, value in sorted(count.items()):
         print(f"{name:28} {value}")
     print(

@@ -39,22 +39,21 @@ WANTED = Sweep(
 CHAIN = Ensemble(
     (
         ("pma", APGD(steps=4, loss=ProbabilityMargin())),
-        ("square-near", Square(queries=40, resumes=True, patience=15)),
-        ("square", Square(queries=30)),
+        ("square-near", Square(queries=25, resumes=True, patience=10)),
     )
 )
 RICH = Sweep(
     models=(ModelSpec("lenet"),),
     attacks=(
         AttackSpec("chain", made=CHAIN),  # stages, of which one begins where those before it came nearest
-        AttackSpec("fmn", made=FMN(steps=12)),  # one run for the nearest pictures serves all radii
-        AttackSpec("uap", made=UAP(steps=6, pictures=32, batch=16)),  # fitted
+        AttackSpec("fmn", made=FMN(steps=8)),  # one run for the nearest pictures serves all radii
+        AttackSpec("uap", made=UAP(steps=4, pictures=16, batch=8)),  # fitted
         AttackSpec("crowd", made=Crowd()),  # of another library, which minds who shares its batch
     ),
     radii=("1/255", "4/255"),
     # One that draws, keyed by the picture; one with weights of its own. Each is attacked, and shown what beat the bare model.
     defenses=("none", "resize-pad", "dncnn"),
-    samples=120,
+    samples=60,
     batch_size=32,
 )
 VIA = dataclasses.replace(
@@ -167,18 +166,16 @@ def test_the_rich_case_is_not_an_easy_one(everything: Everything) -> None:
     assert {"chain", "chain (oblivious)", "uap via cnn", "crowd via lenet", "fmn"} <= kinds
     for name, facts in everything["defended"].items():
         if name[2] == "chain":
-            assert facts.attacked[2].any(), "the last stage meets what the others left"
+            assert facts.attacked[1].any(), "the last stage meets what the others left"
     attacked = [facts for study in everything.values() for name, facts in study.items() if name[2] != "none"]
     mixed = [facts for facts in attacked if 0 < facts.success.sum() < facts.attacked.sum()]
-    assert len(mixed) > 0.8 * len(attacked)
+    assert len(mixed) > 0.7 * len(attacked)
     assert any(facts.controls for facts in attacked)
 
 
 COMPANIES = {
-    "shards of 7": ({"shard": 7}, None),
-    "shards of 50, batches of 8": ({"shard": 50, "batch_size": 8}, None),
-    "batches of 128": ({"shard": 1000, "batch_size": 128}, None),
-    "two processes": ({"shard": 40}, Processes(2)),
+    "small shards, large batches": ({"shard": 7, "batch_size": 64}, None),
+    "two processes, small batches": ({"shard": 20, "batch_size": 8}, Processes(2)),
 }
 
 
@@ -198,14 +195,14 @@ def test_ray_changes_nothing_either(everything: Everything, tmp_path: Path, stud
     pytest.importorskip("ray")
     from advkit.executors.ray import Ray
 
-    assert_same(facts_of(dataclasses.replace(STUDIES[study], shard=40), tmp_path, Ray(workers=2)), everything[study])
+    assert_same(facts_of(dataclasses.replace(STUDIES[study], shard=20), tmp_path, Ray(workers=2)), everything[study])
 
 
 @pytest.mark.slow
 def test_a_model_that_draws_says_the_same_in_the_same_shards_wherever_and_however_often_it_is_asked(
     tmp_path: Path,
 ) -> None:
-    wanted = dataclasses.replace(DRAWS, shard=40)
+    wanted = dataclasses.replace(DRAWS, shard=20, samples=40)
     here = facts_of(wanted, tmp_path / "here")
     assert_same(facts_of(wanted, tmp_path / "there", Processes(2)), here)
     for path in sorted((tmp_path / "there").glob("cells/*/0*.safetensors"))[::3]:

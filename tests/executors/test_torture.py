@@ -10,8 +10,10 @@ import pytest
 
 
 @pytest.mark.slow
-def test_sweeps_survive_a_few_random_kills() -> None:
+@pytest.mark.parametrize(("study", "kills"), [("plain", 3), ("rich", 2)])
+def test_sweeps_survive_a_few_random_kills(study: str, kills: int) -> None:
     script = Path(__file__).parents[2] / "benchmarks" / "torture.py"
-    done = subprocess.run([sys.executable, str(script), "--kills", "4"], capture_output=True, text=True, timeout=250)
+    command = [sys.executable, str(script), "--kills", str(kills), "--study", study]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr
     assert "every store complete, byte for byte the same, nothing twice" in done.stdout

@@ -18,7 +18,7 @@ from stores import Made, cell_of, facts_of
 from advkit.errors import InputError, StoreError
 from advkit.results.cell import Cell
 from advkit.results.grid import load_grid
-from advkit.results.store import Record, Store
+from advkit.results.store import Record, Store, Study
 
 RIGHT = [1] * 6 + [0] * 2
 
@@ -140,6 +140,15 @@ def test_a_shard_of_a_shared_disk_is_waited_for(made: Made) -> None:
     late = made.store.folder / "cells" / cell.key / "00000-00004.safetensors"
     with subprocess.Popen([sys.executable, "-c", script, str(late)]):
         assert made.store.awaited(cell, (0, 4), 20.0)
+
+
+def test_a_clock_that_is_wrong_hides_nothing_that_the_last_sweep_asked_for(made: Made) -> None:
+    """Two machines, or one before its clock was set: what was made "later" need not be newer."""
+    old = made.put(cell_of("pgd", code="old"), [1] * 8, RIGHT, made="2031-01-01T00:00:00Z")
+    new = made.put(cell_of("pgd", code="newer"), [0] * 8, RIGHT, made="2026-01-01T00:00:00Z")
+    for wanted in (new, old):
+        made.store.write_study(Study("advkit sweep", {wanted.key: 8}))
+        assert [line.cell.code for line in load_grid(made.store.folder).lines] == [wanted.code]
 
 
 # ---------------------------------------------------------------------- one writer
