@@ -139,7 +139,7 @@ def test_a_baseline_without_its_like_is_said_to_be_none(run: Run, store: Path) -
     out = run("table", store, "--filter", "attack=pgd", "--filter", "defense=jpeg", "--baseline", "attack=fgsm").out
     assert "No line has its like" not in out
     out = run("table", store, "--filter", "attack=pgd", "--baseline", "attack=pgd").out
-    assert "No line has its like in attack=pgd, so that nothing is compared." in out
+    assert "No line has its like in attack=pgd, so that nothing is compared." in " ".join(out.split())
     assert "McNemar" not in out
 
 
@@ -292,17 +292,29 @@ def test_odd_names_stay_what_they_are(run: Run, tmp_path: Path) -> None:
 @pytest.mark.skipif(not shutil.which("pdflatex"), reason="pdflatex is not installed")
 def test_latex_compiles(run: Run, tmp_path: Path) -> None:
     made = Made(tmp_path / "store")
-    for defense in ("none", "50 % & _$#{}~^\\<>|", "[odd]*"):
-        made.put(cell_of("pgd", defense=defense), [1, 0, 1], [1, 1, 1], wanted=4)
-        made.put(cell_of("fgsm_fast", "4/255", defense=defense), [0, 0, 1], [1, 1, 1])
-    table = run("table", tmp_path / "store", "--format", "latex", "--baseline", "defense=none").out
-    text = r"\documentclass{article}\usepackage{booktabs}\begin{document}" + "\n" + table + r"\end{document}"
+    for defense in ("none", "50 % & _$#{}~^\\<>|", "[odd]*", "défense ε ≤ 1 × 2 → ∞"):
+        for seed in (0, 1):
+            more = {"defense": defense, "seed": seed}
+            made.put(cell_of("pgd", **more), [1, 0, 1], [1, 1, 1], wanted=4)
+            made.put(cell_of("fgsm_fast", "4/255", **more), [0, 0, seed], [1, 1, 1])
+    asked: list[tuple[str, ...]] = [
+        ("--baseline", "defense=none"),
+        ("--mean", "seed", "--value", "success"),
+        ("--ties", "--no-intervals", "--rows", "attack,eps", "--columns", "defense"),
+        ("--long",),
+    ]
+    tables = [run("table", tmp_path / "store", "--format", "latex", *args).out for args in asked]
+    tables.append(run("table", moved(tmp_path / "moved"), "--format", "latex", "--stages").out)
+    tables.append(run("results", "compare", tmp_path / "store", tmp_path / "moved", "--format", "latex").out)
+    tables.append(run("results", "list", tmp_path / "store", "--format", "latex").out)
+    text = "\n\n".join([r"\documentclass{article}\usepackage{booktabs}\begin{document}", *tables, r"\end{document}"])
     (tmp_path / "t.tex").write_text(text, encoding="utf-8")
     done = subprocess.run(
         ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "t.tex"],
         cwd=tmp_path,
         capture_output=True,
         text=True,
+        errors="replace",
     )
     assert done.returncode == 0, done.stdout[-2000:]
     assert (tmp_path / "t.pdf").stat().st_size > 0
