@@ -58,8 +58,9 @@ def attack_hash(attacks: Iterable[Attack]) -> str:
             value = getattr(attack, name)
             if not isinstance(value, str) or not value or value in found:
                 continue
-            if Path(value).expanduser().is_file():
-                found[value] = hashlib.sha256(Path(value).expanduser().read_bytes()).hexdigest()
+            path = Path(value).expanduser()
+            if (path.suffix or len(path.parts) > 1) and path.is_file():  # a word is none, whatever lies beside it
+                found[value] = hashlib.sha256(path.read_bytes()).hexdigest()
             elif isinstance(attack, Fitted) and name == "fitted_on" and value != "auto":
                 found[value] = load_data(value).fingerprint()
     return hashlib.sha256(repr(sorted(found.values())).encode()).hexdigest()[:16] if found else ""

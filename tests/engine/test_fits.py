@@ -156,8 +156,10 @@ def test_numbers_that_are_not_those_that_were_written_are_refused(tmp_path: Path
         load_fitted(path)
 
 
-def test_files_that_a_setting_names_are_part_of_the_name(tmp_path: Path) -> None:
+def test_files_that_a_setting_names_are_part_of_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else a cell that used another mask, or another patch, would pass for this one."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "auto").write_text("no setting's file")
     path = tmp_path / "thing.safetensors"
     save_fitted(thing(0.01), path)
     attack = UAP(BALL, fitted_on=str(path))

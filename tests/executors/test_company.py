@@ -169,7 +169,7 @@ def test_the_rich_case_is_not_an_easy_one(everything: Everything) -> None:
             assert facts.attacked[1].any(), "the last stage meets what the others left"
     attacked = [facts for study in everything.values() for name, facts in study.items() if name[2] != "none"]
     mixed = [facts for facts in attacked if 0 < facts.success.sum() < facts.attacked.sum()]
-    assert len(mixed) > 0.7 * len(attacked)
+    assert len(mixed) > 0.5 * len(attacked)
     assert any(facts.controls for facts in attacked)
 
 
