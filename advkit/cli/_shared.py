@@ -109,9 +109,11 @@ def _choices(command: Callable[..., None], many: bool) -> Callable[..., None]:
 
 def _with_weights(name: str) -> tuple[str, str | None]:
     """``NAME@WEIGHTS`` as its two parts."""
-    # In hf:USER/REPO:FILE@BACKBONE the sign has a meaning of its own.
-    spec, at, own = name.rpartition("@") if not name.startswith("hf:") else ("", "", "")
-    return (spec, own) if at else (name, None)
+    if "@" not in name:
+        return name, None
+    from advkit.engine.specs import with_weights
+
+    return with_weights(name)
 
 
 _MODEL = (

@@ -136,6 +136,7 @@ def command(
             tried=given["dry_run"],
             threads=_threads(executor, wanted.device),
         )
+    header(screen, plan, out, executor)
     if given["dry_run"]:
         show_plan(plan, out, executor, kind)
         return
@@ -147,7 +148,6 @@ def command(
     from advkit.engine.forecast import Forecast
 
     view = LiveView(screen, Forecast(), executor.at_once(wanted.device))
-    header(screen, plan, out, executor)
     try:
         with view:
             spectator = Spectator(watch=view.watch, begun=view.begun, report=view.report, lines=view.lines)

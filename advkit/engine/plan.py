@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -31,6 +31,8 @@ from advkit.engine.tasks import Task
 from advkit.errors import InputError
 from advkit.results.cell import Cell, Stage, oblivious, via
 from advkit.results.store import Record, Span, Store
+
+T = TypeVar("T")
 
 __all__ = ["Left", "Plan", "Planned", "Sweep", "make_plan"]
 
@@ -171,10 +173,11 @@ class _Planner:
         self.samples = len(self.scored)
         self.data_hash = data.fingerprint()
         self.shard = wanted.shard or max(_SHARD, _batch(wanted, data))
-        labels = numbered([spec.label or spec.name for spec in wanted.attacks])
+        asked = _once(wanted.attacks)
+        labels = numbered([spec.label or spec.name for spec in asked])
         self.attacks = [
             replace(spec, label=label if label != spec.name else spec.label)
-            for spec, label in zip(wanted.attacks, labels, strict=True)
+            for spec, label in zip(asked, labels, strict=True)
         ]
         ball = usual_ball(wanted.norm)
         self.stages = [[spec.stages(ball(radius)) for radius in self.radii] for spec in self.attacks]
@@ -187,6 +190,10 @@ class _Planner:
         texts = self.asked if "none" in self.asked else ["none", *self.asked]
         self.defenses = {text: read_defense(text) for text in texts}
         own = [defined_by(wrapper) for defense in self.defenses.values() for wrapper in defense.wrappers]
+        self.named = {
+            label: attack_hash(stage for each in at for _, stage in each)
+            for label, at in zip(labels, self.stages, strict=True)
+        }
         self.parts = [*map(type, attacks), *own]  # what else decides numbers, besides the model's own code
         self.labels = labels
         self.found: list[Planned] = []
@@ -195,10 +202,11 @@ class _Planner:
     def plan(self) -> Plan:
         """All cells, those without attack first."""
         wanted = self.wanted
-        names = numbered([spec.name or spec.model for spec in wanted.models])
-        others = [Candidate.surrogate(spec, self.told, wanted, self.data) for spec in wanted.surrogates]
+        specs = _once(wanted.models)
+        names = numbered([spec.name or spec.model for spec in specs])
+        others = [Candidate.surrogate(spec, self.told, wanted, self.data) for spec in _once(wanted.surrogates)]
         bares = []
-        for name, spec in zip(names, wanted.models, strict=True):
+        for name, spec in zip(names, specs, strict=True):
             bare, net = Candidate.of(name, spec, "", self.told, wanted, self.data)
             bares.append(bare)
             check_goal(wanted.goal, self.scored, net, bare.pace.classes)
@@ -309,7 +317,7 @@ class _Planner:
                 goal=wanted.goal,
                 seed=wanted.seed,
                 precision=wanted.precision,
-                attack_hash=attack_hash(at[r][s][1] for r in group for s in range(len(first))),
+                attack_hash=self.named[label],
             )
             efforts = tuple(
                 self._effort(attack, pace, _kind(attack, nested[s], len(group), len(first)))
@@ -382,6 +390,11 @@ def _kind(attack: Attack, nested: bool, radii: int, stages: int) -> Kind:
 def _maker(other: Candidate) -> dict[str, Any]:
     """What is recorded of the model that an attack was made on."""
     return {"surrogate settings": other.about["model settings"], "surrogate seed": other.about["model seed"]}
+
+
+def _once(asked: Sequence[T]) -> list[T]:
+    """What is asked for, each thing once."""
+    return [one for place, one in enumerate(asked) if one not in asked[:place]]
 
 
 def _ascending(radii: Sequence[str]) -> list[str]:

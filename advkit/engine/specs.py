@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, Self
 
 from torch import nn
 
@@ -18,7 +18,17 @@ from advkit.data import Data, load_data
 from advkit.engine.targets import class_number
 from advkit.errors import InputError, UnknownName
 
-__all__ = ["AttackSpec", "DataSpec", "ModelSpec", "Settings", "numbered", "recorded", "settings_of", "usual_ball"]
+__all__ = [
+    "AttackSpec",
+    "DataSpec",
+    "ModelSpec",
+    "Settings",
+    "numbered",
+    "recorded",
+    "settings_of",
+    "usual_ball",
+    "with_weights",
+]
 
 Settings = tuple[tuple[str, Any], ...]
 
@@ -59,6 +69,12 @@ class ModelSpec:
     seed: int = 0
     name: str | None = None
     made: nn.Module | None = field(default=None, repr=False)
+
+    @classmethod
+    def named(cls, text: str, name: str | None = None) -> Self:
+        """What ``NAME`` or ``NAME@WEIGHTS`` asks for; tables call it so, or by another ``name``."""
+        model, weights = with_weights(text)
+        return cls(model, weights or cls.weights, name=name or (text if weights else None))
 
     def build(self, data: Data | None, device: str = "cpu") -> Classifier:
         """The classifier; the data, or what is known of it, says what the spec leaves open."""
@@ -142,6 +158,13 @@ def _told(attack: Attack) -> dict[str, Any]:
         plain = value is None or isinstance(value, str | int | float | tuple)
         found[each.name] = value if plain else repr(value)
     return found
+
+
+def with_weights(text: str) -> tuple[str, str | None]:
+    """``NAME@WEIGHTS`` as its two parts."""
+    # In hf:USER/REPO:FILE@BACKBONE the sign has a meaning of its own.
+    name, at, weights = text.rpartition("@") if not text.startswith("hf:") else ("", "", "")
+    return (name, weights) if at else (text, None)
 
 
 def usual_ball(norm: str) -> type[Ball]:

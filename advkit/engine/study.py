@@ -247,6 +247,8 @@ def _checked(table: Mapping[str, Any], schema: Mapping[str, _Key], other: _Key |
             raise InputError(f"there is no key {written!r} here.{place} Known: {', '.join(schema)}.")
         if not allowed.fits(value):
             raise InputError(f"{written} is {toml_value(value)}; give {allowed.allowed}.")
+        if key in found:
+            raise InputError(f"{key} is given twice, once with a dash; give it once.")
         found[key] = value
     return found
 

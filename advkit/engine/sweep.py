@@ -18,7 +18,7 @@ from advkit.data import Data
 from advkit.engine.defend import Against
 from advkit.engine.fits import fit_files
 from advkit.engine.plan import Plan, Planned, Sweep, make_plan
-from advkit.engine.precision import PrecisionName
+from advkit.engine.precision import PrecisionName, checked_precision
 from advkit.engine.provenance import own_source
 from advkit.engine.specs import AttackSpec, DataSpec, ModelSpec, usual_ball
 from advkit.engine.tasks import Executor, InProcess, Report, Task, Watch, stages_of
@@ -71,22 +71,31 @@ def sweep(
     against: Against = "both",
     surrogates: str | nn.Module | Sequence[str] | Mapping[str, str | nn.Module] = (),
     precision: PrecisionName = "auto",
+    exclude: Sequence[str | int] = (),
+    shard: int | None = None,
     batch_size: int | None = None,
+    keep_pictures: int = 16,
     device: str = "cpu",
     executor: Executor | None = None,
     spectator: Spectator | None = None,
+    trackers: Sequence[Tracker] = (),
 ) -> Result:
     """Evaluate every model behind every defense under every attack at every radius, and keep the results in ``out``.
 
-    Models are names for ``load_model`` or modules on pictures in [0, 1]; attacks are names or values, whose own radius
-    gives way to ``eps``. With ``surrogates``, given like models, every attack is made on each of these, and shown to each
-    model once. What ``out`` holds already is not computed again. Raises InputError for input that cannot be used.
+    Models are names for ``load_model``, ``NAME@WEIGHTS``, or modules on pictures in [0, 1]; attacks are names or values,
+    whose own radius gives way to ``eps``. With ``surrogates``, given like models, every attack is made on each of these, and
+    shown to each model once. ``samples`` are the first so many examples, None all, without those of the classes to
+    ``exclude``; a task is ``shard`` of them. What ``out`` holds already is not computed again. Raises InputError for input
+    that cannot be used.
     """
     wanted = Sweep(
         models=tuple(_model_specs(models)),
         attacks=tuple(_attack_specs(attacks)),
         radii=tuple(Eps(radius).exact for radius in ([eps] if isinstance(eps, str | float | int) else eps)),
-        data=DataSpec(data) if isinstance(data, str) else DataSpec(data.name, made=data),
+        data=replace(
+            DataSpec(data) if isinstance(data, str) else DataSpec(data.name, made=data),
+            exclude=tuple(str(one) for one in exclude),
+        ),
         norm=norm,
         defenses=(defenses,) if isinstance(defenses, str) else tuple(defenses),
         samples=samples,
@@ -96,11 +105,16 @@ def sweep(
         transfer=transfer,
         against=against,
         surrogates=tuple(_model_specs(surrogates)),
-        precision=precision,
+        precision=checked_precision(precision),
+        shard=shard,
         batch_size=batch_size,
         device=device,
+        keep_pictures=keep_pictures,
     )
-    return run_plan(make_plan(wanted), Path(out), executor=executor, spectator=spectator)
+    for name, count, least in (("shard", shard, 1), ("batch_size", batch_size, 1), ("keep_pictures", keep_pictures, 0)):
+        if count is not None and count < least:
+            raise InputError(f"{name} is {count}; give {least} or more.")
+    return run_plan(make_plan(wanted), Path(out), executor=executor, spectator=spectator, trackers=trackers)
 
 
 def run_plan(
@@ -252,7 +266,7 @@ def _model_specs(models: str | nn.Module | Sequence[str] | Mapping[str, str | nn
     named = models.items() if isinstance(models, Mapping) else ((None, model) for model in models)
     for name, model in named:
         if isinstance(model, str):
-            yield ModelSpec(model, name=name)
+            yield ModelSpec.named(model, name)
         else:
             yield ModelSpec(name or type(model).__name__, name=name, made=model)
 

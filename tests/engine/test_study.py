@@ -250,6 +250,7 @@ def wrong(key: str) -> str:
         (wrong('samples = "many"'), '[study]: samples is "many"; give a whole number of 1 or more, or "all".'),
         (wrong("samples = 0"), "[study]: samples is 0; give a whole number"),
         (wrong("samples = true"), "[study]: samples is true; give a whole number"),
+        (wrong("batch-size = 3\nbatch_size = 4"), "[study]: batch_size is given twice, once with a dash; give it once."),
         (wrong("seed = -1"), "[study]: seed is -1; give a whole number from 0"),
         (wrong("independent = 1"), "[study]: independent is 1; give true or false."),
         (wrong("defenses = []"), '[study]: defenses is []; give a text such as "jpeg:75"'),

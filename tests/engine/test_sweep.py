@@ -16,7 +16,7 @@ from torch import nn
 from advkit.attacks import FGSM, PGD
 from advkit.core import Linf
 from advkit.core.attack import Ensemble
-from advkit.data import TensorData
+from advkit.data import TensorData, load_data
 from advkit.engine.evaluate import evaluate
 from advkit.engine.specs import AttackSpec, DataSpec, ModelSpec
 from advkit.engine.sweep import Plan, Spectator, Sweep, make_plan, run_plan, sweep
@@ -104,6 +104,11 @@ def test_what_is_planned_twice_is_told_apart_and_what_is_the_same_is_one_cell(wa
     assert len(keys) == len(list((tmp_path / "cells").iterdir()))
 
 
+def test_what_is_asked_for_twice_is_done_once(wanted: Sweep) -> None:
+    twice = replace(wanted, models=wanted.models * 2, attacks=(*wanted.attacks, wanted.attacks[0]))
+    assert [p.cell for p in make_plan(twice).cells] == [p.cell for p in make_plan(wanted).cells]
+
+
 @pytest.mark.parametrize("what", ["models", "attacks", "radii", "defenses"])
 def test_a_sweep_of_nothing_is_refused(wanted: Sweep, what: str) -> None:
     with pytest.raises(InputError, match="at least one model, one attack, one radius and one defense"):
@@ -150,6 +155,27 @@ def test_objects_of_python_are_taken_as_they_are(net: nn.Module, data: TensorDat
 def test_a_single_module_and_a_single_attack_need_no_list(net: nn.Module, data: TensorData, tmp_path: Path) -> None:
     (line,) = sweep(net, data, FGSM(), 0.03, out=tmp_path, samples=8).grid.lines
     assert (line.model, line.attack, line.eps, line.n) == (type(net).__name__, "fgsm", "0.03", 8)
+
+
+def test_names_may_say_which_weights_and_classes_may_be_left_out(tmp_path: Path) -> None:
+    found = sweep(["lenet", "lenet@random"], "signs", "fgsm", "8/255", out=tmp_path, samples=6, exclude=["stop", 1], shard=2,
+                  keep_pictures=0)  # fmt: skip
+    weights = {line.model: line.weights for line in found.grid.clean}
+    assert list(weights) == ["lenet", "lenet@random"]
+    assert weights["lenet"] != weights["lenet@random"] == "random (seed 0)"
+    stop = load_data("signs").classes.index("stop")
+    assert not {stop, 1} & set(found.grid.clean[0].labels.tolist())
+    assert len(files(tmp_path)) == 4 * 3
+    assert not list(tmp_path.glob("cells/*/pictures-*"))
+
+
+@pytest.mark.parametrize(("given", "said"), [({"shard": 0}, "shard is 0"), ({"batch_size": -1}, "batch_size is -1"),
+                                             ({"keep_pictures": -1}, "keep_pictures is -1"),
+                                             ({"precision": "half"}, "'half' is not the name of a precision")])  # fmt: skip
+def test_numbers_that_make_no_sense_are_refused(net: nn.Module, data: TensorData, tmp_path: Path, given, said) -> None:
+    with pytest.raises(InputError, match=said):
+        sweep(net, data, "fgsm", 0.03, out=tmp_path / "new", **given)
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_targeted_sweep_aims(wanted: Sweep, tmp_path: Path) -> None:
