@@ -29,6 +29,7 @@ _MOST_ROWS = 20_000
 # Characters that a name may hold to turn the text around it, or that no page may hold: shown as one that says so.
 _TURNING = (*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0x061C)
 _UNSEEN = dict.fromkeys([*range(9), 11, 12, *range(14, 32), *range(127, 160), *_TURNING], "\N{REPLACEMENT CHARACTER}")
+_SCRIPT = ("core", "table", "curves", "examples", "live")
 _TEXTS = ("model", "weights", "defense", "data", "norm", "goal", "seed", "precision", "attack", "eps")
 
 
@@ -84,7 +85,7 @@ def policy(*, served: bool = False) -> str:
     """The Content-Security-Policy of the page: its own style and script, pictures inside it, and nothing else."""
     own = " connect-src 'self';" if served else ""
     return (
-        f"default-src 'none'; img-src data:; style-src '{_digest('page.css')}'; script-src '{_digest('page.js')}';{own}"
+        f"default-src 'none'; img-src data:; style-src '{_digest(_style())}'; script-src '{_digest(_script())}';{own}"
         " base-uri 'none'; form-action 'none'"
     )
 
@@ -95,8 +96,8 @@ def _page(version: str, **shown: object) -> str:
         {"waiting": ""} | shown,
         live=bool(version),
         policy=policy(served=bool(version)),
-        css=Markup(_read("page.css")),  # our own files, in no way the store's
-        script=Markup(_read("page.js")),
+        css=Markup(_style()),  # our own files, in no way the store's
+        script=Markup(_script()),
         written=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
     )
     return page.translate(_UNSEEN)
@@ -116,13 +117,23 @@ def _environment() -> Environment:
 
 
 @cache
+def _style() -> str:
+    return _read("page.css")
+
+
+@cache
+def _script() -> str:
+    """Its parts in one scope of their own; the last one starts it."""
+    return '"use strict";\n(() => {\n' + "\n".join(_read(f"page.{part}.js") for part in _SCRIPT) + "})();\n"
+
+
 def _read(name: str) -> str:
     return (_HERE / name).read_text(encoding="utf-8")
 
 
 @cache
-def _digest(name: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(_read(name).encode()).digest()).decode("ascii")
+def _digest(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
 
 
 def _json(found: object) -> Markup:
@@ -233,7 +244,7 @@ def _made_up(grid: Grid) -> bool:
     )
 
 
-# Written twice, here for the page as it arrives and in page.js for the page as it is sorted; a test holds them together.
+# Written twice, here for the page as it arrives and in page.core.js for the page as it is sorted; a test holds them together.
 
 
 def _percent(value: float) -> str:
