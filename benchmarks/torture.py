@@ -101,6 +101,7 @@ VIA = replace(RICH, models=(ModelSpec("lenet"), ModelSpec("cnn")), defenses=("no
 STUDIES = {"plain": (PLAIN,), "rich": (RICH, VIA)}
 """Sweeps of which each store gets all, one after the other: the defended ones, then those on surrogates."""
 
+_LOADING = 60.0  # seconds: a worker that is still loading torch looks for its driver when it has
 KINDS = ("driver", "driver", "rename", "save", "worker", "driver with workers")
 Shards = dict[Path, tuple[int, int]]
 Study = tuple[Sweep, ...]
@@ -205,7 +206,7 @@ def attempt(out: Path, study: Study, kind: str, chance: random.Random, usual: di
         killed += 1
     code = end_of(pid)
     assert code in ((0,) if kind == "worker" else (0, -signal.SIGKILL)), f"the sweep ended with {code}"
-    _, alive = psutil.wait_procs(family, timeout=10)
+    _, alive = psutil.wait_procs(family, timeout=_LOADING)
     assert not alive, f"{alive} outlived their driver"
     return killed if code or kind == "worker" else 0, code == 0
 
@@ -281,8 +282,7 @@ def torture(study: Study, kills: int, seed: int, folder: Path) -> Counter[str]:
             count["stores completed"] += 1
             count["shards"] += len(finished)
             out, finished = folder / str(count["stores completed"]), Shards()
-        if sys.stderr.isatty():
-            print(f"\r{count['kills']} kills", end="", file=sys.stderr)
+        print(f"\r{count['kills']} kills", end="" if sys.stderr.isatty() else "\n", file=sys.stderr, flush=True)
     return count
 
 
