@@ -450,6 +450,17 @@ def test_the_gallery_begins_with_a_few_and_steps_through_all(browser: Any, tmp_p
     assert not by(page, "#more-pictures").is_displayed()
 
 
+def test_an_address_of_another_page_hides_nothing_for_good(browser: Any, tmp_path: Path):
+    made = Made(tmp_path / "s")
+    made.put(cell_of("pgd"), [1, 0, 0], [1, 1, 1])
+    write_report(tmp_path / "s", tmp_path / "page.html")
+    browser.get(f"{(tmp_path / 'page.html').as_uri()}#defense=jpeg%3A75&model=gone&attack=worst+case&sort=-none")
+    assert column(browser, "attack") == ["worst case"]
+    by(browser, "#filter-clear").click()
+    assert column(browser, "attack") == ["pgd", "worst case"]
+    assert browser.get_log("browser") == []
+
+
 def test_sorting_is_stable_and_rows_without_a_value_come_last(page: Any):
     by(page, "#sort-attack").click()
     once = [" ".join(pair) for pair in zip(column(page, "model"), column(page, "attack"), strict=True)]

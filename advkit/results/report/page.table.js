@@ -74,6 +74,8 @@ function startTable() {
     th.replaceChildren(button);
   }
   const inputs = all("#filters [data-name]");
+  // What the address says of a column of one value would narrow the table by what nobody can change.
+  for (const name of ["model", "defense", "attack", "eps"]) if (!$(`filter-${name}`)) state[name] = "";
   const changed = () => { state.limit = ROWS_AT_FIRST; writeAddress(); showRows(); };
   for (const input of inputs) {
     input.value = state[input.dataset.name];
