@@ -162,12 +162,27 @@ def _enough(grid: Grid) -> Verdict:
 
 
 def _one_code(grid: Grid) -> Verdict:
+    """A cell's code is advkit's and its network's: one version gives each network one, and two networks two."""
     name = "One version of the code made all numbers"
-    kinds = {record.cell.code for record in grid.records}
+    codes: dict[str, set[str]] = defaultdict(set)
+    for record in grid.records:
+        codes[record.cell.model_hash].add(record.cell.code)
+    every = sorted(set().union(*codes.values()))
+    most = max(map(len, codes.values()))
     old = f" {times(grid.hidden, 'older cell')} left out." if grid.hidden else ""
-    if len(kinds) > 1:
-        return Verdict(name, WARN, f"{len(kinds)} versions did; run the sweep again to compare like with like.{old}")
-    return Verdict(name, PASS, f"Code {next(iter(kinds))[:12] or 'unnamed'}.{old}")
+    if most > 1:
+        return Verdict(name, WARN, f"{most} versions did; run the sweep again to compare like with like.{old}")
+    states = {
+        (str(record.about.get("git") or "").partition(",")[0], str(record.about.get("advkit") or ""))
+        for record in grid.records
+    }
+    if len(every) > 1 and len(states) > 1:
+        told = " and ".join(sorted(commit or version or "an unknown one" for commit, version in states))
+        return Verdict(name, WARN, f"The cells of different models came from {told}; run the sweep again.{old}")
+    said = (
+        f"Code {every[0][:12] or 'unnamed'}" if len(every) == 1 else f"One for each of {times(len(codes), 'network')}"
+    )
+    return Verdict(name, PASS, f"{said}.{old}")
 
 
 def _code_is_kept(grid: Grid) -> Verdict | None:

@@ -230,6 +230,20 @@ def test_code_that_no_commit_holds_is_seen(tmp_path: Path) -> None:
     assert judged(made)["The code can be had again"].level == WARN
 
 
+def test_each_network_has_code_of_its_own_and_they_are_one_version(tmp_path: Path) -> None:
+    """A cell's code is the hash of advkit's and of its network's: between networks it tells nothing."""
+    name = "One version of the code made all numbers"
+    made = Made(tmp_path)
+    made.put(cell_of("pgd", code="a"), left(5), TWENTY, git="abc123")
+    made.put(cell_of("pgd", model="other", code="b"), left(5), TWENTY, git="abc123")
+    assert judged(made)[name].level == PASS
+    made.put(cell_of("pgd", model="third", code="c"), left(5), TWENTY, git="def456")
+    assert judged(made)[name].level == WARN
+    assert "abc123 and def456" in judged(made)[name].sentence
+    made.put(cell_of("fgsm", code="b"), left(5), TWENTY, git="abc123")
+    assert "2 versions did" in judged(made)[name].sentence
+
+
 def test_what_models_were_asked_is_told_apart_from_the_results(tmp_path: Path) -> None:
     made = Made(tmp_path)
     cells = [made.put(cell_of(model=model), TWENTY) for model in ("one", "two")]
