@@ -11,9 +11,9 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -28,10 +28,11 @@ from advkit.core.rng import Rng, identify
 from advkit.core.threat import L1, L2, Ball, Linf
 from advkit.data import Data, Subset
 from advkit.engine.evaluate import without_attack
-from advkit.engine.examples import Source
+from advkit.engine.examples import Progress, Source
 from advkit.engine.passes import Passes, device_of
 from advkit.engine.precision import Precision
-from advkit.engine.search import search
+from advkit.engine.search import Found, search
+from advkit.errors import ModelError
 
 __all__ = ["Cost", "Effort", "Kind", "Odds", "Outlook", "Pace", "effort_of", "threads_of", "time_passes", "try_out"]
 
@@ -40,7 +41,7 @@ _PATIENCE = 1.25  # times its patience, what it takes of one that it gives up
 _STEP = 0.002  # seconds of a step of an attack beside what the model takes
 _CALLS, _TIMING = 6, 0.3  # calls that are timed, unless they take more seconds
 _TRIAL_STEPS = 10
-_TRIAL_PICTURES = (4, 32)
+_TRIAL_PICTURES = (8, 32)
 _UNKNOWN = 100  # passes of an attack of another library that does not say
 
 
@@ -293,7 +294,7 @@ def try_out(
     seed: int = 0,
     seconds: float = 1.0,
 ) -> Odds:
-    """Attack as many pictures as there is time for (4 at least, 32 at most) by ten steps of PGD, and count who stands."""
+    """Attack as many pictures as there is time for (8 at least, 32 at most) by ten steps of PGD, and count who stands."""
     price = 2 * _TRIAL_STEPS * (pace.gradient_each + pace.gradient_call / _TRIAL_PICTURES[1])
     low, high = _TRIAL_PICTURES
     count = min(len(data), max(low, min(high, int(seconds / max(price, 1e-9)))))
@@ -301,35 +302,41 @@ def try_out(
     with borrowed(model), reseeded(seed, device_of(model)):
         passes = Passes(model, Precision.own(model), pace.batch, least=pace.least)
         labels, clean, goal = without_attack(passes, part, names, target, seed, None)
+        source = Source(lambda indices: part.pictures(list(indices)), goal)
         right = clean == labels
-        stands: dict[str, float] = {}
-        drag, rounds = 1.0, _Rounds()
+        # Of a few pictures none need stand where one of a hundred does, which takes most of the passes.
+        untold = Odds((int(right.sum()) + 0.5) / (count + 1), {}, count)
         # In other balls attacks have little in common.
-        if issubclass(ball, Linf | L2 | L1) and bool(right.any()):
-            attacks = [
-                ATTACKS["pgd"].create(threat=ball(radius), steps=_TRIAL_STEPS, step_size=0.25) for radius in radii
-            ]
-            began = time.perf_counter()
-            found = search(
-                attacks,  # type: ignore[arg-type]
-                passes,
-                Source(lambda indices: part.pictures(list(indices)), goal),
-                right.repeat(len(radii), 1),
-                clean,
-                labels,
-                seed=seed,
-                nested=len(radii) > 1,
-                progress=rounds,
-            )
-            took = time.perf_counter() - began
-            asked = (float(each.sum()) for each in (found.forwards, found.backwards))
-            drag = min(max(took / pace.cost(rounds.count, *asked).seconds, 0.5), 4.0)
-            standing = (found.prediction == labels) & ~found.success
-            # Of a few pictures none need stand where one of a hundred does, which takes most of the passes.
-            stands = {
-                radius: (int(left.sum()) + 0.5) / (count + 1) for radius, left in zip(radii, standing, strict=True)
-            }
-    return Odds((int(right.sum()) + 0.5) / (count + 1), stands, count, drag)
+        if not issubclass(ball, Linf | L2 | L1) or not bool(right.any()):
+            return untold
+        pgd = [ATTACKS["pgd"].create(threat=ball(radius), steps=_TRIAL_STEPS, step_size=0.25) for radius in radii]
+        try:
+            _pgd(pgd[-1:], passes, source, right & (right.cumsum(0) == 1), clean, labels, seed)  # loads and allocates
+            began, rounds = time.perf_counter(), _Rounds()
+            found = _pgd(pgd, passes, source, right, clean, labels, seed, rounds)
+        except ModelError:  # it has no gradient, and other attacks need none
+            return untold
+    took = time.perf_counter() - began
+    asked = (float(each.sum()) for each in (found.forwards, found.backwards))
+    drag = min(max(took / pace.cost(rounds.count, *asked).seconds, 0.5), 4.0)
+    standing = (found.prediction == labels) & ~found.success
+    stands = {radius: (int(left.sum()) + 0.5) / (count + 1) for radius, left in zip(radii, standing, strict=True)}
+    return replace(untold, stands=stands, drag=drag)
+
+
+def _pgd(
+    attacks: Sequence[Any],
+    passes: Passes,
+    source: Source,
+    attacked: Tensor,
+    clean: Tensor,
+    labels: Tensor,
+    seed: int,
+    progress: Progress | None = None,
+) -> Found:
+    """What an attack at some radii finds."""
+    everywhere, nested = attacked.repeat(len(attacks), 1), len(attacks) > 1
+    return search(attacks, passes, source, everywhere, clean, labels, seed=seed, nested=nested, progress=progress)
 
 
 class _Rounds:

@@ -147,7 +147,25 @@ def test_the_trial_sees_who_stands(wanted: Sweep) -> None:
     assert odds.stands["1e-6"] == pytest.approx(odds.clean)
     assert odds.stands["0.9"] < 0.1
     few = try_out(net, data, Linf, ("0.9",), replace(PACE, each=10.0, gradient_each=30.0))
-    assert few.pictures == 4, "a slow model is tried on few"
+    assert few.pictures == 8, "a slow model is tried on few"
+
+
+def test_a_model_without_a_gradient_is_planned_without_a_trial(wanted: Sweep) -> None:
+    class Silent(nn.Module):
+        def __init__(self, net: nn.Module) -> None:
+            super().__init__()
+            self.net = net
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.net(x).detach()
+
+    net = wanted.models[0].made
+    assert net is not None
+    plan = make_plan(replace(wanted, models=(ModelSpec("silent", made=Silent(net)),), attacks=(AttackSpec("noise"),)),
+                     tried=True)  # fmt: skip
+    odds = plan.cells[1].odds
+    assert not odds.stands
+    assert odds.clean > 0.5
 
 
 SLOW_SEARCH = (("queries", 150),)
