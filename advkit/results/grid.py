@@ -129,12 +129,14 @@ def load_grid(folder: Path, *, outdated: bool = False, only: Collection[str] | N
         (lines if record.cell.stages else clean).extend(made)
         if not record.cell.stages and (answers := store.asked(record.cell)) is not None:
             asked.append((made[0], answers))
+    once = lines if outdated else _once(lines, study)
+    twice = {line.cell.key for line in lines} - {line.cell.key for line in once}
     return Grid(
         folder,
-        tuple(lines),
+        tuple(once),
         tuple(clean),
         study,
-        hidden=len(found) - len(kept),
+        hidden=len(found) - len(kept) + len(twice),
         records=tuple(kept),
         waiting=tuple(waiting),
         asked=tuple(asked),
@@ -150,6 +152,23 @@ def newest(records: Sequence[Record], study: Study | None) -> list[Record]:
         if old is None or _age(record, wanted) > _age(old, wanted):
             best[record.cell.kind] = record
     return list(best.values())
+
+
+def _once(lines: Sequence[Line], study: Study | None) -> list[Line]:
+    """Of an attack that two sweeps made at one radius, with others beside it, one: the last sweep's, the longer, the newer."""
+    wanted = study.samples if study else {}
+    best: dict[tuple[object, ...], Line] = {}
+
+    def rank(line: Line) -> tuple[bool, int, str]:
+        in_study, made = _age(line.record, wanted)
+        return in_study, line.n, made
+
+    questions = [line.question for line in lines]
+    for line, question in zip(lines, questions, strict=True):
+        old = best.setdefault(question, line)
+        if old.record is not line.record and rank(line) > rank(old):
+            best[question] = line
+    return [line for line, asked in zip(lines, questions, strict=True) if best[asked].record is line.record]
 
 
 def _age(record: Record, wanted: Iterable[str]) -> tuple[bool, str]:

@@ -90,6 +90,15 @@ class Line:
         return str(self.record.about.get("surrogate") or "")
 
     @property
+    def question(self) -> tuple[object, ...]:
+        """What the whole attack, with all its stages, is asked at this radius; the radii beside it may be others."""
+        cell = self.cell
+        place = cell.radii.index(self.eps) if self.eps else 0
+        asked = tuple((stage.name, stage.attacks[place], stage.nested) for stage in cell.stages)
+        where = (cell.setting, cell.threat, cell.precision, cell.surrogate, cell.surrogate_hash)
+        return (*where, cell.attack, self.eps, asked)
+
+    @property
     def made_on(self) -> str:
         """What the attack was made on: a surrogate by name, ``itself``, or ``undefended`` for itself without its defense."""
         return "" if self.over or self.attack == NONE else made_on(self.record)

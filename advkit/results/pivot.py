@@ -22,7 +22,15 @@ Place = tuple[str, ...]
 _LEVEL = 0.05
 MEANS = {"seed": ("seed",), "weights": ("weights", "weights hash"), "model": ("model", "weights", "weights hash")}
 _ROWS, _COLUMNS = ("model", "defense"), ("attack", "eps")
-_OF_ATTACK = ("norm", "goal", "seed", "precision", "settings", "surrogate hash")  # what a line without attack has not
+_OF_ATTACK = (
+    "norm",
+    "goal",
+    "seed",
+    "precision",
+    "settings",
+    "surrogate hash",
+    "search",
+)  # what a line without attack has not
 _QUIET = (
     "precision",
     "weights hash",
@@ -31,6 +39,7 @@ _QUIET = (
     "data hash",
     "code",
     "settings",
+    "search",
     "cell",
 )  # shown only where two lines would fall together
 _COMPARED = ("model", "weights", "weights hash", "defense", "defense hash", "code")  # what the best is sought among
@@ -276,6 +285,7 @@ def _named(line: Line, numbers: Mapping[tuple[str, str], str], apart: bool) -> d
         "defense": line.defense,
         "defense hash": cell.defense_hash[:8],
         "surrogate hash": cell.surrogate_hash[:8] if of_attack and not line.over else "",
+        "search": _search(line) if of_attack and not line.over else "",
         "cell": cell.key[:8],
         "data": line.data,
         "data hash": cell.data_hash[:8],
@@ -289,6 +299,11 @@ def _named(line: Line, numbers: Mapping[tuple[str, str], str], apart: bool) -> d
         "settings": numbers.get((cell.attack, settings_of(line)), "") if of_attack and not line.over else "",
         "code": f"{cell.code[:8]}{' (outdated)' if line.outdated else ''}",
     }
+
+
+def _search(line: Line) -> str:
+    """Whether one search was made for all radii, or one at each."""
+    return "nested" if any(stage.nested for stage in line.cell.stages) else "independent"
 
 
 def _shown(
@@ -325,7 +340,7 @@ def _shown(
             beside(key, "attack")
     for key in _QUIET:
         if _fall_together(named, (*rows, *columns), key):
-            if key in ("settings", "precision", "surrogate hash"):
+            if key in ("settings", "precision", "surrogate hash", "search"):
                 beside(key, "attack")
             else:
                 rows = (*rows, key)

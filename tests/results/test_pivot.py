@@ -232,3 +232,30 @@ def test_what_cannot_be_told_from_the_best_is_a_tie(tmp_path: Path) -> None:
     told = {(row[1], column[0]) for row, column in pivot.ties}
     assert told == {("jpeg", "pgd"), ("jpeg", "worst case")}, "2 of 2 pairs may be chance, 30 of 30 are not"
     assert {row[1] for row, _ in pivot.best} == {"none"}
+
+
+def test_of_two_sweeps_over_other_radii_each_question_is_answered_once(tmp_path: Path) -> None:
+    made = Made(tmp_path)
+    wide = cell_of("pgd", radii=("4/255", "8/255"), stages=(Stage("pgd", ("pgd(Linf(4/255))", "pgd(Linf(8/255))")),))
+    made.put(wide, [1, 1, 1, 0], [1] * 4, made="2026-01-01T00:00:00Z")
+    alone = made.put(cell_of("pgd"), [1, 0], [1] * 2, made="2026-02-02T00:00:00Z")
+    made.store.write_study(Study("", {alone.key: 2}))
+    grid = load_grid(tmp_path)
+    assert [(line.eps, line.n) for line in grid.lines] == [("8/255", 2), ("4/255", 4)]
+    assert {line.eps: line.n for line in grid.worst} == {"4/255": 4, "8/255": 2}
+    assert grid.hidden == 0, "the first sweep's cell is still there at another radius"
+    assert len(load_grid(tmp_path, outdated=True).lines) == 3
+    made.store.write_study(Study("", {wide.key: 4}))
+    again = load_grid(tmp_path)
+    assert ([(line.eps, line.n) for line in again.lines], again.hidden) == ([("4/255", 4), ("8/255", 4)], 1)
+    made.store.write_study(Study("", {alone.key: 2, wide.key: 4}))  # as a merge does
+    assert [line.n for line in load_grid(tmp_path).lines] == [4, 4], "the one of more examples"
+
+
+def test_one_search_for_all_radii_and_one_at_each_stand_beside_each_other(tmp_path: Path) -> None:
+    made = Made(tmp_path)
+    for nested, stands in ((True, [1, 0]), (False, [1, 1])):
+        made.put(cell_of("pgd", stages=(Stage("pgd", ("pgd(Linf(8/255))",), nested),)), stands, [1, 1])
+    pivot = pivoted(load_grid(tmp_path))
+    found = {pivot.head(column): line.accuracy.value for (_, column), line in pivot.lines.items()}
+    assert (found["pgd", "independent 8/255"], found["pgd", "nested 8/255"]) == (1.0, 0.5)
