@@ -71,6 +71,20 @@ def test_a_lead_that_may_be_luck_is_no_lead(tmp_path: Path):
     assert "Its lead over two may be luck." in said(tmp_path)
 
 
+def test_who_shares_the_first_place_is_named_beside_it(tmp_path: Path):
+    made = Made(tmp_path)
+    for model, standing in (("one", (9, 5)), ("two", (12, 5)), ("three", (9, 4))):
+        for eps, stands in zip(("4/255", "8/255"), standing, strict=True):
+            made.put(cell_of("pgd", eps, model=model), left(stands), TWENTY)
+    found = rows(load_grid(tmp_path))
+    (headline,) = headlines(found)
+    assert headline.most.who == "two", "which has more at the other radius"
+    assert [name for name, _ in matrices(found, [])[0].lines] == ["two", "one", "three"]
+    text = said(tmp_path)
+    assert "two and one are level as the most robust at 8/255: right on 25.0 [11.2, 46.9] % in the worst case" in text
+    assert "luck" not in text
+
+
 def test_who_has_met_fewer_attacks_is_not_called_the_most_robust(made: Made):
     """While a sweep runs, the worst case over one attack is no rival of that over two."""
     made.put(cell_of(model="young"), TWENTY)

@@ -61,6 +61,7 @@ class Headline:
     eps: str
     most: Row
     least: Row
+    level: tuple[str, ...]  # all that have as much as the most robust one
     lead: str = ""  # over the second
     rival: str = ""  # the second, where its distance may be luck
     left_out: int = 0  # settings whose worst case there cannot be compared yet
@@ -99,14 +100,7 @@ def _matrix(
     else:
         shown = radii
     by_place = {(row.setting, row.texts["eps"]): row for row in group}
-    judged = _deciding(group)
-
-    def rank(setting: int) -> tuple[float, float]:
-        at = by_place.get((setting, judged))
-        every = [row.accuracy for row in group if row.setting == setting]
-        return (at.accuracy if at else -1.0, sum(every) / len(every))
-
-    order = sorted(dict.fromkeys(row.setting for row in group), key=rank, reverse=True)
+    order = _ranked(group, _deciding(group))
     table = [[clean.get(setting), *(by_place.get((setting, eps)) for _, eps in shown)] for setting in order]
     marked = list(zip(*(_marked([line[place] for line in table]) for place in range(len(shown) + 1)), strict=True))
     names = {row.setting: row.who for row in group}
@@ -126,6 +120,17 @@ def _matrix(
         all_radii=len(radii),
         attacks=attacks_of(of_threat),
     )
+
+
+def _ranked(group: Sequence[Row], eps: str) -> list[int]:
+    """Settings by their accuracy at a radius, and where that is the same by the mean over all radii."""
+    every: dict[int, list[float]] = defaultdict(list)
+    at: dict[int, float] = {}
+    for row in group:
+        every[row.setting].append(row.accuracy)
+        if row.texts["eps"] == eps:
+            at[row.setting] = row.accuracy
+    return sorted(every, key=lambda each: (at.get(each, -1.0), sum(every[each]) / len(every[each])), reverse=True)
 
 
 def _marked(column: Sequence[Row | None]) -> list[Cellule]:
@@ -164,9 +169,13 @@ def headlines(found: Sequence[Row]) -> list[Headline]:
         there = [row for row in group if row.texts["eps"] == eps]
         fair = {id(line) for line in comparable([row.line for row in there])}
         ranked = [row for row in there if id(row.line) in fair] or there
-        ranked.sort(key=lambda row: row.accuracy, reverse=True)
+        place = {setting: rank for rank, setting in enumerate(_ranked(group, eps))}
+        ranked.sort(key=lambda row: place[row.setting])
+        level = tuple(row.who for row in ranked if row.accuracy == ranked[0].accuracy)
         lead, rival = _lead(ranked[0], ranked[1]) if len(ranked) > 1 else ("", "")
-        said.append(Headline(f"{key[0]}, {key[1]}", eps, ranked[0], ranked[-1], lead, rival, len(there) - len(ranked)))
+        said.append(
+            Headline(f"{key[0]}, {key[1]}", eps, ranked[0], ranked[-1], level, lead, rival, len(there) - len(ranked))
+        )
     return said
 
 
@@ -215,14 +224,15 @@ def _ranking(headline: Headline, clean: dict[int, Row]) -> str:
     before = f", and on {_percent(bare.accuracy)} without attack" if bare else ""
     if headline.alone:
         return f"{most.who} is right on {most.line.accuracy.percent} % at {at} in the worst case{before}."
-    sentence = (
-        f"{most.who} is the most robust at {at}: right on {most.line.accuracy.percent} % in the worst case{before};"
-        f" {least.who} is the least, with {_percent(least.accuracy)}."
-    )
-    if headline.rival:
-        sentence += f" Its lead over {headline.rival} may be luck."
     if most.accuracy == least.accuracy:
         return f"No setting stands out at {at}: all are right on {_percent(most.accuracy)} in the worst case."
+    worst = f"right on {most.line.accuracy.percent} % in the worst case"
+    last = f"{least.who} is the least, with {_percent(least.accuracy)}."
+    if len(headline.level) > 1:
+        return f"{_some(headline.level)} are level as the most robust at {at}: {worst}; {last}"
+    sentence = f"{most.who} is the most robust at {at}: {worst}{before}; {last}"
+    if headline.rival:
+        sentence += f" Its lead over {headline.rival} may be luck."
     top = max(clean.values(), key=lambda row: row.accuracy, default=most)
     if (
         top.setting != most.setting
