@@ -45,6 +45,7 @@ _SUFFIXES = {
     ".html": "html",
     ".htm": "html",
 }
+_NARROWEST = 3  # letters of a column and of the gap beside it
 _WIDE = 160  # letters: a file or a pipe has no width of its own
 
 filter_option = click.option(
@@ -126,17 +127,18 @@ def put(text: str, out: Path | None) -> None:
     put_whole(out, text.encode())
 
 
-def put_fitting(draw: Callable[[bool, bool], Table], fixed: int, out: Path | None) -> None:
+def put_fitting(draw: Callable[[bool, bool], Table], fixed: int, out: Path | None, columns: int = 0) -> None:
     """Print a table as wide as the screen allows: with intervals beside, else below, else in parts below each other.
 
     ``draw`` makes it, given whether intervals stand below and whether there is bold type. The first ``fixed`` columns
-    are in each part.
+    are in each part; ``columns`` is how many there are in all, where that is known before.
     """
     from advkit.results.plain import blocks
 
     width = shutil.get_terminal_size().columns if on_screen(out) else _WIDE
-    parts = blocks(draw(False, on_screen(out)), fixed, width)
-    if len(parts) > 1:
+    may_fit = columns * _NARROWEST <= width  # to draw 10,000 cells twice takes a second
+    parts = blocks(draw(False, on_screen(out)), fixed, width) if may_fit else []
+    if len(parts) != 1:
         parts = blocks(draw(True, on_screen(out)), fixed, width)
     put(_joined(parts, width, on_screen(out)), out)
 
@@ -172,7 +174,7 @@ def put_pivot(
     if form == "csv":
         put(drawn(number_table(pivot, intervals=intervals, versus=versus), form), out)
     elif form == "table":
-        put_fitting(draw, len(pivot.rows), out)
+        put_fitting(draw, len(pivot.rows), out, len(pivot.rows) + len(pivot.column_places))
     else:
         put(drawn(draw(False, True), form), out)
 

@@ -120,7 +120,8 @@ class Chosen:
         aim = "" if first.goal == "untargeted" else f" (targeted: {first.goal})"
         parts = [lines[0].data, f"{norm(lines[0])}{aim}", f"{n} examples", *more]
         if not all(line.complete for line in lines):
-            parts.append("† not all examples are done yet")
+            late = " under every attack" if any(line.lacking for line in lines) else ""
+            parts.append(f"† not all examples are done yet{late}")
         if made_up(lines):
             parts.append("MADE-UP RESULTS")
         return "; ".join(part for part in parts if part) + "."
