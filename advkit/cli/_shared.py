@@ -78,7 +78,7 @@ def _choices(command: Callable[..., None], many: bool) -> Callable[..., None]:
             return ModelChoice(spec, own or weights, normalize, model_settings, device, seed, name)
 
         command(
-            choice(model) if isinstance(model, str) else tuple(choice(name) for name in model),
+            choice(model) if isinstance(model, str) else tuple(choice(name) for name in model or ("resnet",)),
             DataChoice(data, data_settings, size, skip_bad),
             **others,
         )

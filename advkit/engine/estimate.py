@@ -179,7 +179,9 @@ class Outlook:
         meets, stands = [odds.clean] * len(self.radii), odds.at(self.radii)
         found = []
         for number, effort in enumerate(self.efforts):
-            cost = Cost() if self.known else effort.cost(self.pace, count, stands if number else meets, stands)
+            cost = effort.cost(self.pace, count, stands if number else meets, stands)
+            if self.known:  # its passes are counted as if it were made again
+                cost = cost.slower(0.0)
             found.append((cost + self._showing(count)).slower(odds.drag))
         return found
 

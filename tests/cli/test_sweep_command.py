@@ -143,6 +143,13 @@ def test_weights_may_stand_beside_each_model(run: Run, out: Path) -> None:
     assert found["resnet@adversarial"][1] > found["resnet@standard"][1]
 
 
+def test_without_a_model_the_other_flags_reach_the_default_one(run: Run, out: Path) -> None:
+    flags = ("--weights", "adversarial", "--seed", 5, "--attack", "noise", "--samples", 2)
+    (row,) = run("sweep", *flags, "--out", out, "--format", "json").json["cells"]
+    assert (row["model"], row["seed"]) == ("resnet", 5)
+    assert row["weights"].endswith("adversarial")
+
+
 def test_each_defense_is_a_row(run: Run, out: Path) -> None:
     defenses = ("--defense", "none", "--defense", "jpeg:20", "--defense", "jpeg:75+bits:3")
     answer = run(*SMALL, *defenses, "--out", out, "--format", "json")
