@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -64,8 +65,10 @@ class Defended(nn.Module):
         if not self.draws:
             return model(self.cleaned(x))
         rng = Rng.of(0, identify(x)).fold(self.purpose)
-        each = [model(self.cleaned(x, rng.fold(draw))).log_softmax(1) for draw in range(self.draws)]
-        return each[0] if len(each) == 1 else torch.stack(each).logsumexp(0) - torch.tensor(len(each)).log()
+        each = [model(self.cleaned(x, rng.fold(draw))) for draw in range(self.draws)]
+        # In float64: where an element lies in a batch decides which exponential the processor takes, and so the last bit.
+        shares = torch.stack(each).double().log_softmax(2)
+        return (shares.logsumexp(0) - math.log(len(each))).to(each[0].dtype)
 
     def cleaned(self, x: Tensor, rng: Rng | None = None) -> Tensor:
         """What the network sees, under one draw."""

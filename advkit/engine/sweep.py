@@ -158,6 +158,7 @@ def run_plan(
             raise
         finally:
             herald.close()
+            store.tidy()  # a worker that was killed may have left a half
     return Result(load_grid(out, only=samples), tuple(failed))
 
 

@@ -10,11 +10,12 @@ from typing import ClassVar
 import pytest
 import torch
 from helpers import Quantiser, conv_net, pictures, trained
-from torch import Tensor
+from torch import Tensor, nn
 
 from advkit.attacks import BIM, PGD
 from advkit.core import Linf, Margin
-from advkit.core.defense import Backward, Wrapper
+from advkit.core.defense import Backward, RandomWrapper, Wrapper
+from advkit.core.rng import Rng
 from advkit.data import TensorData
 from advkit.defenses.bits import Bits
 from advkit.defenses.jpeg import Jpeg
@@ -167,3 +168,31 @@ def test_a_sweep_attacks_the_model_behind_its_defense(tmp_path: Path) -> None:
             stands = (defended(oblivious).argmax(1) == y) & torch.as_tensor(line.clean)
             assert replayed[defense].stands.tolist() == stands.tolist()
     assert len({line.accuracy.value for line in lines.values()}) > 1, "an easy case shows nothing"
+
+
+@dataclass(frozen=True)
+class Shaken(RandomWrapper):
+    """Adds noise of each picture's own."""
+
+    def drawn(self, x: Tensor, rng: Rng) -> Tensor:
+        return x + rng.normal(*x.shape[1:], dtype=x.dtype)
+
+
+def test_the_mean_over_draws_is_the_same_to_the_bit_wherever_in_a_batch_a_picture_stands():
+    """The processor's exponential rounds otherwise at the end of a row of numbers, and a search would feel it."""
+    x = torch.randn(33, 1, 2, 5, generator=torch.Generator().manual_seed(0))
+    net = defend(nn.Flatten(), [Shaken(draws=5)])
+
+    def told(points: Tensor) -> tuple[Tensor, Tensor]:
+        points = points.clone().requires_grad_()
+        logits = net(4 * points)
+        (grad,) = torch.autograd.grad(logits[:, :3].sum(), points)
+        return logits.detach(), grad
+
+    logits, grads = told(x)
+    for begin in range(len(x)):
+        for count in (1, 3, 8):
+            few, slopes = told(x[begin : begin + count])
+            assert torch.equal(few, logits[begin : begin + count])
+            assert torch.equal(slopes, grads[begin : begin + count])
+    assert logits.dtype == torch.float32

@@ -291,6 +291,18 @@ def test_a_model_that_fails_leaves_the_others_to_be_done_and_is_tried_again(
     assert {line.model for line in run_plan(plan, tmp_path).grid.lines} == {"bad", "mine"}
 
 
+def test_what_a_killed_worker_left_half_written_is_removed_at_the_end(wanted: Sweep, tmp_path: Path) -> None:
+    left: list[Path] = []
+
+    def leave(report: Report) -> None:
+        left.append(tmp_path / "cells" / report.task.cell.key / f".0.safetensors.{len(left)}.part")
+        left[-1].write_bytes(b"half")
+
+    run_plan(make_plan(wanted), tmp_path, spectator=Spectator(report=leave))
+    assert len(left) == SHARDS
+    assert not list(tmp_path.rglob("*.part"))
+
+
 def test_two_sweeps_on_one_store_are_one_too_many(wanted: Sweep, tmp_path: Path) -> None:
     plan = make_plan(wanted)
     with Store(tmp_path).lock(), pytest.raises(InputError, match=r"another sweep .* is writing to"):
