@@ -45,6 +45,7 @@ def wanted_by_flags(models: tuple[ModelChoice, ...], pictures_of: DataChoice, gi
     """What the flags of the command ask for."""
     from advkit.engine.defend import read_defense
     from advkit.engine.precision import checked_precision
+    from advkit.engine.specs import check_model
     from advkit.engine.sweep import Sweep
 
     flags = {name: given[name] for name in ("steps", "step_size", "restarts", "loss")}
@@ -62,8 +63,11 @@ def wanted_by_flags(models: tuple[ModelChoice, ...], pictures_of: DataChoice, gi
         raise InputError(f"--batch-size is {given['batch_size']}; give 1 or more, or leave it out to have it chosen.")
     against = _against(given["oblivious"], given["adaptive"], defenses)
     first = models[0]
+    asked = tuple(choice.spec() for choice in models)
+    for spec in asked:
+        check_model(spec.model, dict(spec.settings))
     return Sweep(
-        models=tuple(choice.spec() for choice in models),
+        models=asked,
         attacks=specs,
         radii=radii,
         data=pictures_of.spec(given["exclude"]),

@@ -11,7 +11,7 @@ from typing import Any, Self
 from torch import nn
 
 from advkit.backbones import Classifier, load_model
-from advkit.catalog import ATTACKS, DIRECTIONS, LOSSES
+from advkit.catalog import ATTACKS, BACKBONES, DIRECTIONS, LOSSES
 from advkit.core.attack import Attack, Ensemble
 from advkit.core.threat import BALLS, Ball
 from advkit.data import Data, load_data
@@ -165,6 +165,12 @@ def with_weights(text: str) -> tuple[str, str | None]:
     # In hf:USER/REPO:FILE@BACKBONE the sign has a meaning of its own.
     name, at, weights = text.rpartition("@") if not text.startswith("hf:") else ("", "", "")
     return (name, weights) if at else (text, None)
+
+
+def check_model(model: str, settings: Mapping[str, Any]) -> None:
+    """Raise InputError for a setting that a backbone of advkit's lacks, before anything is loaded."""
+    if model in BACKBONES:
+        BACKBONES[BACKBONES[model].facts.get("small", model)].read(settings)
 
 
 def usual_ball(norm: str) -> type[Ball]:

@@ -25,7 +25,7 @@ from advkit.core.units import Eps
 from advkit.data import load_data
 from advkit.engine.defend import Against, read_defense
 from advkit.engine.precision import checked_precision
-from advkit.engine.specs import AttackSpec, DataSpec, ModelSpec, settings_of, usual_ball
+from advkit.engine.specs import AttackSpec, DataSpec, ModelSpec, check_model, settings_of, usual_ball
 from advkit.engine.sweep import Sweep
 from advkit.engine.toml import toml_table, toml_value
 from advkit.errors import InputError, nearest
@@ -299,9 +299,13 @@ def _model(table: Mapping[str, Any], folder: Path, seed: int) -> ModelSpec:
     model, weights, normalize = table["model"], table.get("weights", ModelSpec.weights), table.get("normalize")
     settings = _checked(table.get("settings", {}), {}, _SETTING)
     place = _placed_code(model, folder)
-    if model in BACKBONES:
-        BACKBONES[BACKBONES[model].facts.get("small", model)].read(settings)
-    elif ":" not in model and not Path(place).expanduser().exists() and Path(model).suffix not in (*MODEL_FILES, ".py"):
+    check_model(model, settings)
+    if (
+        model not in BACKBONES
+        and ":" not in model
+        and not Path(place).expanduser().exists()
+        and Path(model).suffix not in (*MODEL_FILES, ".py")
+    ):
         BACKBONES[model]  # raises UnknownName
     if normalize is not None:
         mean, colon, std = normalize.partition(":")

@@ -373,6 +373,7 @@ def test_flags_that_say_how_it_is_run_go_with_a_study_file(run: Run, study: Path
         (("--attack", "pgd", "--loss", "margn"), ("'margn'", "Did you mean 'margin'?")),
         (("--transfer",), ("at least two models",)),
         (("--norm", "l2", "--norm", "linf"), ("--norm is given as l2 and linf", "run them apart")),
+        (("--model-set", "widht=3"), ("lenet has no setting 'widht'",)),
         (("--samples", "many"), ("--samples is 'many'", "or all")),
         (("--samples", "0"), ("0 examples were asked for",)),
         (("--oblivious", "--adaptive"), ("--oblivious and --adaptive each leave the other out",)),
