@@ -20,6 +20,7 @@ from stores import cell_of, moved, staged
 from advkit.errors import InputError, UnknownName
 from advkit.results.cell import Cell, Facts, Stage
 from advkit.results.figures import KINDS, build, choose, draw, draw_all
+from advkit.results.figures._paper import apart
 from advkit.results.figures._points import Box
 from advkit.results.figures.classes import per_class
 from advkit.results.figures.distances import smallest
@@ -203,6 +204,36 @@ def test_a_stage_alone_is_drawn_under_its_own_name(tmp_path: Path) -> None:
     for attack, stands in (("first", 75), ("both", 50)):
         (axes,) = axes_of(build(grid, "curves", attack=attack))
         assert axes.get_lines()[0].get_ydata()[-1] == stands
+
+
+@pytest.mark.parametrize("most", [14, 22, 26, 40])
+def test_names_that_are_cut_stay_different(most: int) -> None:
+    ends = [f"Wang2023Better_WRN-70-16_{k}" for k in range(5)]
+    middles = [f"Wang2023Better_{k}_with-extra-data-and-ema{d}" for k in range(5) for d in ("", " + jpeg:75")]
+    hopeless = [f"{'a' * 30}{k}{'b' * 30}{k % 2}" for k in range(12)]
+    for names in (ends, middles, hopeless, [f"{'x' * 60}{k}{'y' * 60}{'z' * k}" for k in range(3)]):
+        shown = apart([*names, names[0]], most)
+        assert len(set(shown)) == len(names)
+        assert shown[0] == shown[-1]
+        assert max(map(len, shown)) <= most
+
+
+def test_long_names_of_rows_can_be_told_apart(made: Made) -> None:
+    for k in range(3):
+        made.add(f"Wang2023Better_WRN-70-16_with-extra-data-{k}")
+    (axes, _) = axes_of(build(made.grid, "classes"))
+    names = [tick.get_text() for tick in axes.get_yticklabels()]
+    assert [name[-1] for name in names] == ["0", "1", "2"]
+    assert axes_of(build(made.grid, "tradeoff"))
+
+
+def test_few_points_with_very_long_names_have_numbers(made: Made) -> None:
+    for k in range(6):
+        made.add(f"Wang2023Better_WRN-70-16_with-extra-data-{k}")
+    for kind in ("tradeoff", "size"):
+        figure = build(made.grid, kind)
+        assert "6: Wang2023" in texts(figure)
+        assert {"1", "6"} <= {text.get_text() for text in axes_of(figure)[0].texts}
 
 
 def test_names_tell_apart_what_is_not_the_same(made: Made) -> None:

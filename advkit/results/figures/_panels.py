@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from advkit.results.figures._choice import Series, radius
-from advkit.results.figures._paper import COLUMN, PAGE, STYLES, Style, plain, sheet, style, text_width, write
+from advkit.results.figures._paper import COLUMN, PAGE, STYLES, Style, apart, sheet, style, text_width, write
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -91,13 +91,14 @@ def tiles(
     figure = sheet(width, high * rows + (0.35 if rows > 1 else 0.0), small_print, key=shown, made_up=made_up)
     axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     flat = list(axes.flat)
-    for axis, panel in zip(flat, panels, strict=False):
+    titles = apart([panel.title for panel in panels], int(width / columns * 15))
+    for axis, panel, title in zip(flat, panels, titles, strict=False):
         for each in panel.behind:
             draw(axis, each, None)
         for each, look in panel.series:
             draw(axis, each, look)
         if panel.title:
-            write(axis.set_title("", pad=3), plain(panel.title, int(width / columns * 15)), 60)
+            write(axis.set_title("", pad=3), title, 60)
     for number, axis in enumerate(flat):
         if number >= len(panels):
             axis.set_visible(False)

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -28,6 +29,7 @@ __all__ = [
     "PAGE",
     "STYLES",
     "Style",
+    "apart",
     "check_suffix",
     "paper",
     "plain",
@@ -116,6 +118,26 @@ def plain(text: str, most: int = 40) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
+def apart(names: Sequence[str], most: int = 40) -> list[str]:
+    """The same for names that stand beside each other: cut where it leaves different names different, else numbered."""
+    whole = [plain(name, 1000) for name in names]
+    columns = takewhile(lambda letters: len(set(letters)) == 1, zip(*whole, strict=False))
+    common = len(list(columns)) if len(set(whole)) > 1 else 0
+    behind = [f"…{name[common:]}" if common > 3 else name for name in whole]
+    ways = [(cut, given) for given in (whole, behind) for cut in (plain, _middle)]
+    for shown in ([cut(name, most) for name in given] for cut, given in ways):
+        if len(set(shown)) == len(set(whole)):
+            return shown
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(whole), 1)}
+    return [plain(f"{numbers[name]}: {name}", most) for name in whole]
+
+
+def _middle(text: str, most: int) -> str:
+    """Cut in the middle."""
+    kept = most - 1
+    return text if len(text) <= most else f"{text[: kept // 2]}…{text[len(text) - (kept - kept // 2) :]}"
+
+
 def text_width(text: str, size: float) -> float:
     """Inches that a text of this many points takes."""
     with warnings.catch_warnings():
@@ -180,7 +202,7 @@ def sheet(
 
 def _key(on: FigureBase, key: Sequence[tuple[Artist, str]], width: float) -> Legend:
     """The names of all marks, in as many columns as there is room for, as even as the rows allow."""
-    widest = max(text_width(plain(name), 7) for _, name in key) + 0.5
+    widest = max(text_width(name, 7) for name in apart([name for _, name in key])) + 0.5
     columns = max(1, min(len(key), int(width / widest)))
     columns = -(-len(key) // -(-len(key) // columns))
     tallest = max(getattr(artist, "get_markersize", lambda: 0.0)() for artist, _ in key)
@@ -197,7 +219,7 @@ def _key(on: FigureBase, key: Sequence[tuple[Artist, str]], width: float) -> Leg
         borderaxespad=0.0,
         borderpad=0.1,
     )
-    for text, (_, name) in zip(legend.get_texts(), key, strict=True):
+    for text, name in zip(legend.get_texts(), apart([name for _, name in key]), strict=True):
         write(text, name)
     return legend
 
@@ -224,7 +246,7 @@ def names_on(axes: Axes, side: str, names: Sequence[str], *, most: int = 26, **l
     """A tick at every whole number, with these names."""
     axis = axes.xaxis if side == "x" else axes.yaxis
     axis.set_ticks(range(len(names)))
-    axis.set_ticklabels([plain(name, most) for name in names], parse_math=False, **look)
+    axis.set_ticklabels(apart(names, most), parse_math=False, **look)
 
 
 def check_suffix(path: Path) -> str:

@@ -6,15 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from advkit.results.figures._paper import GREY, Style, plain, text_width
+from advkit.results.figures._paper import GREY, Style, apart, text_width
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Box", "Point", "put_names"]
+__all__ = ["Box", "Point", "are_many", "put_names"]
 
-NAMED = 12  # points that have their names beside them
+_NAMED = 12  # points that have their names beside them
+_LETTERS = 170  # of all names together; more than that run into each other
 
 
 class Box(NamedTuple):
@@ -30,6 +31,11 @@ class Box(NamedTuple):
         wide = min(self.right, other.right) - max(self.left, other.left)
         high = min(self.top, other.top) - max(self.bottom, other.bottom)
         return wide * high if wide > 0 and high > 0 else 0.0
+
+
+def are_many(names: Sequence[str]) -> bool:
+    """Whether points stand too close for their names, and get numbers."""
+    return len(names) > _NAMED or sum(map(len, names)) > _LETTERS
 
 
 @dataclass(frozen=True)
@@ -68,8 +74,7 @@ def put_names(figure: Figure, axes: Axes, points: Sequence[Point], texts: Sequen
         if point.y_span:
             (_, low), (_, high) = (on_paper(point.x, value) for value in point.y_span)
             taken.append((Box(x - 0.8, low, x + 0.8, high), 1.5))
-    for point, text in zip(points, texts, strict=True):
-        shown = plain(text, 30)
+    for point, shown in zip(points, apart(texts, 30), strict=True):
         wide, high = 72 * text_width(shown, 6.5) + 6, 7.5  # names side by side are not to run into each other
         x, y = on_paper(point.x, point.y)
         costs: list[tuple[float, int, float, Box]] = []

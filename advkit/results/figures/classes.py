@@ -11,7 +11,7 @@ from advkit.results.cell import Numbers
 from advkit.results.figures._choice import Chosen, made_up, norm
 from advkit.results.figures._kinds import KINDS
 from advkit.results.figures._matrix import colour_bar, matrix
-from advkit.results.figures._paper import COLUMN, PAGE, plain, sheet, text_width
+from advkit.results.figures._paper import COLUMN, PAGE, apart, sheet, text_width
 from advkit.results.grid import Line
 
 if TYPE_CHECKING:
@@ -42,8 +42,8 @@ def classes(chosen: Chosen) -> Figure:
     more.append(f"n = {few} per class" if few == many else f"n = {few} to {many} per class")
     said = chosen.said(lines, chosen.met(), *more)
 
-    left = max(text_width(plain(name, 26), 7) for name in names) + 0.15
-    deep = max(text_width(plain(head, 22), 7) for head in heads)
+    left = max(text_width(name, 7) for name in apart(names, 26)) + 0.15
+    deep = max(text_width(head, 7) for head in apart(heads, 22))
     width = chosen.width or (COLUMN if left + 0.26 * len(labels) + 0.6 < COLUMN else PAGE)
     fit = max(4, int((width - left - 0.6) / _NARROWEST))
     blocks = -(-len(labels) // fit)

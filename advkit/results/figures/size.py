@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from advkit.errors import InputError
 from advkit.results.figures._choice import Chosen
 from advkit.results.figures._kinds import KINDS
-from advkit.results.figures._points import NAMED, Point, put_names
+from advkit.results.figures._points import Point, are_many, put_names
 from advkit.results.figures.tradeoff import labels, looks, scatter
 from advkit.results.grid import Line
 
@@ -46,7 +46,8 @@ def size(chosen: Chosen) -> Figure:
         )
         for (each, line), look in zip(found, looks([each for each, _ in found]), strict=True)
     ]
-    areas = _sizes([_number(line, "parameters") for _, line in found], most) if len(points) <= NAMED else []
+    crowded = are_many([point.name for point in points])
+    areas = [] if crowded else _sizes([_number(line, "parameters") for _, line in found], most)
     lines = [line for _, line in found]
     figure, axes = scatter(
         points, chosen, lines, eps, f"largest bubble: {short(most)} parameters", key=areas, marks=False

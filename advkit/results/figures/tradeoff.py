@@ -9,7 +9,7 @@ from advkit.results.figures._choice import Chosen, Series, made_up, norm
 from advkit.results.figures._kinds import KINDS
 from advkit.results.figures._panels import styles
 from advkit.results.figures._paper import COLUMN, PAGE, Style, sheet, style
-from advkit.results.figures._points import NAMED, Point, put_names
+from advkit.results.figures._points import Point, are_many, put_names
 from advkit.results.grid import Line
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def scatter(
     """Axes with the points and their intervals; the names stand below, by number, where they are many."""
     from matplotlib.lines import Line2D
 
-    many = len(points) > NAMED
+    many = are_many([point.name for point in points])
     width = chosen.width or (PAGE if many else COLUMN)
     names: list[tuple[Artist, str]] = [
         (Line2D([], [], color=point.look.color, marker=point.look.marker, linestyle="none"), f"{number}: {point.name}")
@@ -96,7 +96,7 @@ def _reach(value: float, span: tuple[float, float] | None) -> list[list[float]] 
 
 def looks(series: Sequence[Series]) -> list[Style]:
     """A colour for each model where they are few; where they have numbers, for each defense."""
-    if len(series) <= NAMED:
+    if not are_many([each.name for each in series]):
         return styles(series)
     defenses = list(dict.fromkeys(each.first.defense for each in series))
     return [style(defenses.index(each.first.defense)) for each in series]
@@ -118,4 +118,5 @@ def limits(values: Sequence[float]) -> tuple[float, float]:
 
 def labels(points: Sequence[Point]) -> list[str]:
     """Names, or numbers where the points are many."""
-    return [str(n) if len(points) > NAMED else point.name for n, point in enumerate(points, 1)]
+    names = [point.name for point in points]
+    return [str(number) for number in range(1, len(names) + 1)] if are_many(names) else names

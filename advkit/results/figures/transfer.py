@@ -11,7 +11,7 @@ from advkit.results.cell import Numbers
 from advkit.results.figures._choice import Chosen, Series, made_up, norm
 from advkit.results.figures._kinds import KINDS
 from advkit.results.figures._matrix import colour_bar, matrix
-from advkit.results.figures._paper import COLUMN, PAGE, plain, sheet, text_width
+from advkit.results.figures._paper import COLUMN, PAGE, apart, sheet, text_width
 from advkit.results.grid import WORST, Line
 
 if TYPE_CHECKING:
@@ -61,8 +61,8 @@ def _drawn(
 ) -> Figure:
     from matplotlib.patches import Rectangle
 
-    left = max(text_width(plain(name, 26), 7) for name in names) + 0.35
-    deep = max(text_width(plain(maker, 22), 7) for maker in makers)
+    left = max(text_width(name, 7) for name in apart(names, 26)) + 0.35
+    deep = max(text_width(maker, 7) for maker in apart(makers, 22))
     width = chosen.width or (COLUMN if left + 0.28 * len(makers) + 0.6 < COLUMN else PAGE)
     cell = (width - left - 0.6) / len(makers)
     high = min(cell, 0.32) if cell > 0.15 else 0.15
