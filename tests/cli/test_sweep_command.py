@@ -103,6 +103,18 @@ def test_progress_goes_to_standard_error_and_quiet_says_nothing_there(run: Run, 
     assert quiet.out == loud.out
 
 
+@pytest.mark.parametrize("command", ["sweep", "init"])
+def test_help_answers_without_torch(command: str) -> None:
+    program = (
+        "import sys; from advkit.cli import main\n"
+        "try: main([sys.argv[1], '--help'])\n"
+        "finally: print({'torch', 'numpy', 'scipy', 'rich'} & set(sys.modules), file=sys.stderr)"
+    )
+    answer = subprocess.run([sys.executable, "-c", program, command], capture_output=True, text=True, check=True)
+    assert "--attack NAME" in answer.stdout
+    assert answer.stderr == "set()\n"
+
+
 def test_the_forms_of_the_table(run: Run, out: Path) -> None:
     made = {form: run(*SMALL, "--out", out, "--format", form) for form in ("csv", "markdown", "latex", "html")}
     assert all(answer.code == 0 for answer in made.values())
