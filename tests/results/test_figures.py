@@ -232,7 +232,7 @@ def test_few_points_with_very_long_names_have_numbers(made: Made) -> None:
         made.add(f"Wang2023Better_WRN-70-16_with-extra-data-{k}")
     for kind in ("tradeoff", "size"):
         figure = build(made.grid, kind)
-        assert "6: Wang2023" in texts(figure)
+        assert re.search(r"6: Wang2023.*-data-5", texts(figure)), "cut where it stays different"
         assert {"1", "6"} <= {text.get_text() for text in axes_of(figure)[0].texts}
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from advkit.results.figures._choice import Chosen, Series, made_up, norm
 from advkit.results.figures._kinds import KINDS
 from advkit.results.figures._panels import styles
-from advkit.results.figures._paper import COLUMN, PAGE, Style, sheet, style
+from advkit.results.figures._paper import COLUMN, PAGE, Style, apart, sheet, style
 from advkit.results.figures._points import Point, are_many, put_names
 from advkit.results.grid import Line
 
@@ -62,9 +62,10 @@ def scatter(
 
     many = are_many([point.name for point in points])
     width = chosen.width or (PAGE if many else COLUMN)
+    short = apart([point.name for point in points], 35)  # before numbers make all of them differ
     names: list[tuple[Artist, str]] = [
-        (Line2D([], [], color=point.look.color, marker=point.look.marker, linestyle="none"), f"{number}: {point.name}")
-        for number, point in enumerate(points, 1)
+        (Line2D([], [], color=point.look.color, marker=point.look.marker, linestyle="none"), f"{number}: {name}")
+        for number, (point, name) in enumerate(zip(points, short, strict=True), 1)
         if many
     ]
     said = chosen.said(lines, chosen.met(), "bars: 95 % Wilson intervals", *more)
