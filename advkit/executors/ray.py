@@ -120,7 +120,7 @@ class _Crew:
             except self.ray.exceptions.RayTaskError as error:  # it was done by a worker that cannot do it
                 report = Report(
                     task,
-                    error=f"it failed on its worker ({_reason(error)}); every machine of the cluster must have the same "
+                    error=f"it failed on its worker ({_last(error)}); every machine of the cluster must have the same "
                     "advkit, and the packages that the sweep needs.",
                     expected=True,
                 )
@@ -187,6 +187,12 @@ def _knock(address: str) -> None:
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if host and port.isdigit():
         socket.create_connection((host, int(port)), timeout=10).close()
+
+
+def _last(error: Exception) -> str:
+    """What an error in a worker comes to: the last line of its traceback that names one."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return next((line for line in reversed(lines) if "Error: " in line), lines[-1] if lines else type(error).__name__)
 
 
 def _reason(error: Exception) -> str:

@@ -129,16 +129,16 @@ def test_a_cluster_without_room_for_a_task_is_told_of_at_once(cluster: None, tmp
 def test_what_fails_to_begin_on_a_worker_is_not_tried_again(cluster: None, tmp_path: Path) -> None:
     task = replace(make_plan(wanted("lenet")).cells[0].task, store=str(tmp_path), span=(0, 8))
     crew = _Crew(Ray(workers=1), ray, own=False)
-    crew._remote = ray.remote(num_cpus=1, max_retries=0)(_imports_what_is_not_here)
+
+    def imports_what_is_not_here(*_: object) -> None:
+        import no_such_package  # type: ignore[import-not-found]  # noqa: F401
+
+    crew._remote = ray.remote(num_cpus=1, max_retries=0)(imports_what_is_not_here)
     (report,) = crew.do(deque([task]))
     assert report.expected
     assert "it failed on its worker" in str(report.error)
     assert "no_such_package" in str(report.error)
     assert "must have the same advkit" in str(report.error)
-
-
-def _imports_what_is_not_here(*_: object) -> None:
-    import no_such_package  # type: ignore[import-not-found]  # noqa: F401
 
 
 def test_a_worker_sees_its_gpus_only_so_a_number_means_nothing_there(cluster: None, tmp_path: Path) -> None:
