@@ -80,7 +80,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=500)
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("ADVKIT_DATA", "../shared/data")))
     given = parser.parse_args()
-    attacks = (AttackSpec("pgd"), AttackSpec("worst-case"))
+    attacks = (AttackSpec("pgd"), AttackSpec("worst-case"), AttackSpec("standard"))
     common = Sweep(models=SIGNS, attacks=attacks, radii=RADII, samples=given.samples)
     found = rows(common)
     if (given.data / "cifar10_test_1000.npz").exists():
