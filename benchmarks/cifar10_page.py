@@ -11,6 +11,7 @@ from pathlib import Path
 from advkit.results.grid import load_grid
 from advkit.results.pivot import pivoted
 from advkit.results.pivot_table import pivot_table
+from advkit.results.store import Store
 from advkit.results.table import RENDERERS
 
 PAGE = Path(__file__).parent.parent / "docs" / "cifar10.md"
@@ -34,7 +35,10 @@ torch {torch}, {machine}; code {code}. This page is written by `python benchmark
 
 def main() -> None:
     """Read the store, write the page."""
-    grid = load_grid(Path(sys.argv[1]))
+    study = Store(Path(sys.argv[1])).study()
+    if study is None:
+        sys.exit("there is no sweep; run it first.")
+    grid = load_grid(Path(sys.argv[1]), only=study.samples)
     if any(not line.complete for line in grid.lines):
         sys.exit("the sweep is not finished; run it again, which goes on where it was.")
     about = grid.records[0].about
