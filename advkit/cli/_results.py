@@ -30,6 +30,7 @@ __all__ = [
     "opened",
     "outdated_option",
     "put",
+    "put_doubts",
     "put_fitting",
     "put_lines",
     "put_pivot",
@@ -185,6 +186,12 @@ def put_lines(table: Table, form: str, out: Path | None) -> None:
 
     shown = table if form == "csv" else readable(table)
     put_table(shown, form, shown.heads.index("eps") + 1, out)
+
+
+def put_doubts(grid: Grid, form: str, out: Path | None) -> None:
+    """Say under a table what the models' own answers say against their numbers; beside a file or another format apart."""
+    for doubt in grid.doubts if form != "json" else ():
+        click.echo(str(doubt), err=form != "table" or out is not None)
 
 
 def on_screen(out: Path | None) -> bool:

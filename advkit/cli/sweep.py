@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from advkit.cli._results import form_of, put, put_pivot
+from advkit.cli._results import form_of, put, put_doubts, put_pivot
 from advkit.cli._shared import DataChoice, ModelChoice, console, models_and_data, pairs
 from advkit.cli._signals import code_of
 from advkit.cli._wanted import save_study, wanted_by_file, wanted_by_flags
@@ -210,6 +210,7 @@ def _print(grid: Grid, kind: str) -> None:
         put(json.dumps(grid.to_json()), None)
     elif grid.lines or grid.clean:
         put_pivot(pivoted(grid), grid, kind, None)
+        put_doubts(grid, kind, None)
 
 
 def _mourn(result: Result) -> None:

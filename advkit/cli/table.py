@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from advkit.cli._results import form_of, grid_options, opened, put, put_lines, put_pivot
+from advkit.cli._results import form_of, grid_options, opened, put, put_doubts, put_lines, put_pivot
 from advkit.errors import InputError
 
 if TYPE_CHECKING:
@@ -101,6 +101,7 @@ def command(
         put_lines(line_table(lines, versus), kind, out)
     else:
         put_pivot(pivot, grid, kind, out, intervals=intervals, versus=versus, base=" ".join(baseline), ties=ties)
+    put_doubts(grid, kind, out)
 
 
 def _versus(

@@ -11,6 +11,7 @@ from fixtures_masked import MASKED, Masked, data, trained
 from torch import nn
 
 from advkit.attacks import FGSM
+from advkit.cli import main
 from advkit.core.modes import borrowed
 from advkit.core.threat import Linf
 from advkit.engine.asking import ask
@@ -90,3 +91,15 @@ def test_a_file_of_answers_that_is_cut_short_costs_the_answers_alone(tmp_path: P
     path.write_bytes(path.read_bytes()[:-20])
     assert load_grid(tmp_path).asked == ()
     assert load_grid(tmp_path).lines[0].n == 12
+
+
+def test_doubts_stand_under_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sweep({"soft": MASKED["a softmax at the end"].make()}, data(), FGSM(), 0.03, out=tmp_path, samples=12)
+    with pytest.raises(SystemExit):
+        main(["table", str(tmp_path)])
+    assert "doubt P3: soft: " in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["table", str(tmp_path), "--format", "csv"])
+    said = capsys.readouterr()
+    assert "doubt" not in said.out
+    assert "doubt P3: soft: " in said.err
