@@ -28,6 +28,7 @@ __all__ = [
     "ThreatViolation",
     "UnknownName",
     "WriteError",
+    "first_line",
     "nearest",
 ]
 
@@ -91,3 +92,9 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """The sentence " Did you mean 'pgd'?" where a known name is close, else nothing."""
     close = difflib.get_close_matches(name.lower(), list(known), n=1)
     return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def first_line(error: BaseException, *, typed: bool = False) -> str:
+    """What another's error says, in one line without a full stop, its type before it if ``typed``; the type if it is silent."""
+    said, kind = str(error).strip().partition("\n")[0].strip().rstrip("."), type(error).__name__
+    return f"{kind}: {said}" if said and typed else said or kind

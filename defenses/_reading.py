@@ -15,7 +15,7 @@ from torch import Tensor, fx, nn
 from torch.nn.grad import conv2d_input
 
 from advkit.defenses._bounds import Activation, Affine, Cat, Map, MaxPool, Network, Operation, Step, Sum
-from advkit.errors import ModelError
+from advkit.errors import ModelError, first_line
 
 __all__ = ["batch_statistics", "read_network"]
 
@@ -264,8 +264,9 @@ def _trace(model: nn.Module) -> tuple[list[fx.Node], dict[str, Any]]:
         nodes = list(fx.Tracer().trace(model).nodes)
         return nodes, {str(n.target): operator.attrgetter(str(n.target))(model) for n in nodes if n.op == "get_attr"}
     except Exception as error:  # whatever the caller's forward does with what is no tensor
-        reason = str(error).strip().partition("\n")[0]
-        raise ModelError(f"bounds cannot follow the forward pass of {type(model).__name__}: {reason}") from error
+        raise ModelError(
+            f"bounds cannot follow the forward pass of {type(model).__name__}: {first_line(error)}."
+        ) from error
     finally:
         for name in set(vars(model)) - before:  # torch.fx keeps the constants of a forward pass in the caller's model
             delattr(model, name)

@@ -15,7 +15,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from advkit.errors import ModelError
+from advkit.errors import ModelError, first_line
 
 __all__ = ["EMBEDDED", "Checkpoint", "embedded", "is_torchscript", "read_weights", "with_tensors"]
 
@@ -154,11 +154,7 @@ def _read_pickle(path: Path) -> object:
             "Save the weights alone: torch.save(model.state_dict(), ...), or a .safetensors file."
         ) from error
     except Exception as error:  # what a damaged file raises depends on where it is damaged
-        raise ModelError(f"{path.name} is not a readable weight file ({_first_line(error)}).") from error
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0]
+        raise ModelError(f"{path.name} is not a readable weight file ({first_line(error, typed=True)}).") from error
 
 
 def _unwrap(path: Path, content: object) -> dict[str, Tensor]:

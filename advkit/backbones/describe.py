@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
 from advkit.core.modes import borrowed, reseeded
-from advkit.errors import ModelError
+from advkit.errors import ModelError, first_line
 
 __all__ = ["Description", "Layer", "describe"]
 
@@ -89,7 +89,7 @@ def describe(model: nn.Module, channels: int, height: int, width: int) -> Descri
         with _evaluating(model), torch.no_grad(), fields, reseeded(0, picture.device):
             model(picture)
     except RuntimeError as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise ModelError(
             f"{type(model).__name__} cannot take a picture of {channels} x {height} x {width} ({reason}); "
             "give the channels and the size that it was built for."

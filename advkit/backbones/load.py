@@ -18,7 +18,7 @@ from advkit.backbones.sources import Loaded, check_count
 from advkit.backbones.weights import output_count, put_weights
 from advkit.backbones.wish import MODEL_FILES, Wish, drawn
 from advkit.catalog import BACKBONES
-from advkit.errors import ModelError
+from advkit.errors import ModelError, first_line
 
 if TYPE_CHECKING:
     from advkit.data.base import Data
@@ -210,7 +210,7 @@ def _probe(model: Classifier, channels: int, size: int) -> int:
         with torch.no_grad(), drawn(0):
             logits = model.eval()(torch.zeros(1, channels, size, size, device=first.device))
     except Exception as error:  # whatever the user's forward raises
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        reason = first_line(error, typed=True)
         raise ModelError(f"{model.name} cannot take pictures of {channels} x {size} x {size} ({reason}).") from error
     if not isinstance(logits, torch.Tensor) or logits.ndim != 2 or len(logits) != 1:
         what = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from advkit.backbones.sources import Loaded
-from advkit.errors import MissingExtra, ModelError, nearest
+from advkit.errors import MissingExtra, ModelError, first_line, nearest
 
 __all__ = ["from_code", "from_onnx", "from_torchscript", "made_by_code"]
 
@@ -55,8 +55,7 @@ def from_torchscript(path: Path) -> Loaded:
         try:
             net: nn.Module = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
         except (RuntimeError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise ModelError(f"{path.name} is not a readable TorchScript file ({reason}).") from error
+            raise ModelError(f"{path.name} is not a readable TorchScript file ({first_line(error)}).") from error
     return Loaded(net, f"file {path.name}", sha256=hashlib.sha256(path.read_bytes()).hexdigest())
 
 
@@ -69,7 +68,7 @@ def from_onnx(path: Path) -> Loaded:
     try:
         net = onnx2torch.convert(str(path))
     except Exception as error:  # the reader's errors range from protobuf's to NotImplementedError for an operator
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        reason = first_line(error, typed=True)
         raise ModelError(f"{path.name} cannot be turned into torch layers ({reason}).") from error
     return Loaded(net, f"file {path.name}", sha256=hashlib.sha256(path.read_bytes()).hexdigest())
 

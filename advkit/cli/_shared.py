@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from advkit.errors import InputError, ModelError, UnknownName
+from advkit.errors import InputError, ModelError, UnknownName, first_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -218,7 +218,7 @@ def checked_device(name: str | None) -> str:
     try:
         torch.empty(1, device=name).zero_()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).partition("\n")[0].partition(". ")[0].rstrip(".")
+        reason = first_line(error).partition(". ")[0]
         if reason.startswith(("Expected one of", "Invalid device string")):
             reason = "torch knows no such device"
         raise InputError(f"the device {name!r} cannot be used here ({reason}); give cpu, or leave it out.") from None

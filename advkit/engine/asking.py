@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import nn
 
 from advkit.core.threat import Linf
@@ -10,8 +12,8 @@ from advkit.engine.doubts.asked import leads_nowhere
 from advkit.engine.protocol import answers, gradients
 from advkit.engine.protocol.case import Case
 from advkit.engine.protocol.examine import CHECKS, Check
-from advkit.engine.protocol.finding import FAIL, UNKNOWN, WARN
-from advkit.errors import PassError
+from advkit.engine.protocol.finding import FAIL, REPAIR, UNKNOWN, WARN, Answer
+from advkit.errors import PassError, first_line
 from advkit.results.asked import Asked
 
 __all__ = ["ask"]
@@ -39,11 +41,16 @@ def ask(net: nn.Module, data: Data, *, batch_size: int, seed: int) -> list[Asked
         few = Case(net, x[:_SLOPES], y[:_SLOPES], _BALL, batch_size=batch_size, seed=seed)
     except PassError:  # it answers NaN, which its attacks will meet too
         return []
-    found = []
-    for check in (each for question in _QUESTIONS for each in CHECKS if each.ask is question):
-        if check.ask is gradients.own and (case.stand_ins or answers.repeatable(case).level == FAIL):
-            continue  # it says that its gradient is another's, or has none of its own
-        found.append(_asked(check, few if check.ask is gradients.own else case))
+
+    def put(question: Callable[[Case], Answer]) -> Asked:
+        check = next(each for each in CHECKS if each.ask is question)
+        return _asked(check, few if question is gradients.own else case)
+
+    repeated = put(answers.repeatable)
+    # A model that says its gradient is another's, or that draws untold, has none of its own to compare with.
+    without = {gradients.own} if case.stand_ins or repeated.level == FAIL else set()
+    asked = [question for question in _QUESTIONS if question not in without]
+    found = [repeated if question is answers.repeatable else put(question) for question in asked]
     return [each for each in found if each.level != UNKNOWN]
 
 
@@ -51,10 +58,13 @@ def _asked(check: Check, case: Case) -> Asked:
     """A model that fails at a question must not cost the sweep."""
     try:
         finding = check(case)
+        level = finding.level
+        if check.ask is gradients.available and level == FAIL and not leads_nowhere(case):
+            level = (
+                WARN  # cross-entropy alone fades, or a slope of zero is the truth: attacks on the margin have their way
+            )
+    except PassError:  # it answers NaN this time: it draws, which another question tells
+        return Asked(check.code, check.name, UNKNOWN, "")
     except (RuntimeError, ValueError) as error:
-        said = str(error).partition("\n")[0].rstrip(".")
-        return Asked(check.code, check.name, FAIL, f"It fails when it is asked: {said}.", "Repair its answers.")
-    level = finding.level
-    if check.ask is gradients.available and level == FAIL and not leads_nowhere(case):
-        level = WARN  # cross-entropy alone fades, or a slope of zero is the truth: attacks on the margin have their way
+        return Asked(check.code, check.name, FAIL, f"It fails when it is asked: {first_line(error)}.", REPAIR)
     return Asked(finding.code, finding.name, level, finding.sentence, finding.advice)

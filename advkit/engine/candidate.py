@@ -16,7 +16,7 @@ from advkit.core.modes import borrowed, reseeded
 from advkit.data import Data
 from advkit.engine.checks import check_channels, check_classes, check_weights
 from advkit.engine.estimate import Pace, time_passes
-from advkit.engine.passes import Passes, batch_for
+from advkit.engine.passes import Passes, batch_for, least_rows
 from advkit.engine.precision import Precision
 from advkit.engine.provenance import circumstances, code_version, parts_of
 from advkit.engine.recipe import lasting
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 __all__ = ["Candidate", "check_goal", "pace_of"]
 
 _TRIAL = 16  # pictures, at most, of the pass that is timed
-_ROWS_PER_THREAD = 4  # smaller passes of a task are filled up
 
 
 @dataclass(frozen=True)
@@ -99,7 +98,7 @@ def pace_of(model: nn.Module, data: Data, wanted: Sweep) -> Pace:
             check_channels(model, data)
             raise
         check_classes(data, logits.shape[1])
-        return time_passes(model, x, size, min(size, _ROWS_PER_THREAD * torch.get_num_threads()), logits.shape[1])
+        return time_passes(model, x, size, least_rows(size), logits.shape[1])
 
 
 def _about(wanted: Sweep, spec: ModelSpec, net: Classifier, data: Data) -> dict[str, Any]:

@@ -14,11 +14,12 @@ from advkit.core.losses import Loss
 from advkit.engine.precision import Precision
 from advkit.errors import DataError, ModelError, PassError
 
-__all__ = ["Passes", "automatic_batch", "batch_for", "chosen_probe", "device_of"]
+__all__ = ["Passes", "automatic_batch", "batch_for", "chosen_probe", "device_of", "least_rows"]
 
 Model = Callable[[Tensor], Tensor]
 
 _VALUES_IN_FLIGHT = {"cpu": 400_000, "cuda": 6_400_000}  # input values per pass: 128 and 2048 pictures of 3x32x32
+_ROWS_PER_THREAD = 4  # from which on a row's arithmetic no longer depends on how many rows there are
 
 
 def device_of(model: nn.Module) -> torch.device:
@@ -39,6 +40,11 @@ def batch_for(model: nn.Module, picture: Tensor) -> int:
     # Up to sixteen times what a plain pass may hold: the draws are asked one after the other, and small passes are slow.
     most = 16 * _room(device) // max(1, picture.numel() * draws)
     return min(usual, 1 << max(1, most).bit_length() - 1) if draws else usual
+
+
+def least_rows(size: int) -> int:
+    """To how many rows passes of at most ``size`` are filled up, with as many threads as there are now."""
+    return min(size, _ROWS_PER_THREAD * torch.get_num_threads())
 
 
 def _room(device: torch.device) -> int:

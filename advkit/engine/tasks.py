@@ -28,7 +28,7 @@ from advkit.engine.examples import Progress
 from advkit.engine.fits import ready
 from advkit.engine.fitting import fit_for
 from advkit.engine.memory import keep_freed_memory
-from advkit.engine.passes import Passes, batch_for
+from advkit.engine.passes import Passes, batch_for, least_rows
 from advkit.engine.precision import Precision, PrecisionName, choose_precision
 from advkit.engine.provenance import check_code, worked_here
 from advkit.engine.span import Part, Stages, attack_span, clean_span
@@ -39,8 +39,6 @@ from advkit.results.cell import Cell, Facts
 from advkit.results.store import Span, Store
 
 __all__ = ["Executor", "InProcess", "Report", "Task", "Watch", "perform", "stages_of"]
-
-_ROWS_PER_THREAD = 4  # from which on a row's arithmetic no longer depends on how many rows there are
 
 Watch = Callable[["Task", str], AbstractContextManager[Progress | None]]
 """Opens the progress of a stage of a task."""
@@ -161,7 +159,7 @@ def _perform(task: Task, watch: Watch) -> None:
         size = task.batch_size or batch_for(bench.model, bench.data.pictures([task.span[0]])[0])
         # Rows that fill up a pass would be drawn for, and how many there are hangs on the threads.
         draws = bench.draws or (other is not None and other.draws)
-        least = 1 if draws else min(size, _ROWS_PER_THREAD * torch.get_num_threads())
+        least = 1 if draws else least_rows(size)
         part = _part(task, bench, store, Passes(bench.model, Precision.own(bench.model), size, least=least), watch)
         if task.attack is None:
             if task.span[0] == 0:

@@ -14,7 +14,7 @@ from typing import Any
 
 from advkit.catalog import EXECUTORS
 from advkit.engine.tasks import Executor, Report, Task, Watch, perform
-from advkit.errors import InputError, MissingExtra
+from advkit.errors import InputError, MissingExtra, first_line
 from advkit.executors._lost import Lost
 from advkit.executors._place import Place, Things, cores, joined, sharing, split
 
@@ -81,8 +81,7 @@ class Ray(Executor):
             with sharing(self.threads):
                 ray.init(address=address, ignore_reinit_error=True, **quiet, **room)
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise InputError(f"no Ray cluster can be reached or started at {address} ({reason}).") from error
+            raise InputError(f"no Ray cluster can be reached or started at {address} ({first_line(error)}).") from error
 
     @property
     def threads(self) -> int:
@@ -125,7 +124,7 @@ class _Crew:
                     expected=True,
                 )
             except self.ray.exceptions.RayError as error:
-                report = self.lost.give_up(task, _reason(error))
+                report = self.lost.give_up(task, first_line(error, typed=True))
                 if report is None:
                     waiting.appendleft(task)
             if report is not None:
@@ -193,13 +192,6 @@ def _last(error: Exception) -> str:
     """What an error in a worker comes to: the last line of its traceback that names one."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return next((line for line in reversed(lines) if "Error: " in line), lines[-1] if lines else type(error).__name__)
-
-
-def _reason(error: Exception) -> str:
-    """The first line of what Ray says, which goes on for a page."""
-    return (
-        f"{type(error).__name__}: {str(error).strip().splitlines()[0]}" if str(error).strip() else type(error).__name__
-    )
 
 
 # ---------------------------------------------------------------------- in the worker

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from advkit.catalog import EXECUTORS
 from advkit.engine.tasks import Executor, Report, Task, Watch, perform
-from advkit.errors import AdvkitError, InputError, MissingExtra
+from advkit.errors import AdvkitError, InputError, MissingExtra, first_line
 from advkit.executors._lost import Lost
 from advkit.executors._place import Place, sharing
 from advkit.results.store import Store
@@ -147,7 +147,7 @@ class _Array:
             for task, said in zip(chunk, job.result(), strict=True):
                 yield Report(task, *said)
         except Exception as error:  # the job was lost: whatever submitit, Slurm or the file system raise
-            how = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no reason'}"
+            how = first_line(error, typed=True)
             left = [task for task in chunk if not _is_done(self.place.located(task))]
             yield from (Report(task) for task in chunk if task not in left)
             for number, task in enumerate(left):

@@ -16,7 +16,7 @@ import numpy as np
 from advkit.atomic import write_whole
 from advkit.errors import InputError, MissingExtra, StoreError
 from advkit.results.grid import Grid, Line
-from advkit.results.statistics import flat_controls
+from advkit.results.row_json import flat_controls
 from advkit.results.store import Store
 
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ from advkit.results.cell import not_oblivious
 from advkit.results.doubt import Doubt
 from advkit.results.line import ITSELF, NONE, UNDEFENDED, WORST, Line, Shared, lines_of, made_on, wholes
 from advkit.results.store import Record, Store, Study
+from advkit.results.verdict import FAIL
 
 if TYPE_CHECKING:
     import pandas
@@ -89,7 +90,7 @@ class Grid:
         said: dict[Asked, list[str]] = {}
         for line, answers in self.asked:
             for each in answers:
-                if each.level == "fail":
+                if each.level == FAIL:
                     said.setdefault(each, []).append(line.setting)
         return [
             Doubt(each.code, f"{', '.join(dict.fromkeys(settings))}: {each.sentence}", each.advice)

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from advkit.results.cell import Bools, Cell, Facts, Numbers, not_oblivious, via
-from advkit.results.statistics import Share, controls_json, share
+from advkit.results.row_json import controls_json, row_json
+from advkit.results.statistics import Share, share
 from advkit.results.store import Record
 
 __all__ = ["ITSELF", "NONE", "UNDEFENDED", "WORST", "Line", "Shared", "lines_of", "made_on", "wholes"]
@@ -178,16 +179,7 @@ class Line:
             "norm": self.cell.norm,
             "goal": self.cell.goal,
             "seed": self.cell.seed,
-            "attack": self.attack,
-            "eps": self.eps,
-            "accuracy": self.accuracy.value,
-            "low": self.accuracy.low,
-            "high": self.accuracy.high,
-            "success": self.success,
-            "median_distance": self.median_distance,
-            "forwards": self.forwards,
-            "backwards": self.backwards,
-            "seconds": round(self.seconds, 3),
+            **row_json(self),
             **({"surrogate": self.surrogate} if self.surrogate and not self.over else {}),
             "clean": self.clean_accuracy.value,
             "complete": self.complete,

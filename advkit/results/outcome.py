@@ -11,7 +11,8 @@ from torch import Tensor
 
 from advkit.core.threat import Ball
 from advkit.results.doubt import Doubt
-from advkit.results.statistics import Share, controls_json, share
+from advkit.results.row_json import controls_json, row_json
+from advkit.results.statistics import Share, share
 
 __all__ = ["Control", "Evaluation", "Outcome", "Reload", "Reloaded", "Repeated", "Row", "Surrogate", "with_defense"]
 
@@ -140,16 +141,7 @@ class Row:
         """The stable form; with ``control`` and ``controls`` where the attack has some, ``reloaded`` where files were read,
         ``repeats`` where verdicts were repeated."""
         return {
-            "attack": self.attack,
-            "eps": self.eps,
-            "accuracy": self.accuracy.value,
-            "low": self.accuracy.low,
-            "high": self.accuracy.high,
-            "success": self.success,
-            "median_distance": self.median_distance,
-            "forwards": self.forwards,
-            "backwards": self.backwards,
-            "seconds": round(self.seconds, 3),
+            **row_json(self),
             **({"surrogate": self.surrogate} if self.surrogate else {}),
             **controls_json(self.controls),
             **({} if self.reloaded is None else {"reloaded": self.reloaded.to_json()}),

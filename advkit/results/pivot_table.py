@@ -11,7 +11,7 @@ from advkit.results.baseline import Versus
 from advkit.results.captions import FEWER, UNDONE, caption, title
 from advkit.results.grid import Grid, Line
 from advkit.results.pivot import Pivot, Place, mean_of
-from advkit.results.statistics import flat_controls
+from advkit.results.row_json import flat_controls
 from advkit.results.table import Table
 
 __all__ = ["Layout", "differences", "line_table", "number_table", "pivot_table", "readable"]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +14,6 @@ from scipy.special import bdtr, ndtri
 __all__ = [
     "Difference",
     "Share",
-    "controls_json",
-    "flat_controls",
     "holm",
     "mcnemar",
     "paired",
@@ -49,26 +47,6 @@ def share(count: float, total: int, confidence: float = 0.95) -> Share:
     centre = (value + z * z / (2 * total)) / (1 + z * z / total)
     half = z / (1 + z * z / total) * math.sqrt(value * (1 - value) / total + z * z / (4 * total * total))
     return Share(value, 0.0 if count == 0 else centre - half, 1.0 if count == total else centre + half)
-
-
-def controls_json(controls: Sequence[tuple[str, Share]]) -> dict[str, object]:
-    """The stable form: ``control``, the first of them, and ``controls``, all; nothing where there are none."""
-    found = [{"name": name, "success": each.value, "low": each.low, "high": each.high} for name, each in controls]
-    return {"control": found[0], "controls": found} if found else {}
-
-
-def flat_controls(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Rows of the stable form for a table: what one row has all have, and the first control has four columns."""
-    found = []
-    for row in rows:
-        flat = {key: value for key, value in row.items() if key not in ("control", "controls")}
-        if "control" in row:
-            control = row["control"]
-            flat["control"] = control["name"]
-            flat |= {f"control_{key}": control[key] for key in ("success", "low", "high")}
-        found.append(flat)
-    keys = dict.fromkeys(key for row in found for key in row)
-    return [{key: row.get(key) for key in keys} for row in found]
 
 
 class Difference(NamedTuple):

@@ -132,6 +132,18 @@ def test_a_layer_called_twice_is_listed_twice_and_counted_once() -> None:
     assert described.multiply_adds == 2 * 16
 
 
+class Silent(nn.Module):
+    """Raises an error without a word."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        raise RuntimeError
+
+
+def test_an_error_without_words_is_told_by_its_type() -> None:
+    with pytest.raises(ModelError, match=r"^Silent cannot take a picture of 1 x 8 x 8 \(RuntimeError\); give"):
+        describe(Silent(), 1, 8, 8)
+
+
 def test_a_picture_that_does_not_fit_is_refused_in_a_sentence() -> None:
     with pytest.raises(ModelError, match=r"^Conv2d cannot take a picture of 1 x 8 x 8 \(.*\); give the channels"):
         describe(nn.Conv2d(3, 2, 3), 1, 8, 8)

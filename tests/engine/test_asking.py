@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from fixtures_masked import MASKED, Masked, data, trained
-from torch import nn
+from torch import Tensor, nn
 
 from advkit.attacks import FGSM
 from advkit.cli import main
@@ -53,6 +53,28 @@ def test_an_honest_model_passes_every_question(defense: str) -> None:
 def test_what_hides_is_told(name: str) -> None:
     masked: Masked = MASKED[name]
     assert TOLD[name] in {each.code for each in asked(masked.make()) if each.level == "fail"}
+
+
+class Tires(nn.Module):
+    """A network that raises an error from some call on."""
+
+    def __init__(self, calls: int) -> None:
+        super().__init__()
+        self.inner, self.left = trained(), calls
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (B, K)."""
+        self.left -= 1
+        if self.left < 0:
+            raise RuntimeError
+        logits: Tensor = self.inner(x)
+        return logits
+
+
+@pytest.mark.parametrize("calls", [2, 3, 4, 6, 9, 14])
+def test_a_model_that_fails_at_a_question_is_told_and_costs_nothing(calls: int) -> None:
+    failed = [each for each in asked(Tires(calls)) if each.level == "fail"]
+    assert failed[-1].sentence == "It fails when it is asked: RuntimeError."
 
 
 def test_logits_that_saturate_cross_entropy_alone_are_a_warning() -> None:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
 
 import pytest
 import torch
+from company import Crowd
 from helpers import trained
 from torch import Tensor, nn
 
 from advkit import evaluate
 from advkit.core import Linf
-from advkit.core.external import External
-from advkit.core.goal import Goal, Untargeted
-from advkit.core.threat import Ball
+from advkit.core.goal import Untargeted
 from advkit.data import TensorData
 from advkit.engine import external
 from advkit.engine.examples import Finished, Source
@@ -23,21 +21,7 @@ from advkit.engine.passes import Passes
 from advkit.engine.precision import Precision
 from advkit.engine.transfer import Made, transfer
 
-BALL = Linf(0.2)
-
-
-@dataclass(frozen=True)
-class Crowd(External):
-    """What it makes of a picture hangs on the whole batch: on its size, its mean, and a draw for all of it."""
-
-    threat: Ball = BALL
-    name: str = "test:crowd"
-
-    def perturb(self, model: nn.Module, x: Tensor, goal: Goal) -> Tensor:
-        points = x.clone().requires_grad_()
-        (grad,) = torch.autograd.grad(goal.margin(model(points)).sum(), points)
-        draws = torch.rand_like(x) < 0.5 + 0.2 * (x > x.mean(0)) - 0.2 / len(x)
-        return (x + float(self.threat.eps) * torch.where(draws, grad.sign(), -grad.sign())).clamp(0, 1)
+CROWD = Crowd(Linf(0.2))
 
 
 @pytest.fixture(autouse=True)
@@ -71,16 +55,16 @@ def test_the_company_is_of_one_size_for_small_pictures_and_smaller_for_large_one
 
 @pytest.mark.parametrize("size", [1, 4, 7, 32])
 def test_the_batch_size_changes_nothing(net: nn.Module, size: int) -> None:
-    expected, found = (evaluate(net, data(), Crowd(), batch_size=each).outcomes[0] for each in (16, size))
+    expected, found = (evaluate(net, data(), CROWD, batch_size=each).outcomes[0] for each in (16, size))
     assert torch.equal(found.prediction, expected.prediction)
     assert torch.equal(found.distance, expected.distance)
     assert 0 < int(expected.success.sum()) < int(expected.attacked.sum())
 
 
 def test_more_examples_change_nothing_for_whole_companies(net: nn.Module) -> None:
-    some, everyone = (evaluate(net, data(count), Crowd()).outcomes[0] for count in (18, 32))
+    some, everyone = (evaluate(net, data(count), CROWD).outcomes[0] for count in (18, 32))
     assert torch.equal(some.prediction, everyone.prediction[:18])
-    other = evaluate(net, data(20), Crowd()).outcomes[0]
+    other = evaluate(net, data(20), CROWD).outcomes[0]
     assert torch.equal(other.prediction[:18], everyone.prediction[:18])
 
 
@@ -99,7 +83,7 @@ def test_on_a_surrogate_nothing_is_taken_from_another_company(net: nn.Module) ->
 
     for mine, who in ((made, attacked[0]), (made, attacked[1]), (None, attacked[1])):
         kept.clear()
-        transfer([Crowd()], passes, passes, source, who[None], clean, sink=keep, made=mine)
+        transfer([CROWD], passes, passes, source, who[None], clean, sink=keep, made=mine)
         if mine is made and bool((who == attacked[1]).all()):
             after_another = dict(kept)
     assert kept.keys() == after_another.keys()

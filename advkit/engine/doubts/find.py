@@ -12,7 +12,8 @@ from advkit.engine.doubts import asked, found
 from advkit.engine.doubts.look import Check, Look, Met
 from advkit.engine.protocol import answers, gradients
 from advkit.engine.protocol.case import Case
-from advkit.errors import PassError
+from advkit.engine.protocol.finding import REPAIR
+from advkit.errors import PassError, first_line
 from advkit.results.doubt import Doubt
 from advkit.results.outcome import Evaluation
 
@@ -86,5 +87,4 @@ def _made(check: Check, look: Look) -> list[Doubt] | None:
     except PassError:
         return None  # it answered with NaN this time: it draws, which another check tells
     except (RuntimeError, ValueError) as error:
-        said = str(error).partition("\n")[0].rstrip(".")
-        return [Doubt("P3", f"The model fails when it is asked apart from an attack: {said}.", "Repair its answers.")]
+        return [Doubt("P3", f"The model fails when it is asked apart from an attack: {first_line(error)}.", REPAIR)]

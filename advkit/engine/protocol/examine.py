@@ -18,7 +18,7 @@ from advkit.engine.checks import check_channels, check_labels, check_weights
 from advkit.engine.passes import batch_for, device_of
 from advkit.engine.protocol import answers, binary, gradients, others, record, remedies, strength, trace
 from advkit.engine.protocol.case import Case, lend
-from advkit.engine.protocol.finding import FAIL, UNKNOWN, WARN, Answer, Finding, Remedy
+from advkit.engine.protocol.finding import FAIL, REPAIR, UNKNOWN, WARN, Answer, Finding, Remedy
 from advkit.engine.protocol.ledger import Entry
 from advkit.engine.protocol.record import Corrected
 from advkit.engine.provenance import circumstances, code_version
@@ -53,7 +53,7 @@ class Check:
         try:
             level, sentence, advice = self.ask(case)
         except PassError as error:
-            level, sentence, advice = UNKNOWN, str(error), "Repair the model's answers."
+            level, sentence, advice = UNKNOWN, str(error), REPAIR
         return Finding(self.name, level, sentence, code=self.code, advice=advice, indicator=self.indicator)
 
     def act(self, finding: Finding, case: Case) -> Finding:

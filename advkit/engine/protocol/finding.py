@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from advkit.results.verdicts import FAIL, PASS, WARN, Verdict
+from advkit.results.verdict import FAIL, LUCK, PASS, WARN, Verdict
 
 __all__ = [
     "FAIL",
     "LUCK",
     "PASS",
+    "REPAIR",
     "UNKNOWN",
     "WARN",
     "Answer",
@@ -25,7 +26,8 @@ __all__ = [
 UNKNOWN = "unknown"
 """The check does not apply, or could not be made."""
 
-LUCK = 0.01  # of the examples: a difference up to this is put down to random starts
+REPAIR = "Repair its answers."
+"""What to do about a model that fails when it is asked."""
 
 
 class Answer(NamedTuple):

@@ -18,7 +18,7 @@ BALL = Linf(8 / 255)
 
 @dataclass(frozen=True)
 class Crowd(External):
-    """What it makes of a picture hangs on its batch: on the mean, and on draws for all of it."""
+    """What it makes of a picture hangs on the whole batch: on its size, its mean, and draws for all of it."""
 
     threat: Ball = BALL
     name: str = "test:crowd"
@@ -26,7 +26,7 @@ class Crowd(External):
     def perturb(self, model: nn.Module, x: Tensor, goal: Goal) -> Tensor:
         points = x.clone().requires_grad_()
         (grad,) = torch.autograd.grad(goal.margin(model(points)).sum(), points)
-        up = torch.rand_like(x) < 0.7 + 0.2 * (x > x.mean(0))
+        up = torch.rand_like(x) < 0.5 + 0.2 * (x > x.mean(0)) - 0.2 / len(x)
         return (x + float(self.threat.eps) * torch.where(up, grad.sign(), -grad.sign())).clamp(0, 1)
 
 
