@@ -85,6 +85,15 @@ def test_who_shares_the_first_place_is_named_beside_it(tmp_path: Path):
     assert "luck" not in text
 
 
+def test_who_shares_the_last_place_is_named_beside_it(made: Made):
+    for eps, stands in (("4/255", 4), ("8/255", 2)):
+        for attack in ("fgsm", "pgd"):
+            made.put(cell_of(attack, eps, model="third"), left(stands), TWENTY)
+    folder = made.store.folder
+    assert "; small and third are the least, with 10.0 %" in said(folder)
+    assert '<span class="who">small and third</span>' in report_page(load_grid(folder))
+
+
 def test_who_has_met_fewer_attacks_is_not_called_the_most_robust(made: Made):
     """While a sweep runs, the worst case over one attack is no rival of that over two."""
     made.put(cell_of(model="young"), TWENTY)

@@ -65,6 +65,12 @@ class Headline:
     lead: str = ""  # over the second
     rival: str = ""  # the second, where its distance may be luck
     left_out: int = 0  # settings whose worst case there cannot be compared yet
+    lowest: tuple[str, ...] = ()  # all that have as little as the least robust one
+
+    @property
+    def last(self) -> str:
+        """The least robust in words."""
+        return _some(self.lowest)
 
     @property
     def alone(self) -> bool:
@@ -173,8 +179,19 @@ def headlines(found: Sequence[Row]) -> list[Headline]:
         ranked.sort(key=lambda row: place[row.setting])
         level = tuple(row.who for row in ranked if row.accuracy == ranked[0].accuracy)
         lead, rival = _lead(ranked[0], ranked[1]) if len(ranked) > 1 else ("", "")
+        lowest = tuple(row.who for row in ranked if row.accuracy == ranked[-1].accuracy)
         said.append(
-            Headline(f"{key[0]}, {key[1]}", eps, ranked[0], ranked[-1], level, lead, rival, len(there) - len(ranked))
+            Headline(
+                threat=f"{key[0]}, {key[1]}",
+                eps=eps,
+                most=ranked[0],
+                least=ranked[-1],
+                level=level,
+                lead=lead,
+                rival=rival,
+                left_out=len(there) - len(ranked),
+                lowest=lowest,
+            )
         )
     return said
 
@@ -227,7 +244,7 @@ def _ranking(headline: Headline, clean: dict[int, Row]) -> str:
     if most.accuracy == least.accuracy:
         return f"No setting stands out at {at}: all are right on {_percent(most.accuracy)} in the worst case."
     worst = f"right on {most.line.accuracy.percent} % in the worst case"
-    last = f"{least.who} is the least, with {_percent(least.accuracy)}."
+    last = f"{headline.last} {'is' if len(headline.lowest) == 1 else 'are'} the least, with {_percent(least.accuracy)}."
     if len(headline.level) > 1:
         return f"{_some(headline.level)} are level as the most robust at {at}: {worst}; {last}"
     sentence = f"{most.who} is the most robust at {at}: {worst}{before}; {last}"
