@@ -38,6 +38,7 @@ class _Cell:
     title: str
     tasks: int
     done: int = 0
+    failed: bool = False
     running: dict[int, tuple[str, float]] = field(
         default_factory=dict
     )  # by the first example: what is said, and its share
@@ -103,9 +104,10 @@ class LiveView(Drawn):
             if cell is not None:
                 cell.running.pop(report.task.span[0], None)
                 cell.done += 1
+                cell.failed = cell.failed or report.error is not None
                 if cell.done == cell.tasks:
                     del self._cells[report.task.cell.key]
-                    self._complete += 1
+                    self._complete += not cell.failed
         if report.error is not None:
             self.screen.print(f"failed: {report.task.title}: {report.error.strip().splitlines()[-1]}", markup=False)
 

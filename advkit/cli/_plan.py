@@ -39,12 +39,12 @@ def header(screen: Console, plan: Plan, out: Path, executor: Executor) -> None:
         screen.print(line, markup=False)
 
 
-def show_plan(plan: Plan, out: Path, executor: Executor, kind: str) -> None:
-    """The cells, what is done of them, and what they may cost."""
+def show_plan(plan: Plan, out: Path, executor: Executor, kind: str, *, afresh: bool = False) -> None:
+    """The cells, what is done of them (nothing, where all is made ``afresh``), and what they may cost."""
     from advkit.results.store import Store
     from advkit.results.table import Table
 
-    lefts = plan.costs(Store(out))
+    lefts = plan.costs(Store(out), afresh=afresh)
     workers = max(1, executor.at_once(plan.sweep.device))
     if kind == "json":
         put(json.dumps(_as_json(plan, lefts, workers)), None)
@@ -66,7 +66,7 @@ def show_plan(plan: Plan, out: Path, executor: Executor, kind: str) -> None:
     likely, most = (
         sum((getattr(left, name) for left in lefts[1:]), getattr(lefts[0], name)) for name in ("likely", "most")
     )
-    tasks = len(plan.left(Store(out)))
+    tasks = len(plan.left(Store(out), afresh=afresh))
     share = min(workers, max(1, tasks))
     whole = (
         _number(likely.forwards),

@@ -130,7 +130,7 @@ def command(
         )
     header(screen, plan, out, executor)
     if given["dry_run"]:
-        show_plan(plan, out, executor, kind)
+        show_plan(plan, out, executor, kind, afresh=not given["resume"])
         return
     if not given["resume"]:
         _forget(plan, out)

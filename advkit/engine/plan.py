@@ -112,19 +112,19 @@ class Plan:
     shard: int
     radii: tuple[str, ...]  # ascending, each once
 
-    def left(self, store: Store) -> list[Task]:
-        """The tasks that are not done."""
+    def left(self, store: Store, *, afresh: bool = False) -> list[Task]:
+        """The tasks that are not done; all of them ``afresh``, whatever the store holds."""
         return [
             replace(planned.task, store=str(store.folder), span=span)
             for planned in self.cells
-            for span in self._cut(store.missing(planned.cell, self.samples), planned.together)
+            for span in self._cut(self._missing(store, planned.cell, afresh), planned.together)
         ]
 
-    def costs(self, store: Store) -> list[Left]:
+    def costs(self, store: Store, *, afresh: bool = False) -> list[Left]:
         """What is left of each cell. Of one that was begun, an example is taken to cost what those that are done did."""
         found = []
         for planned in self.cells:
-            left = sum(end - begin for begin, end in store.missing(planned.cell, self.samples))
+            left = sum(end - begin for begin, end in self._missing(store, planned.cell, afresh))
             done, share = self.samples - left, left / self.samples
             likely = planned.likely * share
             facts = store.facts(planned.cell, self.samples) if done and left and planned.cell.stages else None
@@ -133,6 +133,9 @@ class Plan:
                 likely = likely * (seen / planned.likely.passes)
             found.append(Left(planned, done, likely, planned.most * share))
         return found
+
+    def _missing(self, store: Store, cell: Cell, afresh: bool) -> list[Span]:
+        return [(0, self.samples)] if afresh else store.missing(cell, self.samples)
 
     def _cut(self, spans: Sequence[Span], together: int) -> Iterator[Span]:
         """Stretches in pieces of one shard each, which begin at multiples of its size; who stays together is not parted."""

@@ -191,6 +191,15 @@ def test_a_task_that_failed_is_said_by_its_last_line(plan: Plan) -> None:
     assert written.getvalue() == "failed: none on net[a]: TypeError: a [slip]\n"
 
 
+def test_a_cell_of_which_a_task_failed_does_not_count_as_complete(plan: Plan) -> None:
+    view = LiveView(screen(terminal=True, quiet=True)[0], Forecast())
+    left = left_of(plan)
+    view.begun(plan, left)
+    for number, task in enumerate(left):
+        view.report(Report(task, error="broken" if number == 0 else None))
+    assert "100 %, 11 of 12 cells" in look(view)
+
+
 def test_a_sweep_with_nothing_left_is_done(plan: Plan) -> None:
     view = LiveView(screen(terminal=True)[0], Forecast())
     view.begun(plan, [])

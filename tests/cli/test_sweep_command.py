@@ -279,6 +279,9 @@ def test_a_dry_run_knows_what_is_done(run: Run, out: Path) -> None:
     assert [(row["done"], row["n"]) for row in plan] == [(4, 6)] * 3
     done = run(*SMALL, "--dry-run", "--out", out, "--format", "json").json
     assert [row["passes"] for row in done["plan"]] == [0, 0, 0]
+    anew = run(*SMALL, "--dry-run", "--no-resume", "--out", out, "--format", "json").json
+    assert [row["done"] for row in anew["plan"]] == [0, 0, 0]
+    assert all(row["passes"] for row in anew["plan"])
     assert shards(out) == before
 
 
