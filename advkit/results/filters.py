@@ -72,7 +72,9 @@ def filtered(grid: Grid, texts: Sequence[str]) -> Grid:
         raise InputError(
             f"no result matches all of {' '.join(f'--filter {text}' for text in texts)}; each alone matches some."
         )
-    return replace(grid, lines=lines, clean=clean, waiting=waiting)
+    left = set(map(id, clean))
+    asked = tuple((line, answers) for line, answers in grid.asked if id(line) in left)
+    return replace(grid, lines=lines, clean=clean, waiting=waiting, asked=asked)
 
 
 def narrowed(records: Sequence[Record], texts: Sequence[str]) -> list[Record]:

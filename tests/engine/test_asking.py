@@ -18,6 +18,7 @@ from advkit.engine.asking import ask
 from advkit.engine.defend import defend, read_defense
 from advkit.engine.sweep import sweep
 from advkit.results.asked import Asked
+from advkit.results.filters import filtered
 from advkit.results.grid import load_grid
 from advkit.results.merge import merge
 from advkit.results.store import Store
@@ -125,3 +126,11 @@ def test_doubts_stand_under_the_table(tmp_path: Path, capsys: pytest.CaptureFixt
     said = capsys.readouterr()
     assert "doubt" not in said.out
     assert "doubt P3: soft: " in said.err
+
+
+def test_doubts_of_models_that_are_filtered_out_are_not_said(tmp_path: Path) -> None:
+    models = {"soft": MASKED["a softmax at the end"].make(), "plain": trained()}
+    grid = sweep(models, data(), FGSM(Linf(0.03)), 0.03, out=tmp_path, samples=12).grid
+    assert filtered(grid, ["model=plain"]).doubts == []
+    assert filtered(grid, ["model!=plain", "attack=fgsm"]).doubts == grid.doubts
+    assert len(filtered(grid, ["attack=fgsm"]).asked) == 2
