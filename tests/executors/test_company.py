@@ -60,7 +60,10 @@ VIA = dataclasses.replace(
     RICH, models=MODELS[:1], defenses=("none",), surrogates=(ModelSpec("lenet"), ModelSpec("cnn"))
 )
 DRAWS = dataclasses.replace(
-    RICH, models=(ModelSpec(f"{Path(__file__).parent}/company.py:Draws"),), attacks=RICH.attacks[:3], defenses=("none",)
+    RICH,
+    models=(ModelSpec(f"{Path(__file__).parents[1]}/company.py:Draws"),),
+    attacks=RICH.attacks[:3],
+    defenses=("none",),
 )
 """Of a model that draws from torch's own generator, the same comes of the same shards and batches only."""
 
