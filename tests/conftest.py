@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,13 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 for _name in ("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR"):  # what is printed must not hang on the caller's terminal
     os.environ.pop(_name, None)
+
+# What nohup, or a shell that runs the tests in the background, has told to be ignored, processes that the tests start would
+# ignore too, and they are sent these signals. What has a handler here is at its default there.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda *_: None)
 
 
 @pytest.fixture(scope="session")

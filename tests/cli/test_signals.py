@@ -50,11 +50,15 @@ with ended_by_signals():
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_the_first_signal_lets_clean_up_and_is_told_by_the_exit_code(number: signal.Signals, code: int) -> None:
-    before = signal.getsignal(number)
-    with pytest.raises(KeyboardInterrupt) as caught, ended_by_signals():
-        signal.raise_signal(number)
-    assert code_of(caught.value) == code
-    assert signal.getsignal(number) is before
+    usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+    before = signal.signal(number, usual)
+    try:
+        with pytest.raises(KeyboardInterrupt) as caught, ended_by_signals():
+            signal.raise_signal(number)
+        assert code_of(caught.value) == code
+        assert signal.getsignal(number) is usual
+    finally:
+        signal.signal(number, before)
 
 
 def test_the_second_ends_at_once_whatever_is_being_cleaned_up() -> None:
