@@ -84,6 +84,8 @@ def iterative() -> list:
         made = entry.create()
         if isinstance(made, Attack) and made.nested:
             few = {"steps": 10 if entry.name == "ti-fgsm" else 5} if "steps" in entry.settings else {}
+            if made.tells == "scores" and getattr(made, "queries", 0) > 400:
+                few = {"queries": 400}
             ball, radii = (L0, (1, 4, 12, 40)) if L0 in made.balls else (Linf, RADII)
             if entry.name == "ti-fgsm":  # its smoothing is wider than these pictures
                 radii = (0.1, 0.3, 0.45, 0.6, 0.8)
