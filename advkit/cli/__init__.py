@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from advkit.cli._signals import code_of, ended_by_signals
+from advkit.cli._signals import ended_by_signals, exit_code
 
 __all__ = ["main"]
 
@@ -105,9 +105,9 @@ def main(args: Sequence[str] | None = None) -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt) as error:
+    except (click.Abort, KeyboardInterrupt):
         click.echo("Interrupted.", err=True)
-        sys.exit(code_of(error))
+        sys.exit(exit_code())
     except InputError as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(2)

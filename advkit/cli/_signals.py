@@ -10,24 +10,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-__all__ = ["code_of", "ended_by_signals"]
+__all__ = ["ended_by_signals", "exit_code"]
 
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")  # Ctrl-C, kill and cluster managers, a terminal that is closed
 _SHOW_CURSOR = "\x1b[?25h"
+_seen: list[int] = []  # since the last context was opened
 
 
-class _Ended(KeyboardInterrupt):
-    """A signal other than Ctrl-C that ends what runs in the same way."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
-
-
-def code_of(error: BaseException) -> int:
-    """The exit code of a command that a signal has ended, as shells tell it: 130 for Ctrl-C, 143 for kill."""
-    ended = next((each for each in (error, error.__cause__) if isinstance(each, _Ended)), None)  # click wraps it
-    return 128 + (signal.SIGINT if ended is None else ended.number)
+def exit_code() -> int:
+    """Of a command that a signal has ended, as shells tell it: 130 for Ctrl-C, 143 for kill."""
+    return 128 + (_seen[0] if _seen else signal.SIGINT)
 
 
 @contextmanager
@@ -39,16 +31,16 @@ def ended_by_signals() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    seen: list[int] = []
+    _seen.clear()
 
     def end(number: int, frame: FrameType | None) -> None:
-        seen.append(number)
-        if len(seen) > 1:
+        _seen.append(number)
+        if len(_seen) > 1:
             if sys.stderr is not None and sys.stderr.isatty():
                 os.write(2, _SHOW_CURSOR.encode())
             os.write(2, b"Interrupted twice: ended at once.\n")
             os._exit(128 + number)
-        raise KeyboardInterrupt if number == signal.SIGINT else _Ended(number)
+        raise KeyboardInterrupt  # whatever the signal: click and Ray raise one of their own in its place
 
     before = {}
     for number in (getattr(signal, name) for name in _SIGNALS if hasattr(signal, name)):

@@ -13,7 +13,7 @@ import click
 
 from advkit.cli._results import form_of, put, put_doubts, put_pivot
 from advkit.cli._shared import DataChoice, ModelChoice, console, models_and_data, pairs
-from advkit.cli._signals import code_of
+from advkit.cli._signals import exit_code
 from advkit.cli._wanted import save_study, wanted_by_file, wanted_by_flags
 from advkit.errors import InputError
 
@@ -144,9 +144,9 @@ def command(
         with view:
             spectator = Spectator(watch=view.watch, begun=view.begun, report=view.report, lines=view.lines)
             result = run_plan(plan, out, executor=executor, spectator=spectator, trackers=trackers)
-    except KeyboardInterrupt as error:
+    except KeyboardInterrupt:
         click.echo(f"Interrupted. What was finished is in {out}; go on with: {command_line}", err=True)
-        sys.exit(code_of(error))
+        sys.exit(exit_code())
 
     # Render
     _print(result.grid, kind)

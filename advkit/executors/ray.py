@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 import os
+import signal
 import socket
+import threading
 import warnings
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
@@ -49,17 +52,24 @@ class Ray(Executor):
     def run(self, rounds: Iterable[Sequence[Task]], watch: Watch) -> Iterator[Report]:
         """Reports as they come."""
         ray = _library()
-        started = not ray.is_initialized()
-        if started:
+        if ray.is_initialized():
+            yield from self._work(ray, rounds, own=False)
+            return
+        with _own_signals() as put_back:
             self._reach(ray)
-        crew = _Crew(self, ray, own=started and not self._elsewhere)
+            put_back()
+            try:
+                yield from self._work(ray, rounds, own=not self._elsewhere)
+            finally:
+                ray.shutdown()
+
+    def _work(self, ray: ModuleType, rounds: Iterable[Sequence[Task]], *, own: bool) -> Iterator[Report]:
+        crew = _Crew(self, ray, own=own)
         try:
             for tasks in rounds:
                 yield from crew.do(deque(tasks))
         finally:
             crew.stop()
-            if started:
-                ray.shutdown()
 
     @property
     def _elsewhere(self) -> str:
@@ -179,6 +189,27 @@ def _library() -> ModuleType:
         raise MissingExtra("ray", "ray", "A sweep on Ray") from None
     module: ModuleType = ray
     return module
+
+
+@contextmanager
+def _own_signals() -> Iterator[Callable[[], None]]:
+    """Ray takes SIGTERM from whoever handles it, and prints a stack; in the end it is as it was.
+
+    The function given puts a handler back before that. Where there was none, Ray's ends its cluster with this process.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: None
+        return
+    before = signal.getsignal(signal.SIGTERM)
+
+    def put_back() -> None:
+        if callable(before) or before == signal.SIG_IGN:
+            signal.signal(signal.SIGTERM, before)
+
+    try:
+        yield put_back
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _knock(address: str) -> None:

@@ -73,8 +73,8 @@ def filtered(grid: Grid, texts: Sequence[str]) -> Grid:
             f"no result matches all of {' '.join(f'--filter {text}' for text in texts)}; each alone matches some."
         )
     left = set(map(id, clean))
-    asked = tuple((line, answers) for line, answers in grid.asked if id(line) in left)
-    return replace(grid, lines=lines, clean=clean, waiting=waiting, asked=asked)
+    answers = tuple((line, said) for line, said in grid.asked if id(line) in left)
+    return replace(grid, lines=lines, clean=clean, waiting=waiting, asked=answers)
 
 
 def narrowed(records: Sequence[Record], texts: Sequence[str]) -> list[Record]:

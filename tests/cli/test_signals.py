@@ -8,13 +8,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from advkit.cli import main
-from advkit.cli._signals import code_of, ended_by_signals
+from advkit.cli._signals import ended_by_signals, exit_code
 
 SLOW = """
 import time
@@ -53,9 +53,9 @@ def test_the_first_signal_lets_clean_up_and_is_told_by_the_exit_code(number: sig
     usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
     before = signal.signal(number, usual)
     try:
-        with pytest.raises(KeyboardInterrupt) as caught, ended_by_signals():
+        with pytest.raises(KeyboardInterrupt), ended_by_signals():
             signal.raise_signal(number)
-        assert code_of(caught.value) == code
+        assert exit_code() == code
         assert signal.getsignal(number) is usual
     finally:
         signal.signal(number, before)
@@ -101,11 +101,10 @@ def test_a_command_that_is_told_to_end_exits_with_its_code(
     assert capsys.readouterr().err == "Interrupted.\n"
 
 
-def started(code: Path, out: Path, *, planning: float, pass_: float, workers: int = 0) -> subprocess.Popen[str]:
+def started(code: Path, out: Path, *, planning: float, pass_: float, on: Sequence[str] = ()) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "advkit", "sweep", "--model", f"{code}:Slow:{planning}:{pass_}", "--attack", "pgd"]
     command += ["--eps", "4/255", "--samples", "24", "--shard", "8", "--batch-size", "8", "--out", str(out)]
-    command += ["--workers", str(workers)] if workers else []
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen([*command, *on], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def awaited(what: Callable[[], object], process: subprocess.Popen[str]) -> None:
@@ -137,15 +136,19 @@ def test_in_the_middle_of_planning_nothing_is_left(code: Path, tmp_path: Path, n
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_sweep_that_is_told_to_end_keeps_what_is_finished(code: Path, tmp_path: Path, workers: int) -> None:
+@pytest.mark.parametrize("on", ["local", "processes", "ray"])
+def test_a_sweep_that_is_told_to_end_keeps_what_is_finished(code: Path, tmp_path: Path, on: str) -> None:
     """As a cluster manager or a system that shuts down tells it."""
-    sweep = started(code, tmp_path / "out", planning=0, pass_=0.4, workers=workers)
+    if on == "ray":
+        pytest.importorskip("ray")
+    workers = () if on == "local" else ("--workers", "2")
+    sweep = started(code, tmp_path / "out", planning=0, pass_=0.15, on=("--on", on, *workers))
     awaited(lambda: list(tmp_path.glob("out/cells/*/0*.safetensors")), sweep)
     sweep.send_signal(signal.SIGTERM)
     _, said = sweep.communicate(timeout=30)
     assert sweep.returncode == 143
     assert "Interrupted. What was finished is in" in said
+    assert "***" not in said, "Ray shows a stack"
     assert "Traceback" not in said
     assert not list(tmp_path.glob("out/cells/*/.*.part"))
     assert not (tmp_path / "out" / ".writer").exists()

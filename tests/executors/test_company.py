@@ -21,11 +21,7 @@ from advkit.executors.processes import Processes
 from advkit.results.cell import Facts
 from advkit.results.store import Store
 
-MODELS = (
-    ModelSpec("resnet", weights="standard", name="standard"),
-    ModelSpec("resnet", weights="adversarial", name="adversarial"),
-    ModelSpec("lenet"),
-)
+MODELS = (ModelSpec("resnet", weights="standard", name="standard"), ModelSpec("lenet"))
 SAMPLES = 40
 WANTED = Sweep(
     models=MODELS,
@@ -100,16 +96,14 @@ def test_the_case_is_not_an_easy_one(alone: dict[tuple[object, ...], Facts]) -> 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("shard", [7, 16])
-def test_shards_change_nothing(alone: dict[tuple[object, ...], Facts], tmp_path: Path, shard: int) -> None:
-    assert_same(facts_of(dataclasses.replace(WANTED, shard=shard), tmp_path), alone)
+def test_shards_change_nothing(alone: dict[tuple[object, ...], Facts], tmp_path: Path) -> None:
+    assert_same(facts_of(dataclasses.replace(WANTED, shard=7), tmp_path), alone)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("threads", [1, 2])
-def test_threads_change_nothing(alone: dict[tuple[object, ...], Facts], tmp_path: Path, threads: int) -> None:
+def test_threads_change_nothing(alone: dict[tuple[object, ...], Facts], tmp_path: Path) -> None:
     before = torch.get_num_threads()
-    torch.set_num_threads(threads)
+    torch.set_num_threads(1 if before > 1 else 2)
     try:
         assert_same(facts_of(dataclasses.replace(WANTED, shard=24), tmp_path, InProcess()), alone)
     finally:
@@ -117,9 +111,8 @@ def test_threads_change_nothing(alone: dict[tuple[object, ...], Facts], tmp_path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [1, 2])
-def test_workers_change_nothing(alone: dict[tuple[object, ...], Facts], tmp_path: Path, workers: int) -> None:
-    assert_same(facts_of(dataclasses.replace(WANTED, shard=16), tmp_path, Processes(workers)), alone)
+def test_workers_change_nothing(alone: dict[tuple[object, ...], Facts], tmp_path: Path) -> None:
+    assert_same(facts_of(dataclasses.replace(WANTED, shard=16), tmp_path, Processes(2)), alone)
 
 
 @pytest.mark.slow

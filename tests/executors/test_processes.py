@@ -89,7 +89,7 @@ def test_the_command_line_can_make_it():
 
 
 def test_cores_are_divided_before_torch_is_loaded(code: Path, tmp_path: Path) -> None:
-    assert not run(small(f"{code}:make:0.7"), tmp_path / "out", workers=2).failed
+    assert not run(small(f"{code}:make:0.2"), tmp_path / "out", workers=2).failed
     said = [json.loads(path.read_text()) for path in tmp_path.glob("*.json")]
     each = max(1, len(os.sched_getaffinity(0)) // 2)
     assert {(found["torch"], found["OMP"]) for found in said} == {(each, str(each))}
@@ -203,7 +203,7 @@ def _driver(code: Path, out: Path) -> subprocess.Popen[str]:
         "advkit",
         "sweep",
         "--model",
-        f"{code}:make:0.4",
+        f"{code}:make:0.2",
         "--attack",
         "pgd",
         "--eps",
