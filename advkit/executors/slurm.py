@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import time
-import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +23,7 @@ __all__ = ["Slurm"]
 
 _ARRAY = 1000  # jobs of one array; Slurm's own default allows 1001
 _ASK = 60.0  # seconds between two questions to Slurm what became of jobs that have not answered
+_PATIENCE = 60.0  # seconds that an answer of Slurm may take
 
 
 @EXECUTORS.register("slurm")
@@ -90,7 +91,7 @@ class _Array:
         self.executor, self.submitit = executor, submitit
         self.place, self.lost = Place.here(), Lost(executor.retries)
         self.jobs: list[tuple[Any, Sequence[Task]]] = []
-        self._asked = time.monotonic()
+        self.queue = _Queue()
 
     def do(self, tasks: Sequence[Task]) -> Iterator[Report]:
         """Do all tasks; those of a lost job are submitted again."""
@@ -99,13 +100,19 @@ class _Array:
         submitter = self.executor.submitter(self.submitit, store / "slurm", tasks[0].device)
         while waiting or self.jobs:
             self._submit(submitter, waiting)
-            ended = [(job, chunk) for job, chunk in self.jobs if job.done()]
+            ended = [(job, chunk) for job, chunk in self.jobs if self._has_ended(job)]
             self.jobs = [(job, chunk) for job, chunk in self.jobs if not any(job is each for each, _ in ended)]
             for job, chunk in ended:
                 yield from self._reports(job, chunk, waiting)
             if not ended:
-                self._ask()
                 time.sleep(self.executor.poll)
+
+    def _has_ended(self, job: Any) -> bool:
+        """Whether a job has answered, or never will."""
+        if self.executor.cluster == "local":
+            return bool(job.done())
+        # Not asked of submitit, which asks sacct: many a cluster keeps no accounts.
+        return job.paths.result_pickle.exists() or not self.queue.holds(str(job.job_id))
 
     def _submit(self, submitter: Any, waiting: deque[Sequence[Task]]) -> None:
         """Hand over what waits: to Slurm all of it, which has a queue of its own; to this machine what there is room for."""
@@ -129,25 +136,20 @@ class _Array:
                 "(partition, account, time, memory ...). What was finished is kept."
             ) from error
         self.jobs += zip(jobs, chunks, strict=True)
+        self.queue.begin()
 
     def _sent(self, task: Task) -> Task:
         # Of all GPUs of its machine, a job sees its own only.
         device = "cuda" if task.device.startswith("cuda") else task.device
         return replace(self.place.located(task), threads=self.executor.cpus, device=device)
 
-    def _ask(self) -> None:
-        """Ask Slurm what became of the jobs: of one that is killed, cancelled or lost no answer comes."""
-        if self.jobs and time.monotonic() - self._asked > _ASK:
-            self._asked = time.monotonic()
-            self.jobs[0][0].done(force_check=True)  # asks for all of them at once
-
     def _reports(self, job: Any, chunk: Sequence[Task], waiting: deque[Sequence[Task]]) -> Iterator[Report]:
         """What became of a job's tasks."""
         try:
-            for task, said in zip(chunk, job.result(), strict=True):
+            for task, said in zip(chunk, self._answer(job), strict=True):
                 yield Report(task, *said)
         except Exception as error:  # the job was lost: whatever submitit, Slurm or the file system raise
-            how = first_line(error, typed=True)
+            how = str(error) if isinstance(error, _NoAnswer) else first_line(error, typed=True)
             left = [task for task in chunk if not _is_done(self.place.located(task))]
             yield from (Report(task) for task in chunk if task not in left)
             for number, task in enumerate(left):
@@ -159,6 +161,12 @@ class _Array:
                 else:
                     yield report
 
+    def _answer(self, job: Any) -> Any:
+        """What a job says of its tasks."""
+        if self.executor.cluster == "slurm" and not job.paths.result_pickle.exists():
+            raise _NoAnswer(f"Slurm's job {job.job_id} ended without an answer{_state_of(str(job.job_id))}")
+        return job.result()
+
     def stop(self) -> None:
         """Cancel what is queued or runs: the jobs of an array together, for there may be a thousand."""
         left = [job for job, _ in self.jobs if not job.paths.result_pickle.exists()]
@@ -169,6 +177,46 @@ class _Array:
             return
         for job in left:
             job.cancel(check=False)
+
+
+class _NoAnswer(Exception):
+    """A job that was killed, cancelled or lost."""
+
+
+class _Queue:
+    """Which jobs Slurm still has: of one that is killed, cancelled or lost no answer comes."""
+
+    def __init__(self) -> None:
+        self._asked = time.monotonic()
+        self._known: list[set[str] | None] = [None, None]  # by the last two looks
+
+    def holds(self, job: str) -> bool:
+        """Whether the job was there in one of the last two looks: what it has written may be seen here a little later."""
+        if time.monotonic() - self._asked > _ASK:
+            self._asked = time.monotonic()
+            said = _ask("squeue", "--noheader", "--array", "--format=%i", f"--user={os.getuid()}")
+            if said is not None:  # else Slurm has no time, and will be asked again
+                self._known = [self._known[1], set(said.split())]
+        return any(known is None or job in known for known in self._known)
+
+    def begin(self) -> None:
+        """New jobs were handed over, which the looks before do not know."""
+        self._known = [None, None]
+
+
+def _state_of(job: str) -> str:
+    """In what state a job has ended, as far as Slurm remembers: it forgets after some minutes."""
+    words = (_ask("scontrol", "show", "job", "--oneliner", job) or "").split()
+    told = dict(word.partition("=")[::2] for word in words)
+    return f" ({told['JobState']})" if told.get("JobState") else ""
+
+
+def _ask(*command: str) -> str | None:
+    """What a command of Slurm's says; None where it fails."""
+    try:
+        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=_PATIENCE).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
 
 
 def _is_done(task: Task) -> bool:
@@ -184,12 +232,6 @@ def _library(cluster: str) -> Any:
         raise InputError(
             "there is no sbatch here: start the sweep on a machine of a Slurm cluster from which jobs can be submitted, or "
             "choose processes or ray."
-        )
-    if cluster == "slurm" and shutil.which("sacct") is None:
-        warnings.warn(
-            "there is no sacct here, so a job that is killed or cancelled is not noticed; interrupt the sweep and run it again "
-            "where it waits for one (squeue shows which there are).",
-            stacklevel=2,
         )
     return submitit
 

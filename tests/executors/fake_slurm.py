@@ -1,4 +1,4 @@
-"""A Slurm of one machine, as far as submitit asks: sbatch, srun, sacct and scancel are links to this file.
+"""A Slurm of one machine, as far as submitit asks: sbatch, srun, squeue, scontrol and scancel are links to this file.
 
 The folder FAKE_SLURM holds a file ID_INDEX for each job of an array, with its state and the process that does it; a file
 ``calls`` has every command. Where it holds a file ``refuse``, sbatch says that and takes nothing.
@@ -94,12 +94,22 @@ def srun(*words: str) -> int:
     os.execvp(words[place], words[place:])
 
 
-def sacct(*_: str) -> int:
-    print("JobID|State|NodeList")
+def squeue(*_: str) -> int:
+    """Those that are not over, one a line."""
     for path in STATE.iterdir():
-        if re.fullmatch(r"\d+(_\d+)?", path.name):
-            print(f"{path.name}|{state_of(path.name)[0]}|here")
+        if re.fullmatch(r"\d+(_\d+)?", path.name) and state_of(path.name)[0] in ("PENDING", "RUNNING"):
+            print(path.name)
     return 0
+
+
+def scontrol(*words: str) -> int:
+    print(f"JobId={words[-1]} JobName=advkit JobState={state_of(words[-1])[0]} Reason=None")
+    return 0
+
+
+def sacct(*_: str) -> int:
+    print("Slurm accounting storage is disabled", file=sys.stderr)
+    return 1
 
 
 def scancel(*numbers: str) -> int:
@@ -114,10 +124,12 @@ def scancel(*numbers: str) -> int:
     return 0
 
 
+KNOWN = {each.__name__: each for each in (sbatch, queue, srun, squeue, scontrol, sacct, scancel)}
+
 if __name__ == "__main__":
     name, words = Path(sys.argv[0]).name, sys.argv[1:]
     if name == "fake_slurm.py":
         name, words = words[0], words[1:]
     with (STATE / "calls").open("a") as calls:
         calls.write(" ".join([name, *words]) + "\n")
-    sys.exit({"sbatch": sbatch, "queue": queue, "srun": srun, "sacct": sacct, "scancel": scancel}[name](*words))
+    sys.exit(KNOWN[name](*words))

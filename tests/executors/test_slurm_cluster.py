@@ -50,7 +50,7 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     state.mkdir()
     commands.mkdir()
     body = (Path(__file__).parent / "fake_slurm.py").read_text()
-    for name in ("sbatch", "srun", "sacct", "scancel"):
+    for name in ("sbatch", "srun", "squeue", "scontrol", "sacct", "scancel"):
         (commands / name).write_text(f"#!{sys.executable} -S\n{body}")
         (commands / name).chmod(0o755)
     shutil.copy(Path(__file__).parent / "fake_slurm.py", commands / "fake_slurm.py")
@@ -103,7 +103,10 @@ def test_an_array_does_the_sweep_and_a_cancelled_and_a_killed_job_are_done_again
         return len(met) == 2
 
     thread = when(cluster, disturb)
-    with pytest.warns(UserWarning, match=r"a worker was lost \(UncompletedJobError.*is tried again"):
+    with pytest.warns(
+        UserWarning,
+        match=r"a worker was lost \(Slurm's job 1\d\d_[01] ended without an answer \((CANCELLED|FAILED)\)\).*is tried again",
+    ):
         result = run_plan(make_plan(wanted()), tmp_path / "out", executor=Slurm(workers=2, chunk=2, cpus=1, poll=0.1))
     thread.join()
     assert not result.failed
@@ -177,7 +180,24 @@ def test_a_job_sees_one_gpu_by_the_name_that_it_has_there(tmp_path: Path) -> Non
     assert Path(sent.store).is_absolute()
 
 
-def test_a_cluster_without_accounting_is_told_of(cluster: Path, tmp_path: Path) -> None:
-    (tmp_path / "bin" / "sacct").unlink()
-    with pytest.warns(UserWarning, match="there is no sacct here, so a job that is killed or cancelled is not noticed"):
-        slurm._library("slurm")
+def test_a_job_is_lost_when_two_looks_in_a_row_do_not_see_it(cluster: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slurm, "_ASK", 0.0)
+    queue = slurm._Queue()
+    for job, state in (("100_0", "PENDING"), ("100_1", "PENDING"), ("100_2", "COMPLETED")):
+        (cluster / job).write_text(f"{state} 0")
+    assert [queue.holds("100_2") for _ in range(3)] == [True, False, False]
+    assert queue.holds("100_0")
+    assert queue.holds("100_1")
+    queue.begin()
+    assert queue.holds("101_0"), "handed over after the last look"
+    assert not queue.holds("101_0")
+
+
+def test_a_slurm_that_does_not_answer_loses_no_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slurm, "_ASK", 0.0)
+    (tmp_path / "bin" / "squeue").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "bin" / "scontrol").unlink()
+    queue = slurm._Queue()
+    assert all(queue.holds("100_0") for _ in range(4))
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    assert slurm._state_of("100_0") == ""
