@@ -59,10 +59,9 @@ def _asked(check: Check, case: Case) -> Asked:
     try:
         finding = check(case)
         level = finding.level
+        # Cross-entropy alone may fade, or a slope of zero be the truth: attacks on the margin have their way there.
         if check.ask is gradients.available and level == FAIL and not leads_nowhere(case):
-            level = (
-                WARN  # cross-entropy alone fades, or a slope of zero is the truth: attacks on the margin have their way
-            )
+            level = WARN
     except PassError:  # it answers NaN this time: it draws, which another question tells
         return Asked(check.code, check.name, UNKNOWN, "")
     except (RuntimeError, ValueError) as error:

@@ -164,6 +164,17 @@ def test_modules_and_tensors_travel(tmp_path: Path) -> None:
     ]
 
 
+def test_an_interrupted_sweep_leaves_no_worker_though_the_error_is_kept(code: Path, tmp_path: Path) -> None:
+    def stop(_: object) -> None:
+        raise KeyboardInterrupt
+
+    plan = make_plan(small(f"{code}:make:0.2"))
+    with pytest.raises(KeyboardInterrupt) as kept:
+        run_plan(plan, tmp_path / "out", executor=Processes(2), spectator=Spectator(report=stop))
+    assert kept.value is not None
+    assert not multiprocessing.active_children()
+
+
 def test_closing_the_iterator_stops_the_workers_at_once(code: Path, tmp_path: Path) -> None:
     plan = make_plan(small(f"{code}:make:60"))
     store = Store(tmp_path / "out").create()
