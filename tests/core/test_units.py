@@ -71,6 +71,7 @@ def test_a_radius_that_is_meant_raises_no_doubt(written):
 def test_a_rounded_grey_level_is_doubted_by_a_sentence():
     assert Eps(0.031).doubt == ("eps 0.031 is 7.905/255, not 8/255 (0.03137): write 8/255 if that is what you mean.")
     assert "not 8/255" in (Eps(0.0314).doubt or "")
+    assert (Eps("0.0313725").doubt or "").startswith("eps 0.0313725 is 7.99999/255, not 8/255")
     assert "not 4/255" in (Eps("0.0157").doubt or "")
 
 
