@@ -51,10 +51,7 @@ class Eps(float):
         if "/" in self.exact or not 1 <= k <= 32 or not 0 < abs(levels - k) < 0.15:
             return None
         told = next(text for digits in range(4, 18) if (text := f"{levels:.{digits}g}") != str(k))
-        return (
-            f"eps {self.exact} is {told}/255, not {k}/255 ({k / 255:.5f}): "
-            f"write {k}/255 if that is what you mean."
-        )
+        return f"eps {self.exact} is {told}/255, not {k}/255 ({k / 255:.5f}): write {k}/255 if that is what you mean."
 
 
 def _read(text: str) -> tuple[str, float]:
