@@ -53,23 +53,19 @@ class Ray(Executor):
         """Reports as they come."""
         ray = _library()
         if ray.is_initialized():
-            yield from self._work(ray, rounds, own=False)
+            crew = _Crew(self, ray, own=False)
+            try:
+                yield from crew.work(rounds)
+            finally:
+                crew.stop()
             return
         with _own_signals() as put_back:
             self._reach(ray)
             put_back()
             try:
-                yield from self._work(ray, rounds, own=not self._elsewhere)
+                yield from _Crew(self, ray, own=not self._elsewhere).work(rounds)
             finally:
-                ray.shutdown()
-
-    def _work(self, ray: ModuleType, rounds: Iterable[Sequence[Task]], *, own: bool) -> Iterator[Report]:
-        crew = _Crew(self, ray, own=own)
-        try:
-            for tasks in rounds:
-                yield from crew.do(deque(tasks))
-        finally:
-            crew.stop()
+                ray.shutdown()  # which ends what is in work
 
     @property
     def _elsewhere(self) -> str:
@@ -110,7 +106,12 @@ class _Crew:
         # A lost task comes back here, so that it is counted and told in one way on every executor.
         self._remote = ray.remote(num_cpus=executor.cpus, max_retries=0)(_perform)
 
-    def do(self, waiting: deque[Task]) -> Iterator[Report]:
+    def work(self, rounds: Iterable[Sequence[Task]]) -> Iterator[Report]:
+        """Do all rounds."""
+        for tasks in rounds:
+            yield from self._do(deque(tasks))
+
+    def _do(self, waiting: deque[Task]) -> Iterator[Report]:
         """Do all that is waiting."""
         self._check_room(waiting[0])
         while waiting or self.running:
@@ -176,7 +177,7 @@ class _Crew:
     def stop(self) -> None:
         """Stop what is in work."""
         for reference in self.running:
-            self.ray.cancel(reference, force=True)
+            self.ray.cancel(reference)  # by force Ray (2.60) may end this process, where a task is over just then
 
 
 def _library() -> ModuleType:

@@ -146,7 +146,7 @@ def test_a_sweep_that_is_told_to_end_keeps_what_is_finished(code: Path, tmp_path
     awaited(lambda: list(tmp_path.glob("out/cells/*/0*.safetensors")), sweep)
     sweep.send_signal(signal.SIGTERM)
     _, said = sweep.communicate(timeout=30)
-    assert sweep.returncode == 143
+    assert sweep.returncode == 143, said
     assert "Interrupted. What was finished is in" in said
     assert "***" not in said, "Ray shows a stack"
     assert "Traceback" not in said

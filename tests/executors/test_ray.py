@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections import deque
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +16,7 @@ import pytest
 
 from advkit.catalog import EXECUTORS
 from advkit.engine.specs import AttackSpec, ModelSpec
-from advkit.engine.sweep import Sweep, make_plan, run_plan
+from advkit.engine.sweep import Spectator, Sweep, make_plan, run_plan
 from advkit.engine.tasks import InProcess, Task
 from advkit.errors import InputError, MissingExtra
 
@@ -66,9 +65,11 @@ def wanted(*models: str) -> Sweep:
 
 def test_it_starts_a_cluster_and_shuts_down_what_it_started(tmp_path: Path) -> None:
     assert not ray.is_initialized()
+    before = signal.getsignal(signal.SIGTERM)
     result = run_plan(make_plan(wanted("lenet")), tmp_path / "ray", executor=Ray(workers=2))
     assert not result.failed
     assert not ray.is_initialized()
+    assert signal.getsignal(signal.SIGTERM) == before, "Ray takes it"
     plain = run_plan(make_plan(wanted("lenet")), tmp_path / "plain", executor=InProcess())
     assert [line.stands.tolist() for line in result.grid.lines] == [line.stands.tolist() for line in plain.grid.lines]
 
@@ -101,11 +102,32 @@ def test_code_and_results_in_the_sweeps_folder_are_found_and_a_killed_worker_los
     assert ray.is_initialized(), "the cluster was there before"
 
 
+def test_on_a_cluster_of_the_callers_an_interrupt_ends_what_is_in_work(
+    cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "slow.py").write_text(MODEL)
+    monkeypatch.chdir(tmp_path)
+
+    def stop(_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_plan(
+            make_plan(replace(wanted("slow.py:make"), samples=None)),
+            Path("out"),
+            executor=Ray(workers=2),
+            spectator=Spectator(report=stop),
+        )
+    end = time.monotonic() + 60
+    while time.monotonic() < end and ray.available_resources().get("CPU", 0) < 2:
+        time.sleep(0.2)
+    assert ray.available_resources()["CPU"] == 2, "both cores are free"
+    assert len(list(tmp_path.glob("out/cells/*/0*.safetensors"))) < 6
+
+
 def test_a_worker_that_does_not_see_the_results_says_so(cluster: None, tmp_path: Path) -> None:
     plan = make_plan(wanted("lenet"))
     task = plan.cells[0].task
-    from advkit.engine.sweep import Spectator
-
     far = replace(task, store=str(tmp_path / "elsewhere"), span=(0, 8))
     (report,) = Ray(workers=1).run([[far]], Spectator().watch)
     assert report.expected
@@ -134,7 +156,7 @@ def test_what_fails_to_begin_on_a_worker_is_not_tried_again(cluster: None, tmp_p
         import no_such_package  # type: ignore[import-not-found]  # noqa: F401
 
     crew._remote = ray.remote(num_cpus=1, max_retries=0)(imports_what_is_not_here)
-    (report,) = crew.do(deque([task]))
+    (report,) = crew.work([[task]])
     assert report.expected
     assert "it failed on its worker" in str(report.error)
     assert "no_such_package" in str(report.error)
@@ -163,7 +185,7 @@ KILLED = """
 import sys
 from pathlib import Path
 from advkit.engine.specs import AttackSpec, ModelSpec
-from advkit.engine.sweep import Sweep, make_plan, run_plan
+from advkit.engine.sweep import Spectator, Sweep, make_plan, run_plan
 from advkit.executors.ray import Ray
 
 wanted = Sweep((ModelSpec("slow.py:make"),), (AttackSpec("pgd"),), ("4/255",), samples=64, shard=8, batch_size=8)
