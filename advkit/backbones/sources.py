@@ -12,7 +12,7 @@ from torch import nn
 
 from advkit.backbones.classifier import NORMALISATIONS
 from advkit.backbones.fit import out_of_place
-from advkit.errors import MissingExtra, ModelError, UnknownName, nearest
+from advkit.errors import MissingExtra, ModelError, UnknownName, first_line, nearest
 
 __all__ = ["Loaded", "check_count", "from_timm", "from_torchvision", "hub_file"]
 
@@ -143,7 +143,7 @@ def _downloaded(spec: str, chosen: Any) -> dict[str, torch.Tensor]:
     except (OSError, RuntimeError) as error:
         file = str(chosen.url).rpartition("/")[2]
         raise ModelError(
-            f"the weights of {spec} could not be fetched ({_reason(error)}). Without a network, put the file {file} "
+            f"the weights of {spec} could not be fetched ({first_line(error)}). Without a network, put the file {file} "
             f"into {Path(torch.hub.get_dir()) / 'checkpoints'}, or give weights=FILE."
         ) from error
     return state
@@ -151,10 +151,6 @@ def _downloaded(spec: str, chosen: Any) -> dict[str, torch.Tensor]:
 
 def _no_download(spec: str, error: Exception) -> ModelError:
     return ModelError(
-        f"the weights of {spec} could not be fetched ({_reason(error)}). "
+        f"the weights of {spec} could not be fetched ({first_line(error)}). "
         "Without a network, bring the file from a machine that has one and give weights=FILE."
     )
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).splitlines() or [""])[0] or type(error).__name__

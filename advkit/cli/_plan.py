@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from advkit.cli._results import put, put_table
+from advkit.results.verdict import counted
 
 if TYPE_CHECKING:
     from advkit.engine.plan import Left
@@ -26,9 +27,9 @@ def header(screen: Console, plan: Plan, out: Path, executor: Executor) -> None:
     wanted = plan.sweep
     rows = sum(len(planned.cell.radii) for planned in plan.cells)
     lines = [
-        f"data   {wanted.data.name}, {_count(plan.samples, 'example')}",
+        f"data   {wanted.data.name}, {counted(plan.samples, 'example')}",
         f"threat {wanted.norm} at {', '.join(plan.radii)}",
-        f"plan   {_count(rows, 'row')} of {_count(len(plan.cells), 'cell')}, kept in {out}",
+        f"plan   {counted(rows, 'row')} of {counted(len(plan.cells), 'cell')}, kept in {out}",
         f"on     {_place(executor)}, {wanted.device}, seed {wanted.seed}",
     ]
     ball = usual_ball(wanted.norm)
@@ -73,8 +74,8 @@ def show_plan(plan: Plan, out: Path, executor: Executor, kind: str, *, afresh: b
         _number(likely.backwards),
         *(duration(cost.seconds / share) for cost in (likely, most)),
     )
-    cells = f"{sum(left.done < plan.samples for left in lefts)} of {_count(len(lefts), 'cell')}"
-    rows.append(("left", "", cells, "", _count(tasks, "task"), *whole))
+    cells = f"{sum(left.done < plan.samples for left in lefts)} of {counted(len(lefts), 'cell')}"
+    rows.append(("left", "", cells, "", counted(tasks, "task"), *whole))
     heads = ("model", "defense", "attack", "eps", "done", "forward", "backward", "time, about", "at most")
     table = Table(heads, tuple(rows), "llllrrrrr", strong=(len(rows) - 1,), caption=_caption(plan, share))
     put_table(table, kind, 4, None)
@@ -138,7 +139,3 @@ def _number(value: float) -> str:
     """Two or three figures: an estimate has no more."""
     step = 10 ** max(0, len(str(round(value))) - 3)
     return f"{round(value / step) * step:,}"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"

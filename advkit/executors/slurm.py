@@ -127,10 +127,8 @@ class _Array:
         except AdvkitError:
             raise
         except Exception as error:  # whatever submitit makes of what sbatch says
-            said = [line.strip() for line in str(error).splitlines() if line.strip()]
-            reason = next(
-                (line for line in said if line.startswith("sbatch:")), said[0] if said else type(error).__name__
-            )
+            said = (line.strip() for line in str(error).splitlines())
+            reason = next((line for line in said if line.startswith("sbatch:")), first_line(error))
             raise InputError(
                 f"Slurm takes no jobs ({reason}); advkit list executors --settings shows what can be asked for by --on-set "
                 "(partition, account, time, memory ...). What was finished is kept."

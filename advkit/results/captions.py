@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from advkit.results.baseline import Versus
 from advkit.results.grid import UNDEFENDED, Grid, Line
 from advkit.results.pivot import Pivot
+from advkit.results.verdict import counted
 
 __all__ = ["FEWER", "MADE_UP", "UNDONE", "caption", "title"]
 
@@ -57,7 +58,7 @@ def caption(
     if versus is not None and not versus:
         said.append(f"No line has its like in {base}, so that nothing is compared.")
     elif versus:
-        tests = f"{len(versus):,} test{'' if len(versus) == 1 else 's'}"
+        tests = counted(len(versus), "test")
         said.append(
             f"The signed number is the difference to {base} on the same examples, in points"
             f"{', with its 95 % paired bootstrap interval' if intervals else ''}; * p < 0.05, ** p < 0.01, *** p < 0.001 "

@@ -10,6 +10,7 @@ from advkit.results.baseline import Versus, difference
 from advkit.results.grid import Grid, Line
 from advkit.results.statistics import Difference, holm
 from advkit.results.table import Table
+from advkit.results.verdict import counted
 
 __all__ = ["Pair", "compared", "comparison_table"]
 
@@ -119,7 +120,7 @@ def comparison_table(pairs: list[Pair], names: tuple[str, str], *, full: bool, c
         f"Accuracy % with its 95 % Wilson interval; change in points with its 95 % paired bootstrap interval. {both:,} lines "
         f"are in both, {sum(pair.after is None for pair in pairs):,} only in {names[0]}, "
         f"{sum(pair.before is None for pair in pairs):,} only in {names[1]}.{same} * p < 0.05, ** p < 0.01, *** p < 0.001 by "
-        f"McNemar's exact test on the same examples, Holm-adjusted for {tested:,} test{'' if tested == 1 else 's'}."
+        f"McNemar's exact test on the same examples, Holm-adjusted for {counted(tested, 'test')}."
     )
     if tested < both:
         caption += " Where no interval stands, the examples are not the same, and nothing was tested."

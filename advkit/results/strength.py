@@ -18,7 +18,7 @@ import numpy as np
 from advkit.results.cell import Bools, Numbers
 from advkit.results.grid import Grid, Line
 from advkit.results.statistics import mcnemar
-from advkit.results.verdict import FAIL, LUCK, PASS, WARN, Verdict, sentence, size_of, times
+from advkit.results.verdict import FAIL, LUCK, PASS, WARN, Verdict, counted, sentence, size_of
 
 __all__ = ["CONTROLS", "chance_of", "strength_verdicts"]
 
@@ -106,10 +106,10 @@ def _never_rises(look: Look) -> Verdict | None:
     risen = [each for each in found if each.rise > 0]
     if not risen:
         return Verdict(
-            name, PASS, sentence(f"in {times(len(pairs), 'step')} from a radius to the next larger one"), code
+            name, PASS, sentence(f"in {counted(len(pairs), 'step')} from a radius to the next larger one"), code
         )
     top = max(risen, key=lambda each: each.rise / max(1, each.right))
-    said = f"{_name(top.at)} leaves {times(top.rise, 'example')} of {top.at.n} more standing{_others(risen, found)}"
+    said = f"{_name(top.at)} leaves {counted(top.rise, 'example')} of {top.at.n} more standing{_others(risen, found)}"
     if not _is_sure(top):
         few = top.rise <= max(1.0, LUCK * top.at.n)
         return Verdict(name, PASS if few else WARN, f"{said}, as few as random starts explain.", code)
@@ -131,7 +131,7 @@ def _worst_is_worst(look: Look) -> Verdict | None:
     name = "The worst case is no better than any attack"
     if wrong:
         return Verdict(name, FAIL, f"{_name(wrong[0])} beats an example that the worst case counts as standing.")
-    return Verdict(name, PASS, f"Example by example, over {times(len(lines), 'line')}.")
+    return Verdict(name, PASS, f"Example by example, over {counted(len(lines), 'line')}.")
 
 
 def _many_steps_beat_more(look: Look) -> Verdict | None:
@@ -186,13 +186,13 @@ def _knowing_beats_more(look: Look) -> Verdict | None:
     ]
     if not worse:
         return Verdict(
-            name, PASS, f"In {times(len(found), 'comparison')} with what was made elsewhere and replayed.", code
+            name, PASS, f"In {counted(len(found), 'comparison')} with what was made elsewhere and replayed.", code
         )
     top = max(worse, key=lambda each: each.only_weak / max(1, each.right))
     return Verdict(
         name,
         FAIL if _is_sure(top) else WARN,
-        f"On {top.at.setting} at {top.at.eps} {times(top.only_weak, 'example')} of {top.right} fall only to what was made"
+        f"On {top.at.setting} at {top.at.eps} {counted(top.only_weak, 'example')} of {top.right} fall only to what was made"
         f" without knowing it ({top.weak}), {top.only_strong} only to attacks that do ({top.strong}){_others(worse, found)}:"
         " the gradient is hidden, so count the worst case of both, and use BPDA or more draws.",
         code,
@@ -215,12 +215,14 @@ def _searches_beat_controls(look: Look) -> Verdict | None:
     name, code = "Searches beat their controls", "P14"
     rise, line, control, only, right = max(found, key=lambda each: each[0] / max(1, each[4]))
     if rise <= max(1.0, LUCK * right):
-        return Verdict(name, PASS, f"In {times(len(found), 'comparison')} with the same thing without a search.", code)
+        return Verdict(
+            name, PASS, f"In {counted(len(found), 'comparison')} with the same thing without a search.", code
+        )
     level = FAIL if mcnemar(only, only - rise) < _SURE else WARN
     return Verdict(
         name,
         level,
-        f"The control of {_name(line)} ({control}) beats {times(rise, 'example')} of {right} more than the search: it is led"
+        f"The control of {_name(line)} ({control}) beats {counted(rise, 'example')} of {right} more than the search: it is led"
         " astray, so try more steps and restarts, or another loss.",
         code,
     )
@@ -237,7 +239,7 @@ def _attacks_work(look: Look) -> Verdict | None:
         more = f", and {len(idle) - 1} more" if len(idle) > 1 else ""
         leads = ", or gradients that lead nowhere" if look.steers(idle[0]) else ", or too few queries"
         return Verdict(name, WARN, f"{_name(idle[0])} beats nothing{more}: a radius too small{leads}.")
-    return Verdict(name, PASS, f"In all of {times(len(largest), 'curve')}.")
+    return Verdict(name, PASS, f"In all of {counted(len(largest), 'curve')}.")
 
 
 def _reaches_chance(look: Look) -> Verdict | None:
@@ -255,10 +257,10 @@ def _reaches_chance(look: Look) -> Verdict | None:
     name, code = "The largest radius brings accuracy down to chance", "P6"
     above = [line for line in last.values() if line.accuracy.low > chance_of(line)]
     if not above:
-        said = "In the one setting" if len(last) == 1 else f"In all of {times(len(last), 'setting')}"
+        said = "In the one setting" if len(last) == 1 else f"In all of {counted(len(last), 'setting')}"
         return Verdict(name, PASS, f"{said}: the attacks do reach through the model.", code)
     top = max(above, key=lambda line: line.accuracy.value)
-    stay = "The one setting stays" if len(last) == 1 else f"{len(above)} of {times(len(last), 'setting')} stay"
+    stay = "The one setting stays" if len(last) == 1 else f"{len(above)} of {counted(len(last), 'setting')} stay"
     return Verdict(
         name,
         WARN,
@@ -313,18 +315,18 @@ def _only_weak_beats(
     top = max(found, key=lambda each: each.only_weak / max(1, each.right))
     if not worse:
         few = (
-            f"; at most {times(top.only_weak, 'example')} of {top.right} fell only to the weaker"
+            f"; at most {counted(top.only_weak, 'example')} of {top.right} fell only to the weaker"
             if top.only_weak
             else ""
         )
         return Verdict(
-            name, PASS, sentence(f"in {times(len(found), 'comparison')}, as {top.strong} with {top.weak}{few}"), code
+            name, PASS, sentence(f"in {counted(len(found), 'comparison')}, as {top.strong} with {top.weak}{few}"), code
         )
     grave = top.only_weak >= max(_GRAVE_FEW, _GRAVE * top.right)
     return Verdict(
         name,
         FAIL if grave else WARN,
-        f"{top.weak} at {top.at.eps} on {top.at.setting} beats {times(top.only_weak, 'example')} of {top.right} that"
+        f"{top.weak} at {top.at.eps} on {top.at.setting} beats {counted(top.only_weak, 'example')} of {top.right} that"
         f" {top.strong} leaves standing{_others(worse, found)}: {because}.",
         code,
     )

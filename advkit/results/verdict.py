@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import nan
 
-__all__ = ["FAIL", "LUCK", "PASS", "WARN", "Verdict", "sentence", "size_of", "times", "worst_level"]
+__all__ = ["FAIL", "LUCK", "PASS", "WARN", "Verdict", "counted", "sentence", "size_of", "worst_level"]
 
 PASS, WARN, FAIL = "pass", "warn", "fail"
 LUCK = 0.01  # of the examples: a difference up to this is put down to random starts
@@ -40,8 +40,8 @@ def size_of(eps: str | None) -> float:
         return nan
 
 
-def times(count: int, word: str) -> str:
-    """``1 example``, ``3 examples``."""
+def counted(count: int, word: str = "example") -> str:
+    """``1 example``, ``1,200 examples``."""
     return f"{count:,} {word}{'' if count == 1 else 's'}"
 
 

@@ -12,7 +12,7 @@ from advkit.results.asked import Asked
 from advkit.results.cell import not_oblivious
 from advkit.results.grid import Grid, Line
 from advkit.results.strength import chance_of, strength_verdicts
-from advkit.results.verdict import FAIL, PASS, WARN, Verdict, sentence, size_of, times, worst_level
+from advkit.results.verdict import FAIL, PASS, WARN, Verdict, counted, sentence, size_of, worst_level
 
 __all__ = ["FAIL", "PASS", "WARN", "Verdict", "size_of", "verdicts"]
 
@@ -39,7 +39,7 @@ def _asked(grid: Grid) -> list[Verdict]:
         at = [(line, answer) for line, answer in pairs if answer.level == level]
         line, answer = at[0]
         if level == PASS:
-            why = f"Asked of {times(len(pairs), 'setting')}. {answer.sentence if len(pairs) == 1 else ''}".strip()
+            why = f"Asked of {counted(len(pairs), 'setting')}. {answer.sentence if len(pairs) == 1 else ''}".strip()
         else:
             more = f" So do {len(at) - 1} more of {len(pairs)}." if len(at) > 1 else ""
             why = f"{line.setting}: {answer.sentence}{more} {answer.advice}".strip()
@@ -73,7 +73,7 @@ def _attacked_themselves(grid: Grid) -> Verdict | None:
     name, code = "Every setting meets attacks that know it", "P14"
     blind = [names[setting] for setting, is_known in known.items() if not is_known]
     if not blind:
-        return Verdict(name, PASS, f"In {times(len(known), 'setting')}.", code)
+        return Verdict(name, PASS, f"In {counted(len(known), 'setting')}.", code)
     more = f" and {len(blind) - 1} more" if len(blind) > 1 else ""
     return Verdict(
         name,
@@ -107,7 +107,7 @@ def _same_attacks(grid: Grid) -> Verdict | None:
                     f"{names[setting]} has not met {missing} at every radius where others have; its worst case is over fewer"
                     " attacks.",
                 )
-    return Verdict(name, PASS, f"The worst cases of {times(len(settings), 'setting')} are over the same ones.")
+    return Verdict(name, PASS, f"The worst cases of {counted(len(settings), 'setting')} are over the same ones.")
 
 
 def _complete(grid: Grid) -> Verdict:
@@ -120,9 +120,11 @@ def _complete(grid: Grid) -> Verdict:
         done = _done(grid)
         share = f" {100 * done:.0f} % of the sweep's examples are done." if done is not None else ""
         return Verdict(
-            name, WARN, f"{times(cells, 'cell')} of {len(seen) + len(empty)} lack examples; run the sweep again.{share}"
+            name,
+            WARN,
+            f"{counted(cells, 'cell')} of {len(seen) + len(empty)} lack examples; run the sweep again.{share}",
         )
-    return Verdict(name, PASS, f"{times(len(seen), 'cell')}, with all examples that were asked for.")
+    return Verdict(name, PASS, f"{counted(len(seen), 'cell')}, with all examples that were asked for.")
 
 
 def _done(grid: Grid) -> float | None:
@@ -169,7 +171,7 @@ def _one_code(grid: Grid) -> Verdict:
         codes[record.cell.model_hash].add(record.cell.code)
     every = sorted(set().union(*codes.values()))
     most = max(map(len, codes.values()))
-    old = f" {times(grid.hidden, 'older cell')} left out." if grid.hidden else ""
+    old = f" {counted(grid.hidden, 'older cell')} left out." if grid.hidden else ""
     if most > 1:
         return Verdict(name, WARN, f"{most} versions did; run the sweep again to compare like with like.{old}")
     states = {
@@ -180,7 +182,7 @@ def _one_code(grid: Grid) -> Verdict:
         told = " and ".join(sorted(commit or version or "an unknown one" for commit, version in states))
         return Verdict(name, WARN, f"The cells of different models came from {told}; run the sweep again.{old}")
     said = (
-        f"Code {every[0][:12] or 'unnamed'}" if len(every) == 1 else f"One for each of {times(len(codes), 'network')}"
+        f"Code {every[0][:12] or 'unnamed'}" if len(every) == 1 else f"One for each of {counted(len(codes), 'network')}"
     )
     return Verdict(name, PASS, f"{said}.{old}")
 
@@ -196,7 +198,7 @@ def _code_is_kept(grid: Grid) -> Verdict | None:
         return Verdict(
             name,
             WARN,
-            f"{times(changed, 'cell')} of {len(states)} came from a checkout with changes that no commit holds.",
+            f"{counted(changed, 'cell')} of {len(states)} came from a checkout with changes that no commit holds.",
         )
     commits = sorted({state for state in states if state})
     return Verdict(name, PASS, f"Commit {commits[0]}{f' and {len(commits) - 1} more' if len(commits) > 1 else ''}.")

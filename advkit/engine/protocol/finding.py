@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from advkit.results.verdict import FAIL, LUCK, PASS, WARN, Verdict
+from advkit.results.verdict import FAIL, LUCK, PASS, WARN, Verdict, counted
 
 __all__ = [
     "FAIL",
@@ -88,11 +88,6 @@ def grade(count: int, total: int, most: float = LUCK) -> str:
     if not count:
         return PASS
     return FAIL if count > max(1.0, most * total) else WARN
-
-
-def counted(count: int, word: str = "example") -> str:
-    """``1 example``, ``1,200 examples``."""
-    return f"{count:,} {word}{'' if count == 1 else 's'}"
 
 
 def of(count: int, total: int) -> str:

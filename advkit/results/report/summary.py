@@ -13,7 +13,7 @@ from advkit.results.cell import Bools, not_oblivious
 from advkit.results.grid import NONE, Line
 from advkit.results.report.view import Row, clean_of, comparable, threat_of, threats
 from advkit.results.strength import CONTROLS
-from advkit.results.verdicts import Verdict, size_of
+from advkit.results.verdict import FAIL, Verdict, size_of
 
 __all__ = ["Headline", "Matrix", "attacks_of", "findings", "headlines", "matrices"]
 
@@ -228,7 +228,7 @@ def findings(found: Sequence[Row], checks: Sequence[Verdict]) -> list[str]:
             _against_controls(of_threat),
         )
         said += [f"{where}{sentence}" for sentence in sentences if sentence]
-    failed = [verdict.name for verdict in checks if verdict.level == "fail"]
+    failed = [verdict.name for verdict in checks if verdict.level == FAIL]
     if failed:
         count = "One check fails" if len(failed) == 1 else f"{len(failed)} checks fail"
         said.append(f"{count}: {'; '.join(failed)}. Read why before quoting a number.")
