@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LAYERS = (
     {"errors"},
-    {"registry", "atomic"},
+    {"registry", "atomic", "documents"},
     {"catalog"},
     {"core"},
     {"scene"},

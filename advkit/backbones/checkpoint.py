@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 import re
 import warnings
@@ -15,6 +14,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from advkit.documents import parse_json
 from advkit.errors import ModelError, first_line
 
 __all__ = ["EMBEDDED", "Checkpoint", "embedded", "is_torchscript", "read_weights", "with_tensors"]
@@ -74,7 +74,7 @@ class Checkpoint:
     def _json(self, key: str, kind: type[T]) -> T | None:
         text = self.metadata.get(key)
         try:
-            value = None if text is None else json.loads(text)
+            value = None if text is None else parse_json(text, key)
         except ValueError:
             value = text
         if value is not None and not isinstance(value, kind):

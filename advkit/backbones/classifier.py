@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from advkit.documents import parse_json
 from advkit.errors import ModelError, nearest
 
 __all__ = ["NORMALISATIONS", "Classifier", "normalisation"]
@@ -111,7 +111,7 @@ def _numbers(what: str, value: str | Sequence[float] | None, place: int) -> tupl
     if isinstance(value, str) and value in NORMALISATIONS:
         return NORMALISATIONS[value][place]
     try:
-        parts = json.loads(f"[{value}]") if isinstance(value, str) else value
+        parts = parse_json(f"[{value}]", what) if isinstance(value, str) else value
         return tuple(float(part) for part in parts)
     except (ValueError, TypeError):
         raise ModelError(

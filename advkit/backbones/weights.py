@@ -13,6 +13,7 @@ from advkit.backbones.checkpoint import Checkpoint
 from advkit.backbones.classifier import Classifier
 from advkit.backbones.fit import member_of
 from advkit.catalog import BACKBONES
+from advkit.documents import parse_json
 from advkit.errors import ModelError
 
 __all__ = ["input_count", "output_count", "put_weights", "save_model"]
@@ -71,7 +72,7 @@ def save_model(
     if isinstance(model, Classifier):
         mean = model.mean.flatten().tolist() if mean is None else mean
         std = model.std.flatten().tolist() if std is None else std
-        settings = json.loads(model.metadata.get("settings", "{}")) if settings is None else settings
+        settings = parse_json(model.metadata.get("settings", "{}"), "settings") if settings is None else settings
         model = model.net
     facts = {"backbone": backbone, "channels": str(channels), "size": str(size), **(extra or {})}
     facts |= {

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
+from advkit.documents import DocumentError, read_json
 from advkit.errors import DataError
 
-__all__ = ["read_json", "read_names"]
+__all__ = ["read_listing", "read_names"]
 
 
 def read_names(source: Path) -> list[str]:
     """The names of all classes: a list, or an object from index to name."""
-    named = read_json(source)
+    named = read_listing(source)
     if isinstance(named, dict) and set(named) == {str(i) for i in range(len(named))}:
         named = [named[str(i)] for i in range(len(named))]
     if not isinstance(named, list) or not named or not all(isinstance(name, str) for name in named):
@@ -20,10 +20,10 @@ def read_names(source: Path) -> list[str]:
     return named
 
 
-def read_json(source: Path) -> object:
-    """What a JSON file holds."""
+def read_listing(source: Path) -> object:
+    """What a JSON file beside pictures holds."""
     try:
-        content: object = json.loads(source.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{source} cannot be read as JSON: {error}.") from error
+        content: object = read_json(source)
+    except DocumentError as error:
+        raise DataError(str(error)) from None
     return content

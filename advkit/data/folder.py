@@ -8,7 +8,7 @@ from pathlib import Path
 
 from advkit.catalog import DATASETS
 from advkit.data._files import PictureFiles, interleaved, is_picture, list_folder, read_problem
-from advkit.data._names import read_json, read_names
+from advkit.data._names import read_listing, read_names
 from advkit.errors import DataError, nearest
 
 __all__ = ["Folder", "class_folders"]
@@ -81,7 +81,7 @@ def _is_class_folder(path: Path) -> bool:
 
 def _listed(root: Path) -> tuple[list[Path], list[int]]:
     source = root / "labels.json"
-    listed = read_json(source)
+    listed = read_listing(source)
     if not isinstance(listed, dict) or not listed:
         raise DataError(f"{source} must be an object of file names and class indices, such as {{'a.jpg': 0}}.")
     for file, label in listed.items():

@@ -19,6 +19,7 @@ from advkit.core.modes import borrowed
 from advkit.core.rng import Rng, identify
 from advkit.core.threat import BALLS
 from advkit.data import Data, Subset, load_data
+from advkit.documents import parse_json, reason
 from advkit.engine.examples import Progress
 from advkit.engine.passes import Passes, batch_for
 from advkit.engine.precision import PrecisionName, choose_precision
@@ -225,7 +226,7 @@ def load_fitted(path: Path) -> Applied:
 
     try:
         with safe_open(str(path), "pt") as file:
-            facts = json.loads((file.metadata() or {})["advkit fitted"])
+            facts = parse_json((file.metadata() or {})["advkit fitted"], path)
             thing: Tensor = file.get_tensor("thing")
         settings = dict(facts["settings"])
         norm, eps = settings.pop("threat")
@@ -233,7 +234,9 @@ def load_fitted(path: Path) -> Applied:
         loss: Loss = LOSSES.create(settings.pop("loss"))
         made = ATTACKS.create(facts["attack"], threat=BALLS[norm](eps), loss=loss, **settings)
     except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
-        raise InputError(f"{path} holds nothing that advkit fitted ({error}); give a file of save_fitted.") from None
+        raise InputError(
+            f"{path} holds nothing that advkit fitted ({reason(error)}); give a file of save_fitted."
+        ) from None
     if not isinstance(made, Fitted):
         raise InputError(f"{path} names the attack {facts['attack']}, which is not fitted.")
     found = Applied(made.threat, made, thing, restarts)

@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from advkit.backbones.wish import MODEL_FILES
 from advkit.catalog import ATTACKS, BACKBONES, DATASETS
 from advkit.core.units import Eps
 from advkit.data import load_data
+from advkit.documents import DocumentError, parse_toml, read_text
 from advkit.engine.defend import Against, read_defense
 from advkit.engine.precision import checked_precision
 from advkit.engine.specs import AttackSpec, DataSpec, ModelSpec, check_model, settings_of, usual_ball
@@ -125,12 +125,10 @@ def read_study(path: Path) -> Sweep:
     Relative paths in it are relative to the file if they exist there, else to the current folder.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")  # some editors begin a file with a mark
-    except UnicodeDecodeError:
-        raise InputError(f"{path} is not a text in UTF-8; a study is a TOML file (advkit init writes one).") from None
-    except OSError as error:
+        text = read_text(path)
+    except DocumentError as error:
         raise InputError(
-            f"the study {path} cannot be read ({error.strerror}); advkit init {path} writes one to start from."
+            f"the study {path} cannot be read: {error.why}; advkit init {path} writes one to start from."
         ) from None
     with _at(str(path)):
         return parse_study(text, path.parent)
@@ -139,9 +137,9 @@ def read_study(path: Path) -> Sweep:
 def parse_study(text: str, folder: Path = Path()) -> Sweep:
     """The sweep that the text of a study file asks for; ``folder`` is where the file would stand."""
     try:
-        tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"this is not TOML: {error}. Texts stand in quotes, lists in [ ].") from None
+        tables = parse_toml(text, "the study")
+    except DocumentError as error:
+        raise InputError(f"{error.why}. Texts stand in quotes, lists in [ ].") from None
     tables = _checked(tables, _FILE)
     with _at("[study]"):
         study = _checked(tables.get("study", {}), _STUDY)

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from advkit.atomic import put_whole
+from advkit.documents import read_json, reason
 from advkit.errors import InputError
 from advkit.results.cell import Numbers
 from advkit.results.certificates import KINDS, Certificates
@@ -48,9 +49,9 @@ class CertificateStore:
         head = self.folder / "certificates.json"
         if head.exists():
             try:
-                found = json.loads(head.read_bytes())["advkit certificates"]
+                found = read_json(head)["advkit certificates"]
             except (OSError, ValueError, KeyError, TypeError) as error:
-                raise InputError(f"{head} cannot be read ({error}); give another folder.") from None
+                raise InputError(f"{head} cannot be read ({reason(error)}); give another folder.") from None
             if found != _FORMAT:
                 raise InputError(f"{self.folder} has format {found}, this advkit reads {_FORMAT}; use a newer advkit.")
         elif self.folder.exists() and (not self.folder.is_dir() or self._foreign()):
@@ -95,7 +96,7 @@ def _text(found: object) -> bytes:
 def _read(path: Path) -> Certificates | None:
     """The facts of a file; None where it is not whole."""
     try:
-        found = json.loads(path.read_bytes())
+        found = read_json(path)
         arrays: dict[str, Numbers] = {name: np.asarray(found[name], kind) for name, kind in KINDS.items()}
         facts = Certificates(**arrays, seconds=float(found["seconds"]))
     except (OSError, ValueError, KeyError, TypeError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 
 from advkit.core import BALLS
+from advkit.documents import read_json, reason
 from advkit.errors import AdvkitError, DataError, InputError
 from advkit.results.outcome import Control, Evaluation, Outcome, Reloaded, Surrogate
 from advkit.results.statistics import Share, share
@@ -86,13 +86,13 @@ def read_facts_of(folder: Path) -> Saved:
     """What ``--save`` wrote to a folder. Raises InputError where it is none, DataError where it is not whole."""
     path = folder / FACTS
     try:
-        found = json.loads(path.read_bytes())
+        found = read_json(path)
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(
             f"{folder} holds no {FACTS}; give the folder that advkit attack --save, or advkit sweep --out, wrote."
         ) from None
     except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read ({error}): it was cut off, or is none of advkit's.") from None
+        raise DataError(f"{path} cannot be read ({reason(error)}): it was cut off, or is none of advkit's.") from None
     if not isinstance(found, dict) or "run" not in found:
         raise DataError(
             f"{path} does not say how it was made: it is of another advkit, or none of advkit's; attack again with --save."

@@ -6,7 +6,6 @@ corner of its face square. What is known of a sheet (marks, patches, pieces) is 
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 
+from advkit.documents import read_json
 from advkit.errors import DataError, InputError, UnknownName
 
 __all__ = [
@@ -176,7 +176,7 @@ class Sheet:
     def load(cls, path: Path) -> Self:
         """The sheet of a file. Raises DataError where it is none."""
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
+            found = read_json(path)
             if found["version"] != _VERSION:
                 raise DataError(f"{path} is of version {found['version']}, this advkit reads {_VERSION}; print anew.")
             return cls.from_json(found)

@@ -31,6 +31,7 @@ from typing import Any
 import numpy as np
 
 from advkit.atomic import keep_names, put_whole
+from advkit.documents import parse_json, read_json, reason
 from advkit.errors import InputError, StoreError
 from advkit.results.asked import Asked
 from advkit.results.cell import Cell, Facts, Numbers, Picture, UnknownFields
@@ -97,13 +98,13 @@ class Store:
         """The store itself. Raises InputError where the folder is none, or one of a newer advkit."""
         path = self.folder / "store.json"
         try:
-            found = json.loads(path.read_text())["advkit store"]
+            found = read_json(path)["advkit store"]
         except FileNotFoundError:
             raise InputError(
                 f"{self.folder} holds no results of a sweep; give the folder that advkit sweep --out wrote."
             ) from None
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{path} cannot be read ({error}); is it the folder of a sweep?") from None
+            raise InputError(f"{path} cannot be read ({reason(error)}); is it the folder of a sweep?") from None
         if found != _FORMAT:
             raise InputError(f"{self.folder} has format {found}, this advkit reads {_FORMAT}; use a newer advkit.")
         return self
@@ -247,7 +248,7 @@ class Store:
         for _, path in self.shards(cell):
             unpacked = _unpack(path)
             with suppress(ValueError):
-                told = json.loads(unpacked[1].get("made", "{}")) if unpacked else {}
+                told = parse_json(unpacked[1].get("made", "{}"), path) if unpacked else {}
                 if told and told not in found:
                     found.append(told)
         return found
@@ -292,8 +293,7 @@ class Store:
     def asked(self, cell: Cell) -> tuple[Asked, ...] | None:
         """What the model of a cell without attack was asked; None where nobody asked, or the file cannot be read."""
         try:
-            with open(os.path.join(self.folder, "cells", cell.key, _ASKED), "rb") as file:
-                return tuple(Asked.from_json(each) for each in json.loads(file.read()))
+            return tuple(Asked.from_json(each) for each in read_json(self.beside(cell, _ASKED)))
         except (OSError, ValueError, KeyError, TypeError):  # as a shard that is not whole
             return None
 
@@ -321,12 +321,14 @@ class Store:
         """What the last sweep was asked for, if there was one."""
         path = self.folder / "study.json"
         try:
-            found = json.loads(path.read_bytes())
+            found = read_json(path)
             return Study(found["command"], found["samples"], found["about"])
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise StoreError(f"{path} cannot be read ({error}); run the sweep again, which writes it anew.") from None
+            raise StoreError(
+                f"{path} cannot be read ({reason(error)}); run the sweep again, which writes it anew."
+            ) from None
 
 
 def gaps(done: Sequence[Span], samples: int) -> list[Span]:
@@ -344,8 +346,7 @@ def gaps(done: Sequence[Span], samples: int) -> list[Span]:
 def _read_record(path: str) -> Record | None:
     """A cell.json; None where there is no such file. One that cannot be read is an error."""
     try:
-        with open(path, "rb") as file:
-            found = json.loads(file.read())
+        found = read_json(path)
         return Record(Cell.from_json(found["cell"]), found["about"])
     except (FileNotFoundError, NotADirectoryError):
         return None
@@ -353,7 +354,7 @@ def _read_record(path: str) -> Record | None:
         raise StoreError(f"{path} was written by a newer advkit ({error}); use that.") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(
-            f"{path} cannot be read ({error}); remove its folder, and the next sweep makes it anew."
+            f"{path} cannot be read ({reason(error)}); remove its folder, and the next sweep makes it anew."
         ) from None
 
 
@@ -402,7 +403,7 @@ def _unpack(path: Path | str) -> tuple[dict[str, Numbers], dict[str, str]] | Non
         with open(path, "rb", buffering=0) as file:
             content = file.readall()
         size = int.from_bytes(content[:8], "little")
-        header = json.loads(content[8 : 8 + size])
+        header = parse_json(content[8 : 8 + size], path)
         facts = header.pop("__metadata__")
         arrays: dict[str, Numbers] = {}
         for name, entry in header.items():
@@ -449,7 +450,7 @@ def read_facts(path: Path | str) -> Facts | None:
     arrays, facts = found
     try:
         shape = arrays["attacked"].shape[:2]
-        return Facts.of(arrays, np.asarray(json.loads(facts["seconds"]), np.float64).reshape(shape))
+        return Facts.of(arrays, np.asarray(parse_json(facts["seconds"], path), np.float64).reshape(shape))
     except (ValueError, KeyError, TypeError):  # the checksum is of the arrays alone
         return None
 
@@ -472,7 +473,7 @@ def _read_pictures(path: Path | str) -> list[Picture]:
         return []
     arrays, facts = found
     try:
-        about: list[tuple[int, int, int, str, str, float]] = json.loads(facts["about"])
+        about: list[tuple[int, int, int, str, str, float]] = parse_json(facts["about"], path)
         return [
             Picture(*row, x=x, x_adv=x_adv) for row, x, x_adv in zip(about, arrays["x"], arrays["x_adv"], strict=True)
         ]

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
 
+from advkit.documents import parse_json
 from advkit.errors import DataError
 from advkit.results.facts import Saved
 from advkit.results.files import digest_of
@@ -187,7 +188,7 @@ def check_figures(saved: Saved) -> int:
     for key, found in counted.items():
         if key in _SAID:
             continue
-        count += _check(str(saved.path), key, saved.found.get(key), json.loads(json.dumps(found)))
+        count += _check(str(saved.path), key, saved.found.get(key), parse_json(json.dumps(found), key))
     return count
 
 

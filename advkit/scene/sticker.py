@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from advkit.atomic import put_whole
+from advkit.documents import read_json, reason
 from advkit.errors import InputError
 
 __all__ = ["Sticker"]
@@ -128,10 +129,10 @@ class Sticker:
                 )
         try:
             rgba = load(exact.read_bytes())["rgba"]
-            told = json.loads(described.read_text(encoding="utf-8"))
+            told = read_json(described)
             sign_mm, mode, facts = float(told["sign_mm"]), told["mode"], dict(told["facts"])
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             raise InputError(
-                f"the sticker in {folder} is damaged ({error}); make it again with advkit sticker."
+                f"the sticker in {folder} is damaged ({reason(error)}); make it again with advkit sticker."
             ) from error
         return cls(rgba, sign_mm, facts, mode)

@@ -196,7 +196,7 @@ def test_a_recipe_file_gives_what_options_do_not(run: Run, easy: Path, tmp_path:
     assert "batch_size=16" in facts["recipe"]
     answer = run("train", tmp_path / "none.toml", "--out", tmp_path / "a.safetensors")
     assert answer.code == 2
-    assert "none.toml cannot be read" in answer.err
+    assert "none.toml, a recipe, cannot be read" in answer.err
 
 
 def test_tensorboard_is_told_of_every_epoch(run: Run, easy: Path, tmp_path: Path) -> None:

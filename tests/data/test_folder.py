@@ -196,7 +196,7 @@ def test_an_unknown_class_folder_is_refused(save: Save, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("labels", "sentence"),
     [
-        ("{", "cannot be read as JSON"),
+        ("{", "cannot be read: it is cut off"),
         ("[]", "must be an object of file names"),
         ("{}", "must be an object of file names"),
         ('{"1.png": -1}', r"the label of '1\.png' is -1; give a whole number"),

@@ -241,7 +241,7 @@ def wrong(key: str) -> str:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("[study", "this is not TOML: "),
+        ("[study", "it is not TOML: "),
         ("", "[study]: eps is missing; give the radii"),
         (f'[studdy]\neps = "8/255"\n{MODEL}{ATTACK}', "there is no key 'studdy' here. Did you mean 'study'? Known: study,"),
         (f'norm = "linf"\n{EPS}{MODEL}{ATTACK}', "there is no key 'norm' here. It belongs under [study]."),
@@ -305,5 +305,5 @@ def test_a_file_that_is_no_text_or_not_there_is_refused(tmp_path: Path):
     (tmp_path / "bad.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(InputError, match="not a text in UTF-8"):
         read_study(tmp_path / "bad.toml")
-    with pytest.raises(InputError, match=r"cannot be read \(No such file or directory\); advkit init"):
+    with pytest.raises(InputError, match=r"cannot be read: there is no such file; advkit init"):
         read_study(tmp_path / "none.toml")

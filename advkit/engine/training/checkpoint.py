@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from advkit.atomic import write_whole
+from advkit.documents import parse_json, reason
 from advkit.errors import InputError, ModelError
 
 __all__ = ["Saved", "check_same", "read_checkpoint", "save_tensors", "write_checkpoint"]
@@ -79,14 +80,14 @@ def read_checkpoint(path: Path) -> Saved | None:
         )
     try:
         with safe_open(path, framework="pt") as file:
-            facts = json.loads((file.metadata() or {})["advkit"])
+            facts = parse_json((file.metadata() or {})["advkit"], path)
             groups: dict[str, dict[str, Tensor]] = {}
             for key in file.keys():  # noqa: SIM118  (no mapping)
                 group, _, name = key.partition("/")
                 groups.setdefault(group, {})[name] = file.get_tensor(key)
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise ModelError(
-            f"{path} is not a checkpoint of advkit train ({type(error).__name__}: {error}); begin anew with --fresh."
+            f"{path} is not a checkpoint of advkit train ({type(error).__name__}: {reason(error)}); begin anew with --fresh."
         ) from error
     if facts.get("format") != _FORMAT:
         raise ModelError(f"{path} was written by another version of advkit; begin anew with --fresh.")

@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 from advkit.core.defense import Objective
 from advkit.core.threat import BALLS, Ball
+from advkit.documents import DocumentError, read_toml
 from advkit.engine.defend import build_objective
 from advkit.engine.toml import toml_value
 from advkit.engine.training.recipe import Recipe
@@ -69,16 +69,9 @@ class RecipeFile:
 def read_recipe(path: Path) -> RecipeFile:
     """Raises InputError, with file, table and key, for what cannot be used."""
     try:
-        text = path.read_text(encoding="utf-8")
-        tables = tomllib.loads(text)
-    except UnicodeDecodeError:
-        raise InputError(f"{path} is not a text in UTF-8; a recipe is a TOML file.") from None
-    except OSError as error:
-        raise InputError(
-            f"the recipe {path} cannot be read ({error.strerror}); those of advkit are in recipes/."
-        ) from None
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{path} is not TOML: {error}.") from None
+        tables = read_toml(path)
+    except DocumentError as error:
+        raise InputError(f"{path}, a recipe, cannot be read: {error.why}; those of advkit are in recipes/.") from None
     for name, table in tables.items():
         if name not in _TABLES:
             home = next(

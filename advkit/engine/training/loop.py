@@ -25,6 +25,7 @@ from advkit.core.modes import borrowed
 from advkit.core.rng import Rng
 from advkit.data import Data
 from advkit.data.base import Subset
+from advkit.documents import parse_json
 from advkit.engine.checks import check_labels
 from advkit.engine.passes import device_of
 from advkit.engine.training.augment import Step, augmented, mixed, mixes, read_augmentation
@@ -477,7 +478,7 @@ class _Session:
             "processes": self.ranks.world,
             "first weights": _digest(state(self.model)),
         }
-        self.identity = json.loads(json.dumps(same))
+        self.identity = parse_json(json.dumps(same), "what is trained")
         saved = None if fresh else read_checkpoint(path)
         self.ranks.wait()  # no one writes before all have read
         if saved is None:
