@@ -7,6 +7,7 @@ AdvkitError
 │   ├── ModelError        the model or its weights do not fit the data
 │   ├── DataError         pictures or labels cannot be used
 │   ├── StoreError        a file of a sweep's store cannot be read
+│   ├── Untrusted         a file names code that the caller did not name
 │   └── WriteError        the disk refused a file
 ├── PassError             the caller's model raised or answered nonsense while it was being attacked
 └── ThreatViolation       an attack returned a point outside its ball: a bug in the attack, never the user's fault
@@ -27,6 +28,7 @@ __all__ = [
     "StoreError",
     "ThreatViolation",
     "UnknownName",
+    "Untrusted",
     "WriteError",
     "first_line",
     "nearest",
@@ -55,6 +57,10 @@ class UnknownName(InputError):
             alike = difflib.get_close_matches(name.lower(), names, n=_MOST_NAMES, cutoff=0.5) or names[:_MOST_NAMES]
             shown = f"{', '.join(alike)} ... ({len(names)} in all: advkit list {kind.replace(' ', '')}s)"
         super().__init__(f"{name!r} is not the name of {article} {kind}.{nearest(name, names)} Known: {shown}.")
+
+
+class Untrusted(InputError):
+    """A file names code, and the caller did not name the same: it was not run."""
 
 
 class MissingExtra(InputError):

@@ -21,6 +21,7 @@ import torch
 from advkit.engine.specs import AttackSpec, DataSpec, ModelSpec
 from advkit.engine.sweep import Sweep, make_plan, run_plan
 from advkit.results.grid import Line
+from advkit.trust import Trust
 
 PAGE = Path(__file__).parent.parent / "docs" / "nested.md"
 RADII = tuple(f"{k}/255" for k in range(1, 9))
@@ -90,6 +91,7 @@ def main() -> None:
                 str(given.data / weights) if "/" in weights else weights,
                 normalize,
                 name=name,
+                trust=Trust.of(str(given.data / model)),
             )
             for name, model, weights, normalize in CIFAR
         )

@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LAYERS = (
     {"errors"},
-    {"registry", "atomic", "documents"},
+    {"registry", "atomic", "documents", "trust"},
     {"catalog"},
     {"core"},
     {"scene"},
@@ -114,7 +114,7 @@ def _reached() -> set[str]:
 
 
 def test_commands_answer_help_before_anything_heavy_is_imported():
-    light = {"click", "advkit.cli", "advkit.errors", *sys.stdlib_module_names}
+    light = {"click", "advkit.cli", "advkit.errors", "advkit.trust", *sys.stdlib_module_names}
     heavy = [
         f"{i.source} -> {i.target}"
         for i in ALL

@@ -19,11 +19,12 @@ from advkit.backbones.weights import output_count, put_weights
 from advkit.backbones.wish import MODEL_FILES, Wish, drawn
 from advkit.catalog import BACKBONES
 from advkit.errors import ModelError, first_line
+from advkit.trust import Trust
 
 if TYPE_CHECKING:
     from advkit.data.base import Data
 
-__all__ = ["load_model"]
+__all__ = ["admit", "load_model"]
 
 Numbers = str | Sequence[float] | None
 
@@ -41,6 +42,7 @@ def load_model(
     normalize: str | None = None,
     device: str | torch.device | None = None,
     seed: int = 0,
+    trust: Trust | None = None,
     **settings: object,
 ) -> Classifier:
     """The classifier that ``spec`` names, in eval mode, with its normalisation inside.
@@ -52,7 +54,9 @@ def load_model(
     under ``seed``), a variant of the shipped ones (adversarial), embedded:NAME, or the path of a file.
     ``data`` fills in classes, channels and size. ``mean`` and ``std`` are numbers per channel or, as ``normalize``
     for both, a name: imagenet, cifar10, none. A module stays on its device unless one is named.
+    ``trust``: where ``spec`` was read from a file and not written by the caller, what he did write. Raises Untrusted.
     """
+    trust = trust if trust is not None else Trust.of(spec) if isinstance(spec, str) else Trust()
     if normalize is not None:
         if mean is not None or std is not None:
             raise ModelError(f"normalize={normalize!r} was given together with mean or std; give one or the other.")
@@ -63,7 +67,7 @@ def load_model(
             classes = None  # numbers only: the data may lack the last classes, the weights know how many there are
     of_data, names = (None, None) if data is None else (data.name, data.classes if data.named else None)
     wish = Wish(classes, channels, size, str(weights or "random"), seed, of_data, settings, names)
-    model = _of_module(spec, wish, mean, std) if isinstance(spec, nn.Module) else _of_text(spec, wish, mean, std)
+    model = _of_module(spec, wish, mean, std) if isinstance(spec, nn.Module) else _of_text(spec, wish, mean, std, trust)
     if "backbone" not in model.metadata and channels is not None and size is not None:
         model.num_classes = _probe(model, channels, size)
     if model.num_classes is not None:
@@ -110,7 +114,27 @@ def _of_module(net: nn.Module, wish: Wish, mean: Numbers, std: Numbers) -> Class
     return net
 
 
-def _of_text(spec: str, wish: Wish, mean: Numbers, std: Numbers) -> Classifier:
+def admit(spec: str, trust: Trust) -> None:
+    """Raise Untrusted for a text that ``load_model`` would import code for, or fetch a stranger's file."""
+    if spec.startswith("hf:"):
+        trust.check(spec, "a file of anybody's on a network", "it was not fetched")
+    elif not spec.startswith(("torchvision:", "timm:")) and not _is_file(spec) and _is_code(spec):
+        trust.check(spec)
+
+
+def _is_file(spec: str) -> bool:
+    path = Path(spec).expanduser()
+    return spec not in BACKBONES and (
+        path.suffix in MODEL_FILES or (":" not in spec and path.suffix != ".py" and path.is_file())
+    )
+
+
+def _is_code(spec: str) -> bool:
+    return ":" in spec or Path(spec).suffix == ".py"
+
+
+def _of_text(spec: str, wish: Wish, mean: Numbers, std: Numbers, trust: Trust) -> Classifier:
+    admit(spec, trust)
     source, _, rest = spec.partition(":")
     path = Path(spec).expanduser()
     if source == "hf":
@@ -118,9 +142,7 @@ def _of_text(spec: str, wish: Wish, mean: Numbers, std: Numbers) -> Classifier:
         return _of_checkpoint(replace(read_weights(path), label=spec), backbone, wish, mean, std)
     if source in ("torchvision", "timm"):
         return _wrapped(_of_library(spec, wish), wish, spec, mean, std)
-    if spec not in BACKBONES and (
-        path.suffix in MODEL_FILES or (":" not in spec and path.suffix != ".py" and path.is_file())
-    ):
+    if _is_file(spec):
         if not path.is_file():
             raise ModelError(f"there is no model file {spec}.")
         if path.suffix == ".onnx":
@@ -128,9 +150,9 @@ def _of_text(spec: str, wish: Wish, mean: Numbers, std: Numbers) -> Classifier:
         if path.suffix in (".ts", ".torchscript") or is_torchscript(path):
             return _wrapped(_own(usercode.from_torchscript(path), wish, spec), wish, spec, mean, std)
         return _of_checkpoint(read_weights(path), None, wish, mean, std)
-    if ":" in spec or path.suffix == ".py":
+    if _is_code(spec):
         with drawn(wish.seed):
-            loaded = usercode.from_code(spec, wish.settings)
+            loaded = usercode.from_code(spec, wish.settings, trust)
         return _wrapped(_own(loaded, wish, spec), wish, spec, mean, std)
     return from_registry(spec, wish, mean, std)
 

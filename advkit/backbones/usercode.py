@@ -9,28 +9,31 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 
 import torch
 from torch import nn
 
 from advkit.backbones.sources import Loaded
 from advkit.errors import MissingExtra, ModelError, first_line, nearest
+from advkit.trust import Trust, split_code
 
 __all__ = ["from_code", "from_onnx", "from_torchscript", "made_by_code"]
 
 
-def from_code(spec: str, settings: Mapping[str, object]) -> Loaded:
+def from_code(spec: str, settings: Mapping[str, object], trust: Trust) -> Loaded:
     """What ``file.py:factory[:ARG...]`` or ``package.module:factory[:ARG...]`` returns for the given texts."""
-    made = made_by_code(spec, settings)
+    made = made_by_code(spec, settings, trust)
     if not isinstance(made, nn.Module):
         raise ModelError(f"{spec} returned a {type(made).__name__}; it must return a torch.nn.Module.")
     return Loaded(made)
 
 
-def made_by_code(spec: str, settings: Mapping[str, object]) -> object:
-    """The same, whatever it is."""
+def made_by_code(spec: str, settings: Mapping[str, object], trust: Trust) -> object:
+    """The same, whatever it is. Raises Untrusted, and imports nothing, where the caller did not write the text himself."""
+    trust.check(spec)
     place, name, arguments = _parts(spec)
     folder = place.parent if isinstance(place, Path) else Path.cwd()
     with _importable(folder.resolve()):
@@ -74,11 +77,10 @@ def from_onnx(path: Path) -> Loaded:
 
 
 def _parts(spec: str) -> tuple[Path | str, str, list[str]]:
-    head, is_file, tail = f"{spec}:".partition(".py:")
-    place, name, *arguments = [f"{head}.py", *tail.split(":")] if is_file else f"{spec}:".split(":")
-    if not name:
+    place, is_file, rest = split_code(spec)
+    if not rest or not rest[0]:
         raise ModelError(f"{spec} names no function; write {place}:factory.")
-    return (Path(place).expanduser() if is_file else place), name, arguments[:-1]
+    return (Path(place).expanduser() if is_file else place), rest[0], rest[1:]
 
 
 def _module_of_file(path: Path) -> ModuleType:
@@ -86,7 +88,7 @@ def _module_of_file(path: Path) -> ModuleType:
         raise ModelError(f"there is no file {path}; write path/to/file.py:factory.")
     # a name of its own for each place, so that two files called model.py do not meet
     name = f"advkit_user_{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
-    described = importlib.util.spec_from_file_location(name, path)
+    described = importlib.util.spec_from_file_location(name, path, loader=_Source(name, str(path)))
     if described is None or described.loader is None:
         raise ModelError(f"{path} cannot be imported; write path/to/file.py:factory.")
     module = importlib.util.module_from_spec(described)
@@ -97,6 +99,16 @@ def _module_of_file(path: Path) -> ModuleType:
         del sys.modules[name]
         raise
     return module
+
+
+class _Source(SourceFileLoader):
+    """Runs the file itself, whose SHA-256 is told: a compiled one that lies beside it could say something else."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        """Compiled now."""
+        path = self.get_filename(fullname)
+        code: CodeType = self.source_to_code(self.get_data(path), path)
+        return code
 
 
 def _module_of_name(name: str, spec: str) -> ModuleType:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from advkit.errors import InputError, ModelError, UnknownName, first_line
+from advkit.trust import NOTHING, Trust, digest, shown
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -34,6 +35,8 @@ __all__ = [
     "model_and_data",
     "models_and_data",
     "pairs",
+    "trust_option",
+    "trusted",
     "writable_folder",
 ]
 
@@ -71,11 +74,15 @@ def _choices(command: Callable[..., None], many: bool) -> Callable[..., None]:
         data_settings: tuple[str, ...],
         size: int | None,
         skip_bad: bool,
+        trust_code: tuple[str, ...],
         **others: object,
     ) -> None:
+        trust = trusted(trust_code)
+
         def choice(name: str) -> ModelChoice:
             spec, own = _with_weights(name) if many else (name, None)
-            return ModelChoice(spec, own or weights, normalize, model_settings, device, seed, name)
+            asked = trust | Trust.of(spec)
+            return ModelChoice(spec, own or weights, normalize, model_settings, device, seed, name, asked)
 
         command(
             choice(model) if isinstance(model, str) else tuple(choice(name) for name in model or ("resnet",)),
@@ -101,10 +108,31 @@ def _choices(command: Callable[..., None], many: bool) -> Callable[..., None]:
         click.option(
             "--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Seed of everything random."
         ),
+        trust_option,
     ]
     for option in reversed(options):
         gathered = option(gathered)
     return gathered
+
+
+def trust_option(command: F) -> F:
+    """Add --trust-code."""
+    return click.option(
+        "--trust-code", multiple=True, metavar="SPEC", help="Code that a file may name: FILE.py:NAME[:ARG...], "
+        "package.module:NAME, or a TorchScript file; its SHA-256 is shown. Repeatable."
+    )(command)  # fmt: skip
+
+
+def trusted(code: tuple[str, ...], *named: str | None) -> Trust:
+    """What the caller wrote himself: ``code`` by --trust-code, and what a model is ``named`` that takes a stored one's place.
+
+    Says on standard error what file each is, before anything of it runs.
+    """
+    found = Trust.of(*filter(None, named), code=code)
+    for text in dict.fromkeys((*code, *filter(None, named))):
+        if hashed := digest(text) if text in code or ":" in text else "":
+            click.echo(f"trusted {shown(text)}, SHA-256 {hashed}", err=True)
+    return found
 
 
 def _with_weights(name: str) -> tuple[str, str | None]:
@@ -171,6 +199,7 @@ class ModelChoice:
     device: str | None
     seed: int
     name: str | None = None  # as it was given
+    trust: Trust = NOTHING  # what the caller wrote himself
 
     @property
     def device_name(self) -> str:
@@ -182,12 +211,13 @@ class ModelChoice:
         from advkit.engine.specs import ModelSpec, settings_of
 
         settings = settings_of(pairs(self.settings, "--model-set"))
-        return ModelSpec(self.model, self.weights, self.normalize, settings, self.seed, self.name)
+        return ModelSpec(self.model, self.weights, self.normalize, settings, self.seed, self.name, trust=self.trust)
 
     def another(self, name: str) -> ModelChoice:
         """Another model, NAME or NAME@WEIGHTS, with its own normalisation, on the same device."""
         spec, weights = _with_weights(name)
-        return ModelChoice(spec, weights or "auto", None, (), self.device, self.seed, name)
+        trust = self.trust | Trust.of(spec)
+        return ModelChoice(spec, weights or "auto", None, (), self.device, self.seed, name, trust)
 
     def surrogate(self, name: str, data: Data) -> Classifier:
         """Such a model to make attacks on."""

@@ -13,6 +13,7 @@ from click.core import ParameterSource
 from advkit.cli._attacks import attack_specs, named
 from advkit.cli._shared import DataChoice, ModelChoice, checked_device
 from advkit.errors import InputError
+from advkit.trust import Trust
 
 if TYPE_CHECKING:
     from advkit.engine.defend import Against
@@ -26,18 +27,21 @@ _RUN = ("study", "out", "on", "workers", "on_settings", "ray_address", "track", 
 """What says how a sweep is run; everything else says what is evaluated, and belongs into the study file where there is one."""
 
 
-def wanted_by_file(context: click.Context, study: Path) -> Sweep:
-    """The study of a file; flags that say what is evaluated would contradict it."""
+def wanted_by_file(context: click.Context, study: Path, trust: Trust) -> Sweep:
+    """The study of a file, with the code that the caller trusts; flags that say what is evaluated would contradict it."""
     from advkit.engine.study import read_study
 
     for parameter in context.command.params:
         name = parameter.name or ""
-        if name not in (*_RUN, "device") and context.get_parameter_source(name) == ParameterSource.COMMANDLINE:
+        if (
+            name not in (*_RUN, "device", "trust_code")
+            and context.get_parameter_source(name) == ParameterSource.COMMANDLINE
+        ):
             flag = parameter.opts[0]
             raise InputError(
                 f"{flag} says what to evaluate, and so does {study}; write it there, or leave the file out."
             )
-    wanted = read_study(study)
+    wanted = read_study(study, trust)
     return replace(wanted, device=checked_device(context.params["device"] or wanted.device))
 
 
@@ -58,7 +62,7 @@ def wanted_by_flags(models: tuple[ModelChoice, ...], pictures_of: DataChoice, gi
     norm, radii, specs = attack_specs(attacks, norms[0], given["eps"], flags, given["settings"])
     defenses = given["defenses"] or ("none",)
     for text in defenses:
-        read_defense(text)
+        read_defense(text, Trust.of(text))
     if given["batch_size"] is not None and given["batch_size"] < 1:
         raise InputError(f"--batch-size is {given['batch_size']}; give 1 or more, or leave it out to have it chosen.")
     against = _against(given["oblivious"], given["adaptive"], defenses)
@@ -85,6 +89,7 @@ def wanted_by_flags(models: tuple[ModelChoice, ...], pictures_of: DataChoice, gi
         batch_size=given["batch_size"],
         device=first.device_name,
         keep_pictures=given["pictures"],
+        trust=Trust.of(*defenses),
     )
 
 

@@ -14,6 +14,7 @@ from advkit.cli._pictures import Gallery, check_target, narrowed, picture_and_mo
 from advkit.cli._saved import as_option, judged_files, kept_form, recipe_of
 from advkit.cli._shared import DataChoice, ModelChoice, bar, check_format, console, model_and_data, writable_folder
 from advkit.errors import InputError, WriteError
+from advkit.trust import Trust
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -148,7 +149,7 @@ def command(
         check_suffix(figure)
     writable_folder(save)
     writable_folder(figure.parent if figure else None)
-    guard = read_defense(defense)
+    guard = read_defense(defense, Trust.of(defense))
     own = choice.trained_by(guard.trained)
     if against is not None and defense == "none":
         raise InputError(f"--{against} says how a defense is attacked, and there is none; name one with --defense.")

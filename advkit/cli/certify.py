@@ -23,6 +23,7 @@ from advkit.cli._shared import (
     writable_folder,
 )
 from advkit.errors import InputError, ModelError
+from advkit.trust import Trust
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -111,7 +112,7 @@ def command(
             )
         writable_folder(figure.parent)
     if defense is not None:
-        read_defense(defense)  # what is wrong with it is said before anything is loaded
+        read_defense(defense, Trust.of(defense))  # what is wrong with it is said before anything is loaded
 
     # Build
     source = narrowed(pictures.build(), exclude)
@@ -180,7 +181,7 @@ def _guarded(choice: ModelChoice, by: tuple[str, ...], defense: str | None, sour
     if defense is None and choice.weights == "auto" and all(text.startswith("smoothing") for text in by):
         with suppress(ModelError):
             return read_defense("gaussian"), choice.trained_by("gaussian").build(source)
-    guard = read_defense(defense or "none")
+    guard = read_defense(defense or "none", Trust.of(defense or "none"))
     return guard, choice.trained_by(guard.trained).build(source)
 
 

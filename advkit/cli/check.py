@@ -9,6 +9,7 @@ import click
 
 from advkit.cli._shared import DataChoice, ModelChoice, bar, check_format, console, defended, model_and_data
 from advkit.errors import InputError
+from advkit.trust import Trust
 
 
 @click.command(name="check")
@@ -66,7 +67,7 @@ def command(
     balls = [attack.threat for attack in build_attacks(("pgd",), norm, (eps,) if eps else (), {}, ())]
     if len(balls) > 1:
         raise InputError(f"--eps is {eps}; the checks take one radius, and vary it themselves.")
-    wanted = read_defense(defense)
+    wanted = read_defense(defense, Trust.of(defense))
 
     # Build
     screen = console(quiet)

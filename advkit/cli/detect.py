@@ -20,6 +20,7 @@ from advkit.cli._shared import (
     writable_folder,
 )
 from advkit.errors import InputError
+from advkit.trust import Trust
 
 
 @click.command(name="detect")
@@ -97,7 +98,7 @@ def command(
         raise InputError(f"--eps is {eps}; a table is of one radius.")
     if not isinstance(chosen[0], Attack):
         raise InputError(f"{attack} is an attack of several stages; give one of them, such as pgd.")
-    wanted = read_defense(defense)
+    wanted = read_defense(defense, Trust.of(defense))
 
     # Build
     screen = console(quiet)

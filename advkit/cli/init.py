@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from advkit.errors import InputError
+from advkit.trust import Trust
 
 
 @click.command(name="init")
@@ -58,7 +59,7 @@ def command(
     if models or attacks or defenses or eps or norm or data != "signs":
         from advkit.engine.study import parse_study
 
-        parse_study(text, file.parent)
+        parse_study(text, file.parent, Trust.of(*models, *defenses))
 
     # Write
     write_whole(file, lambda beside: beside.write_text(text, encoding="utf-8"))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from advkit.cli._attacks import build_attacks
-from advkit.cli._shared import bar, checked_device, console, writable_folder
+from advkit.cli._shared import bar, checked_device, console, trust_option, trusted, writable_folder
 from advkit.errors import InputError, UnknownName
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ _ASKS = {"grid", "curves"}  # what needs the model
 @click.option("--model", metavar="NAME", help="The model, where it is not where it was: as for advkit attack.")
 @click.option("--weights", metavar="FILE|NAME", help="Its weights, where they are not where they were.")
 @click.option("--data", metavar="NAME|PATH", help="The data, where they are not where they were.")
+@trust_option
 @click.option("--device", help="cpu, cuda, cuda:1 ... [default: cpu]")
 @click.option("--quiet", is_flag=True, help="No progress.")
 def command(
@@ -47,6 +48,7 @@ def command(
     model: str | None,
     weights: str | None,
     data: str | None,
+    trust_code: tuple[str, ...],
     device: str | None,
     quiet: bool,
 ) -> None:
@@ -70,6 +72,7 @@ def command(
     kinds = _kinds(only)
     check_suffix(Path(f"figure{suffix}"))
     where = checked_device(device or "cpu")
+    trust = trusted(trust_code, model)
     wanted = {float(Eps(text)) for text in radii}
     saved = read_facts_of(folder)
     result = saved.result
@@ -86,7 +89,7 @@ def command(
 
     # Build
     recipe = moved(recipe_in(saved), model, weights, data)
-    bench = loaded(recipe, where) if _ASKS & set(kinds) else None
+    bench = loaded(recipe, where, trust) if _ASKS & set(kinds) else None
     built = _built(recipe) if "curves" in kinds else []
     of = show.title_of(result)
 

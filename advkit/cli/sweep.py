@@ -107,7 +107,7 @@ def command(
     # Parse
     kind = form_of(given["form"], None)
     executor = _executor(given)
-    wanted = wanted_by_file(context, study) if study else wanted_by_flags(models, pictures_of, given)
+    wanted = wanted_by_file(context, study, models[0].trust) if study else wanted_by_flags(models, pictures_of, given)
     out = given["out"] or Path(study.stem if study else "sweep")
     command_line = shlex.join(["advkit", *context.find_root().obj])
     text = write_study(wanted)

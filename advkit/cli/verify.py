@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from advkit.cli._shared import bar, checked_device, console
+from advkit.cli._shared import bar, checked_device, console, trust_option, trusted
 from advkit.errors import InputError, UnknownName
 
 
@@ -17,6 +17,7 @@ from advkit.errors import InputError, UnknownName
 @click.option("--model", metavar="NAME", help="The model, where it is not where it was: as for advkit attack.")
 @click.option("--weights", metavar="FILE|NAME", help="Its weights, where they are not where they were.")
 @click.option("--data", metavar="NAME|PATH", help="The data, where they are not where they were.")
+@trust_option
 @click.option("--device", help="cpu, cuda, cuda:1 ... [default: cpu]")
 @click.option("--strict", is_flag=True, help="Doubts are differences too: answers at a tie of two classes.")
 @click.option("--format", "form", default="table", show_default=True, help="table or json.")
@@ -26,6 +27,7 @@ def command(
     model: str | None,
     weights: str | None,
     data: str | None,
+    trust_code: tuple[str, ...],
     device: str | None,
     strict: bool,
     form: str,
@@ -46,15 +48,18 @@ def command(
     if form not in ("table", "json"):
         raise UnknownName("format", form, ("table", "json"))
     where = checked_device(device or "cpu")
+    trust = trusted(trust_code, model)
 
     # Run
     with bar(console(quiet), "verify") as progress:
         if (folder / "store.json").exists():
             if model is not None or weights is not None:
                 raise InputError("a sweep has several models, each where it was; leave --model and --weights out.")
-            found = verify_store(folder, device=where, data=data, progress=progress)
+            found = verify_store(folder, device=where, data=data, trust=trust, progress=progress)
         else:
-            found = verify(folder, device=where, model=model, weights=weights, data=data, progress=progress)
+            found = verify(
+                folder, device=where, model=model, weights=weights, data=data, trust=trust, progress=progress
+            )
 
     # Render
     doubtful = strict and bool(found.doubts)

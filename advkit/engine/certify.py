@@ -29,6 +29,7 @@ from advkit.engine.specs import AttackSpec
 from advkit.errors import InputError
 from advkit.results.certificate_store import CertificateStore
 from advkit.results.certificates import Certificates, Certification
+from advkit.trust import Trust
 
 __all__ = ["Inside", "Violation", "attack_inside", "certify", "read_attack"]
 
@@ -60,7 +61,7 @@ def certify(
     seed. The model comes back as it was. Raises InputError for input that cannot be used.
     """
     certifier = build_certifier(by) if isinstance(by, str) else by
-    guard = read_defense(defense) if isinstance(defense, str) else defense
+    guard = read_defense(defense, Trust.of(defense)) if isinstance(defense, str) else defense
     source = data.head(samples)
     check_weights(model)
     net = model if isinstance(model, Classifier) else Classifier(model, name=type(model).__name__)
@@ -222,7 +223,7 @@ def attack_inside(
     search, and over all points together a sound certificate is called violated with a probability of 0.001 at most.
     """
     specs = [read_attack(text) for text in attacks]
-    guard = read_defense(defense) if isinstance(defense, str) else defense
+    guard = read_defense(defense, Trust.of(defense)) if isinstance(defense, str) else defense
     defended = defend(model, guard.wrappers)
     device = device_of(model)
     facts = found.facts

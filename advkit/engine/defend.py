@@ -17,6 +17,7 @@ from advkit.core.detector import Detector
 from advkit.core.rng import Rng, identify
 from advkit.engine.own import own_wrapper
 from advkit.errors import InputError
+from advkit.trust import NOTHING, Trust
 
 __all__ = [
     "Against",
@@ -104,17 +105,18 @@ class Defense:
         return self.wrappers
 
 
-def read_defense(text: str) -> Defense:
+def read_defense(text: str, trust: Trust = NOTHING) -> Defense:
     """``none``, ``jpeg:75``, ``bits:4+median:3``, ``pgd-at``, ``trades+jpeg``, ``file.py:Name``; from left to right.
 
-    Raises InputError for a name that is none, or a certifier's.
+    ``trust`` is what the caller wrote himself: code is imported for nothing else. Raises InputError for a name that is none,
+    or a certifier's, and Untrusted for code.
     """
     trained: list[str] = []
     wrappers: list[Wrapper] = []
     for part in text.split("+"):
         if part == "none":
             continue
-        own = own_wrapper(part)
+        own = own_wrapper(part, trust)
         made = DEFENSES.build(part) if own is None else own
         name = part.partition(":")[0]
         if isinstance(made, Wrapper):
@@ -136,8 +138,8 @@ def read_defense(text: str) -> Defense:
 
 
 def build_defense(text: str) -> tuple[Wrapper, ...]:
-    """The wrappers of a defense that has nothing else. Raises InputError for one that is a way to train."""
-    return read_defense(text).in_front()
+    """The wrappers of a defense that has nothing else, as the caller writes it. Raises InputError for a way to train."""
+    return read_defense(text, Trust.of(text)).in_front()
 
 
 def build_objective(text: str, **settings: object) -> Objective:

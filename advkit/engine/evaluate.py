@@ -35,6 +35,7 @@ from advkit.errors import DataError, InputError, ModelError
 from advkit.results.cell import oblivious, via
 from advkit.results.outcome import Evaluation, Outcome, Surrogate
 from advkit.results.statistics import Share, share
+from advkit.trust import Trust
 
 __all__ = ["accuracy", "evaluate", "without_attack"]
 
@@ -296,7 +297,7 @@ def _defense(given: str | Defense | Wrapper | Sequence[Wrapper]) -> Defense:
     if isinstance(given, Defense):
         return given
     if isinstance(given, str):
-        return read_defense(given)
+        return read_defense(given, Trust.of(given))
     wrappers = (given,) if isinstance(given, Wrapper) else tuple(given)
     return Defense("+".join(repr(wrapper) for wrapper in wrappers) or "none", "", wrappers)
 

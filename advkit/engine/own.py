@@ -19,6 +19,7 @@ from advkit.catalog import DEFENSES
 from advkit.core.defense import Backward, RandomWrapper, Wrapper
 from advkit.core.rng import Rng
 from advkit.errors import InputError
+from advkit.trust import Trust
 
 __all__ = ["OwnRandomWrapper", "OwnWrapper", "contents", "defense_hash", "defined_by", "own_wrapper"]
 
@@ -66,16 +67,17 @@ class _RandomStraightThrough(OwnRandomWrapper):
     backward: ClassVar[Backward] = "straight-through"
 
 
-def own_wrapper(text: str) -> Wrapper | None:
+def own_wrapper(text: str, trust: Trust) -> Wrapper | None:
     """The wrapper that ``file.py:Name[:ARG...]`` or ``package.module:Name`` names; None where the text is none of these.
 
     ``Name`` is a torch.nn.Module, a class or a function that makes one, or an advkit Wrapper. A module may say
-    ``backward = "straight-through"`` where it has no useful gradient, and ``random = True`` where it draws.
+    ``backward = "straight-through"`` where it has no useful gradient, and ``random = True`` where it draws. Raises Untrusted
+    for a text that the caller did not write himself.
     """
     head = text.partition(":")[0]
     if ".py:" not in text and ("." not in head or ":" not in text):
         return None
-    made = made_by_code(text, {})
+    made = made_by_code(text, {}, trust)
     if isinstance(made, Wrapper):
         return made
     if not isinstance(made, nn.Module):

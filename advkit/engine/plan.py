@@ -31,6 +31,7 @@ from advkit.engine.tasks import Task
 from advkit.errors import InputError
 from advkit.results.cell import Cell, Stage, oblivious, via
 from advkit.results.store import Record, Span, Store
+from advkit.trust import NOTHING, Trust
 
 T = TypeVar("T")
 
@@ -63,6 +64,7 @@ class Sweep:
     keep_pictures: int = 16
     command: str = ""
     about: Mapping[str, Any] = field(default_factory=dict)
+    trust: Trust = field(default=NOTHING, repr=False, compare=False)  # what the caller wrote himself, for defenses
 
 
 @dataclass(frozen=True)
@@ -191,7 +193,7 @@ class _Planner:
         self.asked = list(dict.fromkeys(wanted.defenses))
         # What a defense costs without attack shows only beside the model without it.
         texts = self.asked if "none" in self.asked else ["none", *self.asked]
-        self.defenses = {text: read_defense(text) for text in texts}
+        self.defenses = {text: read_defense(text, wanted.trust) for text in texts}
         own = [defined_by(wrapper) for defense in self.defenses.values() for wrapper in defense.wrappers]
         self.named = {
             label: attack_hash(stage for each in at for _, stage in each)
@@ -255,6 +257,7 @@ class _Planner:
             batch_size=wanted.batch_size,
             device=wanted.device,
             keep_pictures=wanted.keep_pictures,
+            trust=wanted.trust,
         )
         self.found.append(
             Planned(Record(clean, model.about), task, Outlook((), (), pace, self.shard), odds, self.samples)

@@ -15,6 +15,7 @@ from advkit.data import Data
 from advkit.data.picture import Picture
 from advkit.engine.defend import defend, read_defense
 from advkit.engine.specs import DataSpec, ModelSpec, settings_of
+from advkit.trust import NOTHING, Trust
 
 __all__ = ["Bench", "Photos", "Recipe", "lasting", "lasting_model", "picture_hashes"]
 
@@ -92,7 +93,14 @@ class Recipe:
         else:
             pictures = DataSpec(data["name"], settings_of(data["settings"]), tuple(data["exclude"]))
         return cls(
-            model=ModelSpec(**{**model, "settings": settings_of(model["settings"])}),
+            model=ModelSpec(
+                model["model"],
+                model["weights"],
+                model["normalize"],
+                settings_of(model["settings"]),
+                model["seed"],
+                model["name"],
+            ),
             data=pictures,
             samples=found["samples"],
             defense=found["defense"],
@@ -102,9 +110,10 @@ class Recipe:
             command=tuple(found["command"]),
         )
 
-    def build(self, device: str) -> Bench:
-        """Load everything. Raises InputError where that is not possible."""
-        guard = read_defense(self.defense)
+    def build(self, device: str, trust: Trust = NOTHING) -> Bench:
+        """Load everything; of code only what the caller wrote himself. Raises InputError where that is not possible."""
+        guard = read_defense(self.defense, trust)
+        spec = replace(self.model, trust=trust)
         known: Data | None = None
         pictures: Data
         if isinstance(self.data, Photos):
@@ -112,9 +121,9 @@ class Recipe:
         else:
             known = self.data.build()
             pictures = known.head(self.samples)
-        bare = net = self.model.build(known, device)
-        if guard.trained and self.model.weights == "auto":
-            net = self.model.trained_by(guard.trained).build(known, device)
+        bare = net = spec.build(known, device)
+        if guard.trained and spec.weights == "auto":
+            net = spec.trained_by(guard.trained).build(known, device)
         return Bench(net, defend(net, guard.wrappers), bare, pictures)
 
 

@@ -17,6 +17,7 @@ from advkit.core.threat import BALLS, Ball
 from advkit.data import Data, load_data
 from advkit.engine.targets import class_number
 from advkit.errors import InputError, UnknownName
+from advkit.trust import NOTHING, Trust
 
 __all__ = [
     "AttackSpec",
@@ -60,7 +61,10 @@ class DataSpec:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A model by name, file or module, or a ``made`` one; ``name`` is what tables call it."""
+    """A model by name, file or module, or a ``made`` one; ``name`` is what tables call it.
+
+    ``trust`` is what the caller wrote himself: where that is nothing, as of a model that a file names, no code is imported.
+    """
 
     model: str
     weights: str = "auto"
@@ -69,12 +73,13 @@ class ModelSpec:
     seed: int = 0
     name: str | None = None
     made: nn.Module | None = field(default=None, repr=False)
+    trust: Trust = field(default=NOTHING, repr=False, compare=False)
 
     @classmethod
     def named(cls, text: str, name: str | None = None) -> Self:
-        """What ``NAME`` or ``NAME@WEIGHTS`` asks for; tables call it so, or by another ``name``."""
+        """What the caller asks for by ``NAME`` or ``NAME@WEIGHTS``; tables call it so, or by another ``name``."""
         model, weights = with_weights(text)
-        return cls(model, weights or cls.weights, name=name or (text if weights else None))
+        return cls(model, weights or cls.weights, name=name or (text if weights else None), trust=Trust.of(model))
 
     def build(self, data: Data | None, device: str = "cpu") -> Classifier:
         """The classifier; the data, or what is known of it, says what the spec leaves open."""
@@ -97,6 +102,7 @@ class ModelSpec:
                 data=data,
                 seed=self.seed,
                 device=device,
+                trust=self.trust,
                 **settings,
             )
 

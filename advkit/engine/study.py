@@ -18,6 +18,7 @@ from typing import Any, get_args
 import torch
 
 from advkit.backbones.classifier import normalisation
+from advkit.backbones.load import admit
 from advkit.backbones.wish import MODEL_FILES
 from advkit.catalog import ATTACKS, BACKBONES, DATASETS
 from advkit.core.units import Eps
@@ -29,6 +30,7 @@ from advkit.engine.specs import AttackSpec, DataSpec, ModelSpec, check_model, se
 from advkit.engine.sweep import Sweep
 from advkit.engine.toml import toml_table, toml_value
 from advkit.errors import InputError, nearest
+from advkit.trust import NOTHING, Trust
 
 __all__ = ["parse_study", "read_study", "write_study"]
 
@@ -119,8 +121,10 @@ def _are_tables(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(table, dict) for table in value)
 
 
-def read_study(path: Path) -> Sweep:
+def read_study(path: Path, trust: Trust = NOTHING) -> Sweep:
     """The sweep that a study file asks for. Raises InputError, with file, table and key, for what cannot be used.
+
+    Code that it names is imported only where ``trust`` holds it too: a study may be somebody else's.
 
     Relative paths in it are relative to the file if they exist there, else to the current folder.
     """
@@ -131,10 +135,10 @@ def read_study(path: Path) -> Sweep:
             f"the study {path} cannot be read: {error.why}; advkit init {path} writes one to start from."
         ) from None
     with _at(str(path)):
-        return parse_study(text, path.parent)
+        return parse_study(text, path.parent, trust)
 
 
-def parse_study(text: str, folder: Path = Path()) -> Sweep:
+def parse_study(text: str, folder: Path = Path(), trust: Trust = NOTHING) -> Sweep:
     """The sweep that the text of a study file asks for; ``folder`` is where the file would stand."""
     try:
         tables = parse_toml(text, "the study")
@@ -147,11 +151,11 @@ def parse_study(text: str, folder: Path = Path()) -> Sweep:
         norm, radii = _threat(study)
         defenses = tuple(_listed(study.get("defenses", "none")))
         for defense in defenses:
-            read_defense(defense)
+            read_defense(defense, trust)
         precision = checked_precision(study.get("precision", "auto"))
     samples = study.get("samples", Sweep.samples)
     return Sweep(
-        models=tuple(_each("model", tables, lambda table: _model(table, folder, seed))),
+        models=tuple(_each("model", tables, lambda table: _model(table, folder, seed, trust))),
         attacks=tuple(_each("attack", tables, lambda table: _attack(table, norm, radii))),
         radii=radii,
         data=_data(study, tables.get("data", {}), folder),
@@ -164,13 +168,16 @@ def parse_study(text: str, folder: Path = Path()) -> Sweep:
         transfer=study.get("transfer", Sweep.transfer),
         against=study.get("against", Sweep.against),
         surrogates=tuple(
-            _each("surrogate", tables, lambda table: _model(table, folder, seed)) if "surrogate" in tables else ()
+            _each("surrogate", tables, lambda table: _model(table, folder, seed, trust))
+            if "surrogate" in tables
+            else ()
         ),
         precision=precision,
         shard=study.get("shard"),
         batch_size=study.get("batch_size"),
         device=study.get("device") or ("cuda" if torch.cuda.is_available() else "cpu"),
         keep_pictures=study.get("pictures", Sweep.keep_pictures),
+        trust=trust,
     )
 
 
@@ -292,11 +299,12 @@ def _each(kind: str, tables: Mapping[str, Any], build: Callable[[Mapping[str, An
             yield build(table)
 
 
-def _model(table: Mapping[str, Any], folder: Path, seed: int) -> ModelSpec:
+def _model(table: Mapping[str, Any], folder: Path, seed: int, trust: Trust) -> ModelSpec:
     table = _checked(table, _MODEL)
     model, weights, normalize = table["model"], table.get("weights", ModelSpec.weights), table.get("normalize")
     settings = _checked(table.get("settings", {}), {}, _SETTING)
     place = _placed_code(model, folder)
+    admit(place, trust)
     check_model(model, settings)
     if (
         model not in BACKBONES
@@ -316,6 +324,7 @@ def _model(table: Mapping[str, Any], folder: Path, seed: int) -> ModelSpec:
         table.get("seed", seed),
         # The same weights get the same name on a command line, so that results of either serve the other.
         table.get("name") or (f"{model}@{weights}" if "weights" in table else model if place != model else None),
+        trust=trust,
     )
 
 

@@ -26,6 +26,7 @@ from advkit.engine.tracking import Tracker
 from advkit.errors import InputError
 from advkit.results.grid import Grid, Line, lines_of, load_grid
 from advkit.results.store import Store, Study
+from advkit.trust import Trust
 
 __all__ = ["Plan", "Planned", "Result", "Spectator", "Sweep", "make_plan", "run_plan", "sweep"]
 
@@ -110,6 +111,7 @@ def sweep(
         batch_size=batch_size,
         device=device,
         keep_pictures=keep_pictures,
+        trust=Trust.of(*((defenses,) if isinstance(defenses, str) else defenses)),
     )
     for name, count, least in (("shard", shard, 1), ("batch_size", batch_size, 1), ("keep_pictures", keep_pictures, 0)):
         if count is not None and count < least:

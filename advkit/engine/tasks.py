@@ -37,6 +37,7 @@ from advkit.engine.transfer import Made
 from advkit.errors import AdvkitError, InputError, ThreatViolation, WriteError
 from advkit.results.cell import Cell, Facts
 from advkit.results.store import Span, Store
+from advkit.trust import NOTHING, Trust
 
 __all__ = ["Executor", "InProcess", "Report", "Task", "Watch", "perform", "stages_of"]
 
@@ -65,6 +66,7 @@ class Task:
     threads: int | None = None
     keep_pictures: int = 16
     source: str = ""  # the code that the sweep runs, as own_source tells it
+    trust: Trust = field(default=NOTHING, repr=False)  # what the sweep's caller wrote himself
 
     @property
     def title(self) -> str:
@@ -230,7 +232,7 @@ def _bench(task: Task, spec: ModelSpec, model_hash: str, defense: str) -> _Bench
             f"{spec.name or spec.model} or {data.name} is not here what it was when the sweep was planned (the hashes of "
             "weights or pictures differ); give every worker the same files, and do not change them during a sweep."
         )
-    model = defend(net, read_defense(defense).wrappers)
+    model = defend(net, read_defense(defense, task.trust).wrappers)
     with borrowed(model), reseeded(task.cell.seed, _device(task)):
         steering = choose_precision(task.precision, model, data.pictures(range(min(len(data), 8))).to(_device(task)))
     draws = draws_anywhere(model, data.pictures([0]).to(_device(task)))

@@ -16,7 +16,7 @@ from advkit.engine.precision import Precision
 from advkit.engine.recipe import Bench, Recipe, picture_hashes
 from advkit.engine.reload import goal_of
 from advkit.engine.specs import DataSpec
-from advkit.errors import AdvkitError, DataError, InputError
+from advkit.errors import AdvkitError, DataError, InputError, Untrusted
 from advkit.results.facts import Saved, read_facts_of
 from advkit.results.files import CLEAN, read_png, title_of, to_8_bits
 from advkit.results.levels import level_distance, levels_of, pictures_of
@@ -33,6 +33,7 @@ from advkit.results.verify import (
     compare,
     shards_of,
 )
+from advkit.trust import NOTHING, Trust
 
 __all__ = ["verify"]
 
@@ -48,18 +49,20 @@ def verify(
     model: str | None = None,
     weights: str | None = None,
     data: str | None = None,
+    trust: Trust = NOTHING,
     progress: Progress = lambda done, total: None,
 ) -> Report:
     """What holds of a folder of ``advkit attack --save``, up to the first thing that does not.
 
     Model, weights and data are loaded as it is stored that they were, or what is given in their place; they must be the same
-    by their hashes. Raises InputError where the folder is none, or where model or data cannot be loaded.
+    by their hashes. Of code, only ``model`` and what ``trust`` holds is imported. Raises InputError where the folder is none,
+    or where model or data cannot be loaded.
     """
     report = Report(folder)
     try:
         saved = read_facts_of(folder)
         recipe = moved(recipe_in(saved), model, weights, data)
-        bench = loaded(recipe, device)
+        bench = loaded(recipe, device, trust | Trust.of(*filter(None, [model])))
         with borrowed(bench.model), borrowed(bench.bare):
             _Verifier(saved, recipe, bench, report, progress).go()
     except Differs as found:
@@ -89,10 +92,12 @@ def moved(recipe: Recipe, model: str | None, weights: str | None, data: str | No
     return replace(recipe, model=spec, data=pictures)
 
 
-def loaded(recipe: Recipe, device: str) -> Bench:
-    """Model and data."""
+def loaded(recipe: Recipe, device: str, trust: Trust = NOTHING) -> Bench:
+    """Model and data; of code only what the caller wrote himself."""
     try:
-        return recipe.build(device)
+        return recipe.build(device, trust)
+    except Untrusted:
+        raise
     except AdvkitError as error:
         raise InputError(
             f"{error} Model and data are loaded as it is stored that they were; where they have moved, say where they are "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from advkit.results.levels import level_distance, levels_of, pictures_of
 from advkit.results.store import Record, Store
 from advkit.results.verify import Difference, Differs, Report
 from advkit.results.verify_store import check_cell, check_kept, check_whole
+from advkit.trust import NOTHING, Trust
 
 __all__ = ["verify_store"]
 
@@ -46,12 +47,18 @@ class _Filled:
 
 
 def verify_store(
-    folder: Path, *, device: str = "cpu", data: str | None = None, progress: Progress = lambda done, total: None
+    folder: Path,
+    *,
+    device: str = "cpu",
+    data: str | None = None,
+    trust: Trust = NOTHING,
+    progress: Progress = lambda done, total: None,
 ) -> Report:
     """What holds of the store of a sweep, up to the first thing that does not.
 
     Every answer without attack is asked for again, and every kept picture is measured again. Of the adversarial pictures
-    that are not kept nobody can ask again; their facts are held against each other.
+    that are not kept nobody can ask again; their facts are held against each other. Of code only what ``trust`` holds is
+    imported; a model that needs other code is not asked.
     """
     report, store = Report(folder), Store(folder).check()
     try:
@@ -64,7 +71,7 @@ def verify_store(
                 check_kept(store, each.cell, each.facts, picture)
         examples = sum(len(each.facts) * max(1, len(each.cell.stages) * len(each.cell.radii)) for each in cells)
         report.right("cells", len(cells), f"{examples:,} outcomes of examples that follow from each other")
-        _ask(cells, store, report, device, data, progress)
+        _ask(cells, store, report, device, data, trust, progress)
     except Differs as found:
         report.difference = found.difference
     except DataError as error:
@@ -86,7 +93,13 @@ def _filled(store: Store) -> list[_Filled]:
 
 
 def _ask(
-    cells: Sequence[_Filled], store: Store, report: Report, device: str, name: str | None, progress: Progress
+    cells: Sequence[_Filled],
+    store: Store,
+    report: Report,
+    device: str,
+    name: str | None,
+    trust: Trust,
+    progress: Progress,
 ) -> None:
     """Every model about its answers without attack, and about the pictures that beat it."""
     models: dict[tuple[str, ...], list[_Filled]] = {}
@@ -100,7 +113,7 @@ def _ask(
             if cell.data_hash not in sources:
                 sources[cell.data_hash] = _data(about, name, cell)
             data = sources[cell.data_hash]
-            net = _model(about, cell, data, device)
+            net = _model(about, cell, data, device, trust)
         except AdvkitError as error:
             report.doubt(f"{title} is not asked: {error}")
             continue
@@ -128,14 +141,16 @@ def _data(about: Any, name: str | None, cell: Cell) -> Data:
     return data
 
 
-def _model(about: Any, cell: Cell, data: Data, device: str) -> nn.Module:
+def _model(about: Any, cell: Cell, data: Data, device: str, trust: Trust) -> nn.Module:
+    guard = read_defense(cell.defense, trust)
     settings = dict(about["model settings"])
     model, weights, normalize = (settings.pop(key) for key in ("model", "weights", "normalize"))
     spec = ModelSpec(model, weights, normalize, settings_of(settings), about.get("model seed", cell.seed), cell.model)
+    spec = replace(spec, trust=trust)
     net = spec.build(data, device)
     if net.fingerprint() != cell.model_hash:
         raise DataError(f"the weights of {cell.model} are not what they were: their hash is another.")
-    return defend(net, read_defense(cell.defense).wrappers)
+    return defend(net, guard.wrappers)
 
 
 def _answers(cells: Sequence[_Filled], store: Store, passes: Passes, data: Data, report: Report) -> int:

@@ -129,7 +129,9 @@ def test_what_needs_no_model_is_drawn_without_one(run: Run, tmp_path: Path, npz:
         "distances.png",
         "confusion-fgsm@8-255.png",
     }
-    assert "--model" in run("show", tmp_path / "out", "--only", "grid", "--quiet").err
+    assert "--trust-code" in run("show", tmp_path / "out", "--only", "grid", "--quiet").err
+    trust = ("--trust-code", f"{tmp_path}/own.py:net")
+    assert "--model" in run("show", tmp_path / "out", "--only", "grid", *trust, "--quiet").err
     moved = ("--model", f"{tmp_path}/moved.py:net")
     assert run("show", tmp_path / "out", "--only", "grid", *moved, "--quiet").code == 0
 

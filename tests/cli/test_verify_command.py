@@ -48,10 +48,12 @@ def changed(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
     path.write_text(json.dumps(facts))
 
 
-def differs(run: Run, folder: Path) -> str:
-    answer = run("verify", folder, "--quiet")
+def differs(run: Run, folder: Path, *code: str) -> str:
+    answer = run("verify", folder, "--quiet", *(word for spec in code for word in ("--trust-code", spec)))
     assert answer.code == 1, answer
-    (said,) = answer.err.splitlines()
+    *trusted, said = answer.err.splitlines()
+    assert len(trusted) == len(code)
+    assert all(line.startswith("trusted ") for line in trusted)
     assert said.startswith("Differs: ")
     return said.removeprefix("Differs: ")
 
@@ -210,9 +212,9 @@ def test_a_model_that_has_moved_is_given_again(run: Run, tmp_path: Path, npz: Ca
     data = npz(y=np.zeros(6, int))
     flags = ("--model", f"{tmp_path}/own.py:net", "--data", data, "--attack", "fgsm", "--quiet")
     assert run("attack", *flags, "--save", tmp_path / "out").code == 0
-    assert run("verify", tmp_path / "out").code == 0
+    assert run("verify", tmp_path / "out", "--trust-code", f"{tmp_path}/own.py:net").code == 0
     (tmp_path / "own.py").rename(tmp_path / "moved.py")
-    answer = run("verify", tmp_path / "out")
+    answer = run("verify", tmp_path / "out", "--trust-code", f"{tmp_path}/own.py:net")
     assert answer.code == 2
     assert "--model" in answer.err
     assert run("verify", tmp_path / "out", "--model", f"{tmp_path}/moved.py:net").code == 0
@@ -237,12 +239,15 @@ def test_answers_at_a_tie_of_two_classes_are_a_doubt(run: Run, tmp_path: Path, n
 
     changed(tmp_path / "out", other_class)
     Image.new("RGB", (32, 32)).save(tmp_path / "out" / "fgsm@8-255" / "00002-0-as-1.png")
-    assert "grey level" in differs(run, tmp_path / "out"), "the picture of the success is looked at too"
+    assert "grey level" in differs(run, tmp_path / "out", f"{tmp_path}/own.py:net"), (
+        "the picture of the success is looked at too"
+    )
     shutil.copy(picture_of(tmp_path / "out", 2), tmp_path / "out" / "fgsm@8-255" / "00002-0-as-1.png")
-    answer = run("verify", tmp_path / "out")
+    trust = ("--trust-code", f"{tmp_path}/own.py:net")
+    answer = run("verify", tmp_path / "out", *trust)
     assert answer.code == 0, answer
     assert "doubt  1 answer differs from the stored one at a tie of two classes" in answer.out
-    assert run("verify", tmp_path / "out", "--strict").code == 1
+    assert run("verify", tmp_path / "out", *trust, "--strict").code == 1
 
 
 def picture_of(folder: Path, index: int) -> Path:
@@ -265,12 +270,13 @@ def test_what_a_model_that_draws_answered_is_not_verified_and_its_budgets_are(
     )
     flags = ("--model", f"{tmp_path}/own.py:Net", "--data", npz(), "--attack", "noise", "--eps", "8/255", "--quiet")
     assert run("attack", *flags, "--save", tmp_path / "out").code == 0
-    answer = run("verify", tmp_path / "out")
+    trust = ("--trust-code", f"{tmp_path}/own.py:Net")
+    answer = run("verify", tmp_path / "out", *trust)
     assert answer.code == 0, answer
     assert "draws at random" in answer.out
-    assert run("verify", tmp_path / "out", "--strict").code == 1
+    assert run("verify", tmp_path / "out", *trust, "--strict").code == 1
     changed(tmp_path / "out", put("outcomes", 0, "eps", "4/255"))
-    said = differs(run, tmp_path / "out")
+    said = differs(run, tmp_path / "out", f"{tmp_path}/own.py:Net")
     assert "distance" in said or "eps" in said
 
 

@@ -12,6 +12,7 @@ from advkit.core.defense import RandomWrapper
 from advkit.engine.defend import build_defense, defend
 from advkit.engine.own import own_wrapper
 from advkit.errors import AdvkitError, InputError
+from advkit.trust import NOTHING
 
 FILE = """
 import torch
@@ -107,6 +108,6 @@ def test_an_answer_of_another_shape_is_refused(file: Path) -> None:
 
 
 def test_names_of_the_registry_are_not_files() -> None:
-    assert own_wrapper("jpeg:75") is None
-    assert own_wrapper("bits:depth=4") is None
-    assert own_wrapper("tv:0.03") is None
+    assert own_wrapper("jpeg:75", NOTHING) is None
+    assert own_wrapper("bits:depth=4", NOTHING) is None
+    assert own_wrapper("tv:0.03", NOTHING) is None

@@ -20,11 +20,13 @@ from advkit.engine.study import parse_study, read_study, write_study
 from advkit.engine.sweep import Sweep
 from advkit.engine.toml import toml_table, toml_value
 from advkit.errors import InputError
+from advkit.trust import Trust
 
 MODEL = '[[model]]\nmodel = "resnet"\n'
 ATTACK = '[[attack]]\nattack = "pgd"\n'
 EPS = '[study]\neps = "8/255"\n'
 
+TRUST = Trust.of("my.module:net")
 WHOLE = """
 [study]
 data = "signs"
@@ -95,9 +97,9 @@ FULL = Sweep(
 
 
 def test_every_key_of_a_study_reaches_the_sweep():
-    assert parse_study(WHOLE) == FULL
+    assert parse_study(WHOLE, trust=TRUST) == FULL
     untold = {f.name for f in dataclasses.fields(Sweep) if getattr(FULL, f.name) == f.default} | {"about"}
-    assert untold == {"command", "device", "about"}, "a field of Sweep that no study can say"
+    assert untold == {"command", "device", "about", "trust"}, "a field of Sweep that no study can say"
 
 
 def test_a_study_needs_only_a_radius_a_model_and_an_attack():
@@ -108,7 +110,7 @@ def test_a_study_needs_only_a_radius_a_model_and_an_attack():
 def test_samples_may_be_all_of_them():
     found = parse_study(f'{EPS}samples = "all"\n{MODEL}{ATTACK}')
     assert found.samples is None
-    assert parse_study(write_study(found)) == found
+    assert parse_study(write_study(found), trust=found.trust) == found
 
 
 def test_models_that_differ_in_weights_are_named_by_them():
@@ -142,13 +144,13 @@ def test_a_number_of_a_study_makes_the_same_attack_as_a_text():
 )
 def test_a_written_study_reads_back_as_the_same_sweep(sweep: Sweep):
     text = write_study(sweep)
-    assert parse_study(text) == sweep
-    assert write_study(parse_study(text)) == text
+    assert parse_study(text, trust=TRUST) == sweep
+    assert write_study(parse_study(text, trust=TRUST)) == text
 
 
 def test_what_was_noted_of_a_sweep_is_not_part_of_its_study():
     noted = replace(FULL, command="advkit sweep", about={"study": "..."})
-    assert parse_study(write_study(noted)) == FULL
+    assert parse_study(write_study(noted), trust=TRUST) == FULL
 
 
 @pytest.mark.parametrize(
@@ -204,7 +206,7 @@ def study_with(place: Path, data: str, model: str, weights: str) -> Sweep:
     file = place / "s.toml"
     text = f'[study]\neps = 0.1\ndata = "{data}"\n[[model]]\nmodel = "{model}"\nweights = "{weights}"\n{ATTACK}'
     file.write_text(text)
-    return read_study(file)
+    return read_study(file, Trust.of(f"{file.parent}/{model}"))
 
 
 def test_paths_are_relative_to_the_study(place: Path):
@@ -228,7 +230,7 @@ def test_in_the_current_folder_paths_stay_as_they_are_written(place: Path, monke
 
 def test_a_study_written_down_means_the_same_from_anywhere(place: Path):
     found = study_with(place, "own.npz", "net.py:tiny:3", "w.safetensors")
-    assert parse_study(write_study(found)) == found
+    assert parse_study(write_study(found), trust=found.trust) == found
 
 
 # ------------------------------------------------------------------ refusals

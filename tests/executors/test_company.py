@@ -57,7 +57,7 @@ VIA = dataclasses.replace(
 )
 DRAWS = dataclasses.replace(
     RICH,
-    models=(ModelSpec(f"{Path(__file__).parents[1]}/company.py:Draws"),),
+    models=(ModelSpec.named(f"{Path(__file__).parents[1]}/company.py:Draws"),),
     attacks=RICH.attacks[:3],
     defenses=("none",),
 )

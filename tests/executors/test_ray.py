@@ -57,7 +57,7 @@ def cluster():
 
 
 def wanted(*models: str) -> Sweep:
-    specs = tuple(ModelSpec(model) for model in models)
+    specs = tuple(ModelSpec.named(model) for model in models)
     return Sweep(
         specs, (AttackSpec("fgsm"), AttackSpec("pgd", (("steps", 4),))), ("4/255",), samples=32, shard=8, batch_size=8
     )
@@ -188,7 +188,7 @@ from advkit.engine.specs import AttackSpec, ModelSpec
 from advkit.engine.sweep import Spectator, Sweep, make_plan, run_plan
 from advkit.executors.ray import Ray
 
-wanted = Sweep((ModelSpec("slow.py:make"),), (AttackSpec("pgd"),), ("4/255",), samples=64, shard=8, batch_size=8)
+wanted = Sweep((ModelSpec.named("slow.py:make"),), (AttackSpec("pgd"),), ("4/255",), samples=64, shard=8, batch_size=8)
 run_plan(make_plan(wanted), Path(sys.argv[1]), executor=Ray(workers=2))
 """
 

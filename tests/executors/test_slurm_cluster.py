@@ -68,7 +68,7 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def wanted(model: str = "lenet", samples: int = 24) -> Sweep:
     attacks = (AttackSpec("fgsm"), AttackSpec("pgd", (("steps", 4),)))
-    return Sweep((ModelSpec(model),), attacks, ("4/255",), samples=samples, shard=8, batch_size=8)
+    return Sweep((ModelSpec.named(model),), attacks, ("4/255",), samples=samples, shard=8, batch_size=8)
 
 
 def when(state: Path, ready: Callable[[str, str, int], bool]) -> threading.Thread:
