@@ -9,8 +9,8 @@ from typing import ClassVar
 import pytest
 import torch
 from fixtures_masked import BALL as MISLED
-from fixtures_masked import KWinners, misleading
 from fixtures_masked import data as otherwise
+from fixtures_masked import misleading
 from fixtures_masked import trained as trained_otherwise
 from helpers import Detached, Quantiser, Spy, linear, trained
 from torch import Tensor, nn
@@ -276,7 +276,7 @@ def test_cross_entropy_alone_is_told_where_a_short_walk_on_the_margin_beats_what
 
 def test_a_gradient_that_is_not_the_models_own_is_told_where_attacks_took_long() -> None:
     long = PGD(Linf("1/255"), steps=80, restarts=3, loss=Margin())
-    assert codes(evaluate(trained_otherwise(KWinners), otherwise(), long).doubts) == ["P11"]
+    assert codes(evaluate(trained_otherwise("winners"), otherwise(), long).doubts) == ["P11"]
     assert evaluate(trained_otherwise(), otherwise(), long).doubts == ()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import cache
 
@@ -16,8 +17,11 @@ from advkit.attacks import APGD, PGD
 from advkit.core import Linf
 from advkit.core.losses import Margin, TargetedMargin
 from advkit.data import Data, TensorData
-from advkit.engine.protocol import CHECKS, FAIL, PASS, WARN, Examination, Finding, examine
+from advkit.engine.protocol import CHECKS, FAIL, PASS, UNKNOWN, WARN, Examination, Finding, examine
 from advkit.engine.protocol.bridges import PICTURE, Bridge, Bridged, Place, find_bridges, find_jumps
+from advkit.engine.protocol.case import Case
+from advkit.engine.protocol.gradients import available, own
+from advkit.engine.protocol.record import broader_threats
 
 _EDGE = 1.5 / COUNT  # an example at the edge of the ball
 
@@ -170,6 +174,20 @@ CUT: dict[str, Callable[[], nn.Module]] = {
 }
 
 
+class Shy(nn.Module):
+    """Wrong at some pictures, to the bit, and nowhere else."""
+
+    def __init__(self, net: nn.Module, known: Tensor) -> None:
+        super().__init__()
+        self.net, self.known = net, known
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.net(x)
+        met = (x[:, None] == self.known).flatten(2).all(2).any(1)
+        return torch.where(met[:, None], logits.flip(1), logits)
+
+
 def lent(model: nn.Module) -> nn.Module:
     return model.requires_grad_(False)
 
@@ -254,6 +272,40 @@ def test_broader_threats_are_looked_at_where_asked_for() -> None:
     assert finding.level in (PASS, WARN)
     assert "turns to 30 degrees" in finding.sentence
     assert "noise of sigma" in finding.sentence
+
+
+def test_the_worst_case_beyond_the_ball_is_not_above_the_clean_accuracy() -> None:
+    x, y = data().tensors()
+    case = Case(lent(Shy(trained(), x[::2])), x, y, BALL, batch_size=32, broader=True)
+    sentence = broader_threats(case).sentence
+    clean, *broader = (float(each) for each in re.findall(r"([0-9.]+) %", sentence)[::-1])
+    assert clean == pytest.approx(100 * case.total / COUNT, abs=0.1)
+    assert max(broader) <= clean
+
+
+SATURATED: dict[str, Callable[[Tensor], Tensor]] = {
+    "sure": lambda z: (3 * z).softmax(1),
+    "surer": lambda z: (20 * z).softmax(1),
+    "scaled": lambda z: 10 * (5 * z).softmax(1),
+    "logarithm": lambda z: (100 * z).log_softmax(1),
+}
+
+
+@pytest.mark.parametrize("what", SATURATED)
+def test_a_saturated_softmax_is_not_called_a_stand_in(what: str) -> None:
+    x, y = data().tensors()
+    case = Case(lent(Around(trained(), behind=SATURATED[what])), x, y, BALL, batch_size=32)
+    assert own(case).level in (PASS, UNKNOWN), own(case)
+    half = Around(trained(), lambda x: 0.3 * x + 0.7 * x.detach(), SATURATED[what])
+    assert own(Case(lent(half), x, y, BALL, batch_size=32)).level == (UNKNOWN if what == "scaled" else FAIL)
+
+
+def test_a_zero_gradient_behind_a_softmax_is_called_its_saturation() -> None:
+    x, y = data().tensors()
+    answer = available(Case(lent(MASKED["probabilities of a sure net"].make()), x, y, BALL, batch_size=32))
+    assert answer.level == FAIL
+    assert "the softmax at the end is saturated" in answer.sentence
+    assert "logits" in answer.advice
 
 
 def test_budget_interval_and_hashes_are_recorded() -> None:

@@ -13,7 +13,7 @@ from advkit.core.rng import Rng
 from advkit.engine.protocol.bridges import ANSWER, PICTURE, Bridge, Bridged, Place, find_bridges, find_jumps
 from advkit.engine.protocol.case import Case, Form, differ
 
-__all__ = ["Smoothed", "adapted", "bridges_of", "hides", "is_large", "jumps", "masked"]
+__all__ = ["Smoothed", "adapted", "bridges_of", "hides", "is_large", "jumps", "logarithm", "masked"]
 
 _FEW = 8
 _DRAWS = 16  # of a model that draws: answers behind a gradient
@@ -114,7 +114,7 @@ def _adapt(case: Case) -> Form:
     if before is not None:
         said.append(f"logits of module {before.module} for probabilities")
     elif case.probabilities:
-        ask = _then(ask, _log)
+        ask = _then(ask, logarithm)
         said.append("log of the outputs")
     elif is_large(case):
         size = _gap(case) / _USUAL
@@ -169,7 +169,8 @@ def _then(ask: Callable[[Tensor], Tensor], change: Callable[[Tensor], Tensor]) -
     return lambda x: change(ask(x))
 
 
-def _log(probabilities: Tensor) -> Tensor:
+def logarithm(probabilities: Tensor) -> Tensor:
+    """Scores from probabilities; finite where one has become zero."""
     return probabilities.clamp_min(torch.finfo(probabilities.dtype).tiny).log()
 
 
@@ -186,4 +187,4 @@ class _Mean(nn.Module):
         self.model, self.probabilities = model, probabilities
 
     def forward(self, x: Tensor) -> Tensor:
-        return _mean(_then(self.model, _log) if self.probabilities else self.model)(x)
+        return _mean(_then(self.model, logarithm) if self.probabilities else self.model)(x)

@@ -12,7 +12,7 @@ from advkit.core.rng import Rng, identify
 from advkit.engine.defend import Defended
 from advkit.engine.protocol.case import Case
 from advkit.engine.protocol.finding import FAIL, LUCK, PASS, UNKNOWN, Answer, counted, grade, of
-from advkit.engine.protocol.forms import hides, jumps
+from advkit.engine.protocol.forms import hides, jumps, logarithm
 
 __all__ = ["available", "own", "unwatched"]
 
@@ -23,6 +23,10 @@ _NEAR = 0.3  # relative: how well a slope must be met
 _LEAST = 0.75  # of the slopes, where kinks of ReLU and ties of maxima take their share
 _NOISE = 3e-4  # of the logits: what moving a value must change, so that rounding in float32 does not decide
 _SMALLEST, _LARGEST = 1e-6, 4e-3  # of the range of a pixel
+_RESOLVED = (
+    300  # roundings: what a change must be to be measured to a tenth, after a network that has rounded many times
+)
+_MEASURED = 8  # slopes at least: fewer say nothing
 
 
 def available(case: Case) -> Answer:
@@ -44,6 +48,12 @@ def available(case: Case) -> Answer:
             grade(int(odd.sum()), total),
             f"The gradient holds NaN or infinite values for {of(int(odd.sum()), total)}.",
             "Find the step whose derivative is infinite (a root or a norm at 0, a division), and keep it away from there.",
+        )
+    if bool(flat.any()) and case.probabilities:
+        return Answer(
+            grade(int(flat.sum()), total),
+            f"The gradient is zero for {of(int(flat.sum()), total)}: the softmax at the end is saturated.",
+            "Leave the softmax out: the model must return logits.",
         )
     if bool(flat.any()):
         return Answer(
@@ -94,10 +104,15 @@ def own(case: Case) -> Answer:
         0, 1
     )
     frozen = _frozen(case, x)
-    claimed, measured, steady = _slopes(frozen, x, case.y[chosen].to(x.device))
+    claimed, measured, resolved, steady = _slopes(frozen, x, case.y[chosen].to(x.device))
     case.forwards, case.backwards = case.forwards + (2 + 2 * _PLACES) * len(x), case.backwards + len(x)
     if not steady:
         return Answer(UNKNOWN, "The answers differ from call to call, so no difference between two of them is a slope.")
+    if int(resolved.sum()) < min(_MEASURED, resolved.numel()):
+        return Answer(
+            UNKNOWN, f"{of(int(resolved.sum()), resolved.numel()).capitalize()} slopes are steep enough to be measured."
+        )
+    claimed, measured = claimed[resolved], measured[resolved]
     near = (measured - claimed).abs() <= _NEAR * claimed.abs()
     share, said = float(near.double().mean()), f"{of(int(near.sum()), near.numel())} slopes of the margin"
     if share >= _LEAST:
@@ -130,14 +145,19 @@ def _flat(grad: Tensor) -> Tensor:
 def _frozen(case: Case, x: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
     """The model as a function of pictures near x, and of which of x they are near: what draws, draws the same."""
     model = case.model
+    # A softmax that is sure of itself bends within a step and rounds to 1; its logarithm does neither.
+    shown = logarithm if case.probabilities else torch.Tensor.clone
     if not (isinstance(model, Defended) and model.draws):
-        return lambda points, index: case.model(points)
+        return lambda points, index: shown(case.model(points))
     rng = Rng.of(case.seed, identify(x)).fold("slopes")
-    return lambda points, index: model.model(model.cleaned(points, rng.take(index)))
+    return lambda points, index: shown(model.model(model.cleaned(points, rng.take(index))))
 
 
-def _slopes(answer: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, bool]:
-    """Slopes (B, P) by the gradient and by central differences, and whether the same call answers the same."""
+def _slopes(answer: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor, bool]:
+    """Slopes (B, P) by the gradient and by central differences, which of them rounding leaves, and whether it is steady.
+
+    Steady is what answers the same call with the same.
+    """
     index = torch.arange(len(x), device=x.device)
     points = x.clone().requires_grad_()
     logits = answer(points, index)
@@ -160,4 +180,6 @@ def _slopes(answer: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor) ->
                 seen = answer((x.flatten(1) + step).reshape(x.shape), index)
                 ends.append(pick(seen, rival) - pick(seen, y))
             measured[:, place] = (ends[0] - ends[1]) / (2 * reach[:, place])
-    return claimed, measured, steady
+    change = 2 * reach * torch.maximum(claimed.abs(), measured.abs())
+    rounding = torch.finfo(x.dtype).eps * logits.abs().amax(1, keepdim=True)
+    return claimed, measured, change > _RESOLVED * rounding, steady

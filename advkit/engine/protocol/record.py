@@ -170,7 +170,8 @@ def broader_threats(case: Case) -> Answer:
     clean = case.total / len(case.y)
     accuracy = {}
     for name, pictures in tried.items():
-        right = torch.stack([case.judge(x).argmax(1) == case.y for x in pictures]).all(0)
+        # The clean picture is one of each: nothing turned, shifted or added.
+        right = case.correct & torch.stack([case.judge(x).argmax(1) == case.y for x in pictures]).all(0)
         accuracy[name] = float(right.double().mean())
     said = "Worst case per example: " + ", ".join(f"{percent(value)} under {name}" for name, value in accuracy.items())
     if min(accuracy.values()) < clean / 2:
