@@ -9,7 +9,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from advkit.attacks._radii import annealed
+from advkit.attacks._radii import annealed, box_reach
 from advkit.attacks._settings import check_ball, check_least
 from advkit.catalog import ATTACKS
 from advkit.core.attack import Ascent, Attack
@@ -21,6 +21,7 @@ from advkit.core.types import expand
 from advkit.errors import InputError
 
 _LAST_STRIDE = 0.01  # of the first
+_TINY = 1e-30  # a change shorter than this has no direction
 
 
 class _Walk(NamedTuple):
@@ -32,7 +33,10 @@ class _Walk(NamedTuple):
 @ATTACKS.register("ddn", paper="arXiv:1811.09600")
 @dataclass(frozen=True)
 class DDN(Attack):
-    """Decoupled direction and norm (Rony et al. 2019): the nearest picture in L2, the norm 5 % up or down at each step."""
+    """Decoupled direction and norm (Rony et al. 2019): the nearest picture in L2, the norm 5 % up or down at each step.
+
+    While the gradient is zero there is no direction, and an example stays where it is. The norm never grows past the box.
+    """
 
     threat: Ball = field(default=L2(math.inf))
     steps: int = 100
@@ -65,6 +69,7 @@ class DDN(Attack):
         delta = state.query - x + expand(stride, x) * self.threat.steepest(at.grad, state.query)
         reached = goal.reached(at.logits)
         radius = state.radius * torch.where(reached, 1 - self.gamma, 1 + self.gamma)
+        radius = radius.clamp_max(box_reach(self.threat, x))
         length = torch.linalg.vector_norm(delta.flatten(1), dim=1)
-        query = (x + expand(radius / length.clamp_min(torch.finfo(x.dtype).tiny), x) * delta).clamp(0, 1)
+        query = (x + expand(radius / length.clamp_min(_TINY), x) * delta).clamp(0, 1)
         return _Walk(query, radius, state.taken + 1)

@@ -17,6 +17,8 @@ from advkit.core.rng import Rng
 from advkit.core.threat import L2, Ball, Linf
 from advkit.errors import InputError
 
+_PATH = 15.0  # of all steps together, in radii: a twentieth of the radius each where they are 300
+
 
 @ATTACKS.register("uap", paper="arXiv:1811.11304")
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class UAP(Fitted):
 
     threat: Ball = Linf(8 / 255)
     steps: int = 300
-    step_size: float = 0.05  # fraction of eps
+    step_size: float | None = None  # fraction of eps; None is 15 / steps, and at most 1
     loss: Loss = field(default=ClippedCrossEntropy())
     pictures: int = 512
     batch: int = 64
@@ -40,8 +42,13 @@ class UAP(Fitted):
     def __post_init__(self) -> None:
         check_ball(self)
         check_least(self, steps=1, pictures=1, batch=1)
-        if not 0 < self.step_size < math.inf:
+        if self.step_size is not None and not 0 < self.step_size < math.inf:
             raise InputError(f"UAP: step_size is {self.step_size}; give a fraction of eps above 0, for example 0.05.")
+
+    @property
+    def stride(self) -> float:
+        """Length of a step as a fraction of eps. However few they are, the steps go as far as the ball reaches."""
+        return min(1.0, _PATH / self.steps) if self.step_size is None else self.step_size
 
     def begin(self, x: Tensor, rng: Rng) -> Fit:
         """No perturbation."""
@@ -58,8 +65,8 @@ class UAP(Fitted):
     def improved(self, at: Fit, grad: Tensor) -> Fit:
         """One stride up the ball's steepest direction, back into the ball."""
         thing = at.thing[None]
-        stride = self.step_size * self.threat.reach(thing)
-        ahead = thing + stride * self.threat.steepest(grad[None], thing)
+        length = self.stride * self.threat.reach(thing)
+        ahead = thing + length * self.threat.steepest(grad[None], thing)
         return Fit(self._within(ahead)[0], None)
 
     def blanks(self, thing: Tensor) -> tuple[tuple[str, Tensor], ...]:

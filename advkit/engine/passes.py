@@ -98,7 +98,8 @@ class Passes:
 
         ``view(points, index)`` is what the model is shown for the rows ``index``; rows that are ``early`` (B,) are asked
         of the precision's early form. With ``views`` V it gives V pictures for each row, (B * V, ...), one example's after
-        the other's; loss and logits are then the mean over them: the expectation over transformation.
+        the other's; loss and logits are then the mean over them: the expectation over transformation. Values of the
+        gradient that are NaN or infinite are given as 0; the checks of a model (P11) tell of them.
         """
 
         def ask(index: Tensor, form: Model) -> Ascent:
@@ -114,7 +115,9 @@ class Passes:
                 )
             # The sum, not the mean: an example's gradient must not depend on the size of the batch.
             (grad,) = torch.autograd.grad(value.sum(), points)
-            return Ascent(value.detach(), logits.detach(), grad)
+            # A value whose slope is no number says nothing of where to go: it stays, and the example's others move on. One
+            # NaN would reach all of them by the norm, and in the end the verdict on the whole evaluation.
+            return Ascent(value.detach(), logits.detach(), grad.nan_to_num(0.0, 0.0, 0.0))
 
         groups = self._groups(query, early)
         return self._told(lambda: self._ask(ask, groups, views))

@@ -10,6 +10,7 @@ from advkit.attacks import UAP
 from advkit.core import L0, L2, Linf, Untargeted
 from advkit.core.fitted import Fit
 from advkit.core.losses import ClippedCrossEntropy, CrossEntropy
+from advkit.core.rng import Rng
 from advkit.data import TensorData
 from advkit.engine.evaluate import evaluate
 from advkit.engine.fitting import fit, load_fitted, save_fitted
@@ -92,3 +93,34 @@ def test_refusals_say_what_is_allowed():
         UAP(step_size=0)
     with pytest.raises(InputError, match=r"^UAP: steps is 0; give 1 or more\.$"):
         UAP(steps=0)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5, 20])
+def test_few_steps_go_as_far_as_many(steps):
+    model, x, y = trained()
+    for ball in BALLS:
+        applied = fit(UAP(ball, steps=steps, batch=16), model, (x[16:], y[16:]))
+        thing = applied.thing[None]
+        assert float(ball.distance(thing, torch.zeros_like(thing))) > 0.9 * ball.eps
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("steps", [1, 3, 10])
+def test_few_steps_are_no_weaker_than_chance(steps, seed):
+    model, x, y = trained()
+    scored, labels = x[:16], y[:16]
+    for ball in BALLS:
+        attack = UAP(ball, steps=steps, batch=16)
+        applied = fit(attack, model, (x[16:], y[16:]), seed=seed)
+        noise = Rng.of(seed, torch.zeros(1, dtype=torch.long)).normal(*x.shape[1:], dtype=x.dtype)
+        chance = attack.applied(ball.eps * ball.steepest(noise, torch.zeros_like(noise))[0])
+        lost, by_chance = (
+            int((model(each(model, scored, labels, keep="last")).argmax(1) != labels).sum())
+            for each in (applied, chance)
+        )
+        assert lost >= by_chance
+
+
+def test_as_many_steps_as_usual_are_as_long_as_they_were():
+    assert UAP().stride == 0.05
+    assert UAP(steps=5, step_size=0.05).stride == 0.05
