@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import sys
 import warnings
 from collections.abc import Sequence
@@ -37,6 +38,9 @@ _COMMANDS = {
     "train-denoiser": "Train a denoiser to stand in front of a model and write its weights.",
     "verify": "Verify what was saved: ask again, measure again, count again.",
 }
+
+
+_WORD = 400  # characters of a word in a message that are shown
 
 
 class _Lazy(click.Group):
@@ -99,7 +103,7 @@ def main(args: Sequence[str] | None = None) -> None:
             code: Any = cli.main(args=given, prog_name="advkit", standalone_mode=False, obj=words)
     except click.UsageError as error:
         where = error.ctx.command_path if error.ctx else "advkit"
-        message = error.format_message()
+        message = _short(error.format_message())
         click.echo(f"Error: {message}{'' if message.endswith(('.', '?')) else '.'} See {where} --help.", err=True)
         sys.exit(2)
     except click.ClickException as error:
@@ -109,14 +113,19 @@ def main(args: Sequence[str] | None = None) -> None:
         click.echo("Interrupted.", err=True)
         sys.exit(exit_code())
     except InputError as error:
-        click.echo(f"Error: {error}", err=True)
+        click.echo(f"Error: {_short(str(error))}", err=True)
         sys.exit(2)
     except ThreatViolation:  # a bug, and its place is worth knowing
         raise
     except AdvkitError as error:
-        click.echo(f"Error: {error}", err=True)
+        click.echo(f"Error: {_short(str(error))}", err=True)
         sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _short(message: str) -> str:
+    """A sentence in which what was given, a path or a number, is not longer than a reader can look through."""
+    return re.sub(rf"\S{{{_WORD},}}", lambda found: f"{found[0][: _WORD // 2]} ... {found[0][-_WORD // 4 :]}", message)
 
 
 def _note(message: Warning | str, *_: object, **__: object) -> None:

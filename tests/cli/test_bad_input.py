@@ -239,3 +239,11 @@ def test_an_attack_that_leaves_its_ball_keeps_its_traceback(monkeypatch: pytest.
     monkeypatch.setattr(Linf, "project", lambda self, x_adv, x: x_adv)
     with pytest.raises(advkit.ThreatViolation, match="outside Linf"):
         main(["attack", *QUICK])
+
+
+def test_what_is_too_long_to_read_is_not_said_in_whole(refused: Refused) -> None:
+    for words in (
+        ("attack", "--samples", "9" * 9000),
+        ("attack", "--attack", "a" * 9000),
+    ):
+        assert len(refused(*words)) < 1500
