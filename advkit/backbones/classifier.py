@@ -40,8 +40,11 @@ class Classifier(nn.Module):
         mean: Sequence[float] = (),
         std: Sequence[float] = (),
         metadata: Mapping[str, str] | None = None,
+        writes: bool = False,
     ) -> None:
+        """``writes`` says that ``net`` changes its input in place: it is then handed a copy."""
         super().__init__()
+        self.writes = writes
         self.net = net
         self.name = name
         self.weights = weights
@@ -54,7 +57,8 @@ class Classifier(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, K) of pictures in [0, 1]."""
         # no mean means none: subtracting 0 and dividing by 1 would cost two passes over the pictures
-        logits: Tensor = self.net((x - self.mean) / self.std if len(self.mean) else x)
+        shown = (x - self.mean) / self.std if len(self.mean) else x.clone() if self.writes else x
+        logits: Tensor = self.net(shown)
         return logits
 
     def fingerprint(self) -> str:

@@ -202,7 +202,7 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
         with borrowed(model):
             yield
         return
-    modes = [(module, module.training) for module in model.modules()]
+    modes = [(module, module.training) for module in model.modules() if hasattr(module, "training")]
     model.eval()
     try:
         yield

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from advkit.backbones import sources, usercode
 from advkit.backbones.checkpoint import Checkpoint, is_torchscript, read_weights
 from advkit.backbones.classifier import Classifier, normalisation
+from advkit.backbones.given import Function, as_module
 from advkit.backbones.registered import from_registry
 from advkit.backbones.sources import Loaded, check_count
+from advkit.backbones.unfit import check_ready, refused
 from advkit.backbones.weights import output_count, put_weights
 from advkit.backbones.wish import MODEL_FILES, Wish, drawn
 from advkit.catalog import BACKBONES
-from advkit.errors import ModelError, first_line
+from advkit.core.answers import checked_scores
+from advkit.errors import AdvkitError, ModelError
 from advkit.trust import Trust
 
 if TYPE_CHECKING:
@@ -30,7 +33,7 @@ Numbers = str | Sequence[float] | None
 
 
 def load_model(
-    spec: str | nn.Module,
+    spec: str | Path | nn.Module | Callable[[Tensor], Tensor],
     *,
     weights: str | Path | None = "auto",
     classes: int | None = None,
@@ -49,7 +52,7 @@ def load_model(
 
     ``spec``: a registry name (resnet20), torchvision:NAME, timm:NAME, hf:user/repo:file.safetensors[@backbone],
     path/to/file.py:factory[:ARG...], package.module:factory[:ARG...], a file (a .safetensors that names its backbone,
-    TorchScript, ONNX) or a module.
+    TorchScript, ONNX), a module or a function from images to scores.
     ``weights``: auto (those that the package ships for this data, or that the source publishes), random (drawn
     under ``seed``), a variant of the shipped ones (adversarial), embedded:NAME, or the path of a file.
     ``data`` fills in classes, channels and size. ``mean`` and ``std`` are numbers per channel or, as ``normalize``
@@ -61,15 +64,20 @@ def load_model(
         if mean is not None or std is not None:
             raise ModelError(f"normalize={normalize!r} was given together with mean or std; give one or the other.")
         mean = std = normalize
+    sides = None if size is None else (size, size)
     if data is not None:
-        classes, channels, size = _measures(data, classes, channels, size)
+        classes, channels, sides = _measures(data, classes, channels, size)
+        size = sides[0] if sides[0] == sides[1] else None
         if not data.named and weights not in ("random", None):
             classes = None  # numbers only: the data may lack the last classes, the weights know how many there are
     of_data, names = (None, None) if data is None else (data.name, data.classes if data.named else None)
-    wish = Wish(classes, channels, size, str(weights or "random"), seed, of_data, settings, names)
-    model = _of_module(spec, wish, mean, std) if isinstance(spec, nn.Module) else _of_text(spec, wish, mean, std, trust)
-    if "backbone" not in model.metadata and channels is not None and size is not None:
-        model.num_classes = _probe(model, channels, size)
+    wish = Wish(classes, channels, size, str(weights or "random"), seed, of_data, settings, names, sides)
+    if isinstance(spec, (str, Path)):
+        model = _of_text(str(spec), wish, mean, std, trust)
+    else:
+        model = _of_module(as_module(spec), wish, mean, std)
+    if "backbone" not in model.metadata and channels is not None and sides is not None:
+        model.num_classes = _probe(model, channels, *sides)
     if model.num_classes is not None:
         check_count(model.name, model.num_classes, classes)
     if data is not None and model.classes is not None:
@@ -81,14 +89,19 @@ def load_model(
     return model.eval()
 
 
-def _measures(data: Data, classes: int | None, channels: int | None, size: int | None) -> tuple[int, int, int]:
+def _measures(
+    data: Data, classes: int | None, channels: int | None, size: int | None
+) -> tuple[int, int, tuple[int, int]]:
+    """Classes, channels, and height and width, of the data where nothing else was asked for."""
+    if not hasattr(data, "shape") or not hasattr(data, "classes"):
+        raise ModelError(
+            f"data is of type {type(data).__name__}; give a data set, such as advkit.load_data((x, y)) makes of two tensors."
+        )
     of_pictures, height, width = data.shape
-    if height != width and size is None:
-        raise ModelError(f"the pictures of {data.name} are {height} x {width}; networks take square ones: resize them.")
     for what, asked, have in (("classes", classes, len(data.classes)), ("channels", channels, of_pictures)):
         if asked is not None and asked != have:
             raise ModelError(f"{what}={asked} was given, {data.name} has {have}; leave it out where data is given.")
-    return len(data.classes), of_pictures, size or height
+    return len(data.classes), of_pictures, (height, width) if size is None else (size, size)
 
 
 def _check_order(name: str, classes: tuple[str, ...], data: Data) -> None:
@@ -106,6 +119,8 @@ def _check_order(name: str, classes: tuple[str, ...], data: Data) -> None:
 def _of_module(net: nn.Module, wish: Wish, mean: Numbers, std: Numbers) -> Classifier:
     if wish.settings:
         raise ModelError(f"a module has no setting {next(iter(wish.settings))!r}: it is built already.")
+    if isinstance(net, Classifier) and isinstance(net.net, Function):
+        return _wrapped(_own(Loaded(net.net), wish, net.name), wish, net.name, mean, std)
     if not isinstance(net, Classifier):
         return _wrapped(_own(Loaded(net), wish, type(net).__name__), wish, type(net).__name__, mean, std)
     if mean is not None or std is not None:
@@ -225,16 +240,19 @@ def _wrapped(loaded: Loaded, wish: Wish, name: str, mean: Numbers, std: Numbers)
     return model if first is None else model.to(first.device)
 
 
-def _probe(model: Classifier, channels: int, size: int) -> int:
-    """Number of logits that the model gives for one black picture."""
+def _probe(model: Classifier, channels: int, height: int, width: int) -> int:
+    """Number of scores that the model gives for one black picture; sees, too, whether it writes to what it is given."""
+    check_ready(model)
     first = next(model.parameters(), model.mean)
+    x = torch.zeros(1, channels, height, width, device=first.device)
+    before = x._version
     try:
         with torch.no_grad(), drawn(0):
-            logits = model.eval()(torch.zeros(1, channels, size, size, device=first.device))
+            answer = model.eval()(x)
+    except AdvkitError:
+        raise
     except Exception as error:  # whatever the user's forward raises
-        reason = first_line(error, typed=True)
-        raise ModelError(f"{model.name} cannot take pictures of {channels} x {size} x {size} ({reason}).") from error
-    if not isinstance(logits, torch.Tensor) or logits.ndim != 2 or len(logits) != 1:
-        what = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
-        raise ModelError(f"{model.name} answers one picture with {what}; it must be a tensor of logits, (1, K).")
-    return logits.shape[1]
+        with drawn(0):
+            refused(model, model, x, error)
+    model.writes = x._version != before
+    return checked_scores(answer, 1, model.name).shape[1]

@@ -28,7 +28,13 @@ def from_registry(
     checkpoint: Checkpoint | None = None,
 ) -> Classifier:
     """A backbone of the registry, built for the data and filled with the weights asked for."""
+    if wish.sides is not None and wish.sides[0] != wish.sides[1]:
+        raise ModelError(
+            f"the pictures of {wish.data} are {wish.sides[0]} x {wish.sides[1]} and {spec} is built for square ones: resize "
+            "them (size, --size), or give a network of your own."
+        )
     name = member_of(spec, wish.size or 32)
+    BACKBONES[name].read(wish.settings)  # a setting that it lacks is told before weights are looked for
     if checkpoint is None and wish.weights != "random":
         checkpoint = _chosen(name, wish)
     if checkpoint is not None:

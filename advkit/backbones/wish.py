@@ -26,6 +26,7 @@ class Wish:
     data: str | None
     settings: Mapping[str, object]
     names: tuple[str, ...] | None = None  # of the data's classes, where they have names
+    sides: tuple[int, int] | None = None  # height and width of the data's images
 
     @property
     def weight_file(self) -> Path | None:

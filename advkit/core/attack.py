@@ -8,13 +8,14 @@ rows that stand at different steps.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from advkit.core.goal import Goal, Untargeted
+from advkit.core.goal import Goal, Untargeted, labels_of
 from advkit.core.losses import CrossEntropy, Loss
 from advkit.core.rng import Rng
 from advkit.core.threat import Ball
@@ -128,9 +129,9 @@ class Attack(ABC):
 
     def __call__(
         self,
-        model: nn.Module,
+        model: nn.Module | Callable[[Tensor], Tensor],
         x: Tensor,
-        y: Tensor | Goal,
+        y: Tensor | Sequence[int] | Goal,
         *,
         seed: int = 0,
         keep: Literal["first", "best", "last"] = "best",
@@ -151,13 +152,8 @@ class Attack(ABC):
         # The loop belongs to the engine, a layer above; a value that is also a function has to reach up for it once.
         from advkit.engine.call import attack_tensors
 
-        goal = y if isinstance(y, Goal) else Untargeted(_whole(y))
+        goal = y if isinstance(y, Goal) else Untargeted(labels_of(y))
         return attack_tensors(self, model, x, goal, seed=seed, keep=keep, start=start, batch_size=batch_size, mode=mode)
-
-
-def _whole(labels: Tensor) -> Tensor:
-    """Labels of any integer type as int64."""
-    return labels if labels.is_floating_point() or labels.dtype == torch.bool else labels.long()
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,21 @@ import torch
 from torch import Tensor
 
 from advkit.core.types import rows
-from advkit.errors import InputError
+from advkit.errors import DataError, InputError
 
-__all__ = ["Diverge", "Goal", "Targeted", "Untargeted", "pick", "rival"]
+__all__ = ["Diverge", "Goal", "Targeted", "Untargeted", "labels_of", "pick", "rival"]
+
+
+def labels_of(given: object) -> Tensor:
+    """Labels (N,) as a tensor, int64 where they are whole numbers, from a tensor, an array or a list of them."""
+    try:
+        labels = given if isinstance(given, Tensor) else torch.as_tensor(given)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        raise DataError(
+            f"the labels are {'None' if given is None else f'a {type(given).__name__} that holds other than whole numbers'}; "
+            "give one class index for each picture: a tensor (N,), an array or a list of whole numbers."
+        ) from None
+    return labels if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool else labels.long()
 
 
 def pick(scores: Tensor, classes: Tensor) -> Tensor:

@@ -11,7 +11,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-__all__ = ["borrowed", "draws_anywhere", "reseeded"]
+__all__ = ["borrowed", "draws_anywhere", "is_training", "reseeded"]
+
+
+def is_training(module: nn.Module) -> bool:
+    """Whether it is in training mode. A frozen TorchScript module has no such flag: its mode is part of its code."""
+    return bool(getattr(module, "training", False))
 
 
 @contextmanager
@@ -24,7 +29,7 @@ def borrowed(model: nn.Module, *, mode: Literal["eval", "train"] = "eval") -> It
 
     ``mode="train"`` leaves the caller's own flags in force, for attacks inside a training loop that ask for it.
     """
-    flags = [(module, module.training) for module in model.modules()]
+    flags = [(module, module.training) for module in model.modules() if hasattr(module, "training")]
     trained = [p for p in model.parameters() if p.requires_grad]
     buffers = [_Kept(m, name, b) for m in model.modules() for name, b in m._buffers.items() if b is not None]
     with torch.inference_mode(False), torch.enable_grad():

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from advkit.backbones.given import as_module
+from advkit.backbones.unfit import check_ready
 from advkit.core.attack import Attack
 from advkit.core.goal import Goal
 from advkit.core.modes import borrowed
@@ -22,7 +25,7 @@ __all__ = ["attack_tensors", "check_tensors"]
 
 def attack_tensors(
     attack: Attack,
-    model: nn.Module,
+    model: nn.Module | Callable[[Tensor], Tensor],
     x: Tensor,
     goal: Goal,
     *,
@@ -34,6 +37,8 @@ def attack_tensors(
 ) -> Tensor:
     """Run the loop, and put each example's result in its place."""
     check_tensors(x, goal.classes, start)
+    model = as_module(model)
+    check_ready(model)
     batch_size = batch_size or batch_for(model, x[0])
     with borrowed(model, mode=mode), torch.no_grad():
         clean = x.detach().clone().clamp(0, 1)
@@ -63,6 +68,11 @@ def check_tensors(x: object, classes: Tensor, start: Tensor | None = None) -> No
         raise DataError(f"the pictures are {given}; give a floating-point tensor (N, ...) in [0, 1].")
     if x.ndim < 2 or len(x) == 0:
         raise DataError(f"the pictures have shape {tuple(x.shape)}; give at least one, as (N, ...).")
+    if x.ndim == 3 and classes.shape != x.shape[:1] and classes.numel() == 1:
+        raise DataError(
+            f"the pictures have shape {tuple(x.shape)} and there is one label; if that is one picture (C, H, W), give a batch "
+            "of one: x[None] and its label as (1,)."
+        )
     if classes.shape != x.shape[:1] or classes.dtype != torch.long:
         raise DataError(
             f"labels are {classes.dtype} of shape {tuple(classes.shape)} for {len(x)} pictures; "

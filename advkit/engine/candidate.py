@@ -14,7 +14,7 @@ from torch import nn
 from advkit.backbones import Classifier, describe
 from advkit.core.modes import borrowed, reseeded
 from advkit.data import Data
-from advkit.engine.checks import check_channels, check_classes, check_weights
+from advkit.engine.checks import check_classes, check_weights
 from advkit.engine.estimate import Pace, time_passes
 from advkit.engine.passes import Passes, batch_for, least_rows
 from advkit.engine.precision import Precision
@@ -92,11 +92,7 @@ def pace_of(model: nn.Module, data: Data, wanted: Sweep) -> Pace:
     size = wanted.batch_size or batch_for(model, data.pictures([0])[0])
     x = data.pictures(range(min(_TRIAL, len(data), size))).to(wanted.device)
     with borrowed(model), reseeded(wanted.seed, torch.device(wanted.device)):
-        try:
-            logits = Passes(model, Precision.own(model), len(x)).judge(x)
-        except RuntimeError:
-            check_channels(model, data)
-            raise
+        logits = Passes(model, Precision.own(model), len(x)).judge(x)
         check_classes(data, logits.shape[1])
         return time_passes(model, x, size, least_rows(size), logits.shape[1])
 

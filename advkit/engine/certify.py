@@ -15,15 +15,16 @@ from torch import Tensor, nn
 from advkit.backbones import Classifier
 from advkit.catalog import ATTACKS, DEFENSES
 from advkit.core.defense import Certificate, Certifier
-from advkit.core.modes import borrowed
+from advkit.core.modes import borrowed, reseeded
 from advkit.core.rng import Rng, identify
 from advkit.core.threat import BALLS, Ball, Linf
 from advkit.data import Data
-from advkit.engine.checks import check_channels, check_labels, check_weights
+from advkit.engine.checks import check_labels, check_weights
 from advkit.engine.defend import Defense, build_certifier, defend, read_defense
 from advkit.engine.examples import Progress
 from advkit.engine.own import contents, defined_by
-from advkit.engine.passes import automatic_batch, device_of
+from advkit.engine.passes import Passes, automatic_batch, device_of
+from advkit.engine.precision import Precision
 from advkit.engine.provenance import code_version
 from advkit.engine.specs import AttackSpec
 from advkit.errors import InputError
@@ -113,9 +114,12 @@ class _Loop:
     seed: int
     batch_size: int | None
     at_once: int = 1
+    seen: bool = False
 
     def over(self, begin: int, end: int) -> Iterator[Certificates]:
         """Facts, in the order of the data."""
+        if begin < end and not self.seen:
+            self._look()
         while begin < end:
             stop = min(end, begin + self.at_once)
             facts = self._facts(begin, stop)
@@ -125,6 +129,14 @@ class _Loop:
                 self.at_once = min(_MOST, self.at_once * 2)
             begin = stop
             yield facts
+
+    def _look(self) -> None:
+        """Whether the model answers with scores at all: certifiers only compare them."""
+        device = device_of(self.model)
+        with reseeded(self.seed, device):
+            answer = Passes(self.model, Precision.own(self.model), 1).judge(self.data.pictures([0]).to(device))
+        check_labels(self.data, answer.shape[1])
+        self.seen = True
 
     def _facts(self, begin: int, end: int) -> Certificates:
         began = time.perf_counter()
@@ -153,7 +165,6 @@ class _Loop:
                 if full and self.batch_size > 1:
                     self.batch_size //= 2
                     continue
-                check_channels(self.model, self.data)
                 raise
 
 

@@ -5,28 +5,19 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from advkit.backbones.unfit import check_ready
 from advkit.data.base import Data
 from advkit.errors import DataError, ModelError
 
-__all__ = ["check_channels", "check_classes", "check_labels", "check_weights"]
+__all__ = ["check_classes", "check_labels", "check_weights"]
 
 
 def check_weights(model: nn.Module) -> None:
-    """Refuse weights that are not finite."""
+    """Refuse a network without weights, and weights that are not finite."""
+    check_ready(model)
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
             raise ModelError(f"the weights hold NaN or infinite values (in {name}); load or train them again.")
-
-
-def check_channels(model: nn.Module, data: Data) -> None:
-    """After a pass that failed: say so where the reason is the number of channels that the first convolution takes."""
-    first = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
-    channels = data.shape[0]
-    if first is not None and first.in_channels != channels:
-        raise ModelError(
-            f"the model takes pictures with {first.in_channels} channels and {data.name} has {channels}; "
-            "use weights made for such pictures, or convert the data."
-        )
 
 
 def check_classes(data: Data, scores: int) -> None:

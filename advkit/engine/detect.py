@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from advkit.attacks.pgd import PGD
 from advkit.catalog import DEFENSES
+from advkit.core.answers import called, checked_scores
 from advkit.core.attack import Attack
 from advkit.core.detector import Detector
 from advkit.core.goal import Goal, Untargeted
@@ -26,7 +27,7 @@ from advkit.core.losses import CrossEntropy, Loss, Margin
 from advkit.core.modes import borrowed
 from advkit.core.threat import Ball, Linf
 from advkit.data import Data
-from advkit.engine.checks import check_channels, check_labels, check_weights
+from advkit.engine.checks import check_labels, check_weights
 from advkit.engine.defend import Defended
 from advkit.engine.examples import Finished, Progress, Source
 from advkit.engine.passes import Passes, batch_for
@@ -177,11 +178,7 @@ def detect(
         watched.eval()
         searching.eval()
         passes = Passes(watched, Precision("float32", searching), size)
-        try:
-            seen = passes.judge(x.to(passes.device)).cpu()
-        except RuntimeError:
-            check_channels(model, part)
-            raise
+        seen = passes.judge(x.to(passes.device)).cpu()
         check_labels(part, seen.shape[1] - 1)
         y = torch.where(y < 0, seen[:, :-1].argmax(1), y)
         half = len(x) // 2
@@ -284,7 +281,7 @@ class _Watched(nn.Module):
         self.model, self.detector = model, detector
 
     def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.model(x)
+        logits = checked_scores(self.model(x), len(x), called(self.model))
 
         def answered(shown: Tensor) -> Tensor:
             answer: Tensor = logits if shown is x else self.model(shown)  # the detector asks that again

@@ -263,7 +263,7 @@ def _forward(model: nn.Module, x: Tensor) -> None:
 def _both(model: nn.Module, x: Tensor) -> None:
     points = x.clone().requires_grad_()
     with suppress(RuntimeError):  # a model without a gradient is for attacks that need none
-        torch.autograd.grad(model(points).amax(1).sum(), points)
+        torch.autograd.grad(model(points.clone()).amax(1).sum(), points)
 
 
 def _seconds(ask: Callable[[nn.Module, Tensor], None], model: nn.Module, x: Tensor) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from advkit.backbones import Classifier, load_model
+from advkit.backbones.given import as_module
+from advkit.core.answers import called
 from advkit.core.attack import Attack
 from advkit.core.defense import RandomWrapper, Wrapper
 from advkit.core.fitted import Fitted
@@ -21,7 +23,7 @@ from advkit.core.goal import Goal, Targeted, Untargeted
 from advkit.core.modes import borrowed, reseeded
 from advkit.core.rng import Rng, identify
 from advkit.data import Data, load_data
-from advkit.engine.checks import check_channels, check_classes, check_weights
+from advkit.engine.checks import check_classes, check_weights
 from advkit.engine.defend import Against, Defense, defend, read_defense
 from advkit.engine.doubts import Met, find_doubts
 from advkit.engine.examples import Progress
@@ -41,14 +43,14 @@ __all__ = ["accuracy", "evaluate", "without_attack"]
 
 
 def evaluate(
-    model: str | nn.Module,
+    model: str | nn.Module | Callable[[Tensor], Tensor],
     data: str | Data | tuple[Tensor, Tensor],
     attacks: Attacks = "standard",
     *,
     samples: int | None = None,
     batch_size: int | None = None,
     seed: int = 0,
-    target: str | None = None,
+    target: str | int | None = None,
     survivors: bool = False,
     keep: Literal["first", "best"] = "first",
     precision: PrecisionName = "auto",
@@ -85,7 +87,7 @@ def evaluate(
     Verdicts are the caller's own model's, whatever ``precision`` steers the search. The model comes back as it was. After
     Ctrl-C (KeyboardInterrupt) what was finished has reached the observer. Raises InputError for input that cannot be used.
     """
-    observer = observer or Observer()
+    observer, target = observer or Observer(), None if target is None else str(target)
     source = load_data(data).head(samples)
     guard = _defense(defense)
     if isinstance(model, str):
@@ -93,7 +95,7 @@ def evaluate(
         if guard.trained:
             net, bare = load_model(model, weights=guard.trained, data=source), bare or net
     else:
-        net = model
+        net = as_module(model)
         if guard.trained and not isinstance(defense, Defense):
             guard.in_front()  # refused: a way to train does not defend a model that is given
     undefended = (bare or net) if guard.wrappers or bare is not None else None
@@ -116,7 +118,11 @@ def evaluate(
         own = Passes(net, Precision.own(net), size, verdicts=draws.verdicts)
         with observer.stage("clean") as progress:
             labels, clean, goal = without_attack(own, source, names, target, seed, progress)
-        trial = source.pictures(range(min(len(source), 8))).to(own.device)
+        if own.writes:  # from here on it is asked on copies
+            named = Classifier(named, name=called(named), writes=True).to(own.device).eval()
+            net = defend(named, draws.declared(guard.wrappers))
+            own = Passes(net, Precision.own(net), size, verdicts=draws.verdicts)
+        trial = source.pictures(range(min(len(source), 8, size))).to(own.device)
         steering = choose_precision(precision, net, trial)
         steered = Passes(net, steering, size, eot=draws.told, verdicts=draws.verdicts)
         again = Repeats(net, repeats, size, labels) if repeats > 1 else None
@@ -218,11 +224,7 @@ def without_attack(
     targets: list[Tensor] = []
     for part in torch.split(torch.arange(len(data)), passes.batch_size):
         x = data.pictures(part.tolist()).to(passes.device)
-        try:
-            logits = passes.judge(x)
-        except RuntimeError:
-            check_channels(passes.model, data)
-            raise
+        logits = passes.judge(x)
         if not predictions:
             check_classes(data, logits.shape[1])
         own = logits.argmax(1).cpu()

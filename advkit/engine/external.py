@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from advkit.core.external import External
 from advkit.core.goal import Goal
-from advkit.core.modes import borrowed, reseeded
+from advkit.core.modes import borrowed, is_training, reseeded
 from advkit.core.rng import Rng, identify
 from advkit.core.types import expand
 from advkit.engine.passes import Passes
@@ -115,7 +115,7 @@ class _Counting(nn.Module):
     def __init__(self, passes: Passes) -> None:
         super().__init__()
         self.model, self._ask = passes.model, passes.logits
-        self.training = passes.model.training
+        self.training = is_training(passes.model)
         self.forwards = self.backwards = 0
         self.broke: Exception | None = None
 

@@ -7,20 +7,23 @@ radius, pulled back, is tried before the next search is paid for, and is where t
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from advkit.backbones.given import as_module
 from advkit.core.attack import Attack
 from advkit.core.fitted import Fitted
-from advkit.core.goal import Goal, Untargeted
+from advkit.core.goal import Goal, Untargeted, labels_of
 from advkit.core.modes import borrowed
 from advkit.core.threat import L0
 from advkit.core.types import expand
 from advkit.core.units import Eps
 from advkit.engine.call import check_tensors
+from advkit.engine.checks import check_weights
 from advkit.engine.examples import Finished, Progress, Source
 from advkit.engine.ladder import Ladder
 from advkit.engine.passes import Passes, batch_for
@@ -73,9 +76,9 @@ class _Bisection(Ladder):
 
 def nearest(
     attack: Attack,
-    model: nn.Module,
+    model: nn.Module | Callable[[Tensor], Tensor],
     x: Tensor,
-    y: Tensor | Goal,
+    y: Tensor | Sequence[int] | Goal,
     *,
     high: float | str | None = None,
     tolerance: float = 0.02,
@@ -93,8 +96,10 @@ def nearest(
     """
     radii = _radii(attack, high, tolerance)
     attacks = [replace(attack, threat=replace(attack.threat, eps=radius)) for radius in radii]  # type: ignore[type-var]
-    goal = y if isinstance(y, Goal) else Untargeted(y)
+    goal = y if isinstance(y, Goal) else Untargeted(labels_of(y))
     check_tensors(x, goal.classes)
+    model = as_module(model)
+    check_weights(model)
     with borrowed(model):
         clean = x.detach().clone().clamp(0, 1)
         passes = Passes(model, Precision.own(model), batch_size or batch_for(model, x[0]), labels=goal.classes)

@@ -8,11 +8,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from advkit.backbones.unfit import FAILURES, refused
+from advkit.core.answers import called, checked_scores, slope, without_masks
 from advkit.core.attack import Ascent, no_gradient
 from advkit.core.goal import Goal
 from advkit.core.losses import Loss
 from advkit.engine.precision import Precision
-from advkit.errors import DataError, ModelError, PassError
+from advkit.errors import AdvkitError, DataError, PassError
 
 __all__ = ["Passes", "automatic_batch", "batch_for", "chosen_probe", "device_of", "least_rows"]
 
@@ -83,7 +85,7 @@ class Passes:
         self.batch_size = batch_size
         self.device = device_of(model)
         self._dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), None)
-        self._seen = False
+        self._seen = self._masked = self.writes = False
 
     def gradient(
         self,
@@ -108,16 +110,10 @@ class Passes:
             value = loss(logits, goal.take(index.repeat_interleave(views)))
             if views > 1:
                 value, logits = value.reshape(-1, views).mean(1), logits.reshape(len(index), views, -1).mean(1)
-            if not value.requires_grad:
-                raise ModelError(
-                    f"{type(self.model).__name__} answers without a gradient (a detached or non-differentiable step); "
-                    "use an attack that needs scores only, such as noise, or make that step differentiable."
-                )
-            # The sum, not the mean: an example's gradient must not depend on the size of the batch.
-            (grad,) = torch.autograd.grad(value.sum(), points)
             # A value whose slope is no number says nothing of where to go: it stays, and the example's others move on. One
             # NaN would reach all of them by the norm, and in the end the verdict on the whole evaluation.
-            return Ascent(value.detach(), logits.detach(), grad.nan_to_num(0.0, 0.0, 0.0))
+            grad = slope(value, points, self.model).nan_to_num(0.0, 0.0, 0.0)
+            return Ascent(value.detach(), logits.detach(), grad)
 
         groups = self._groups(query, early)
         return self._told(lambda: self._ask(ask, groups, views))
@@ -149,12 +145,14 @@ class Passes:
             return Ascent(no_gradient(x), logits, no_gradient(x))
 
         logits = self._ask(ask, self._groups(x)).logits
+        if not self._masked and bool((logits == -torch.inf).any()):
+            self._masked, logits = True, without_masks(logits)
         if self.verdicts > 1:
             each = [logits, *(self._ask(ask, self._groups(x)).logits for _ in range(self.verdicts - 1))]
             logits = torch.stack([one.log_softmax(1) for one in each]).logsumexp(0) - math.log(self.verdicts)
         if not bool(logits.isfinite().all()):
             raise PassError(
-                f"{type(self.model).__name__} answered with NaN or infinite scores; "
+                f"{called(self.model)} answered with NaN or infinite scores; "
                 "such an example is neither right nor wrong, so no accuracy can be stated."
             )
         return logits
@@ -178,21 +176,37 @@ class Passes:
         if len(x) < self.least:
             filling = x[:1].detach().expand(self.least - len(x), *x.shape[1:])
             return self._answer(torch.cat([x, filling]), model)[: len(x)]
-        logits: object = model(x if self._dtype is None else x.to(self._dtype))
-        if not isinstance(logits, Tensor) or not self._seen:
-            self._seen = True
-            if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(x):
-                given = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-                raise ModelError(
-                    f"{type(self.model).__name__} answered {given} for {len(x)} pictures; it must return one row of "
-                    "scores per picture, (B, K)."
-                )
-            if self._highest >= logits.shape[1]:
-                raise DataError(
-                    f"the label {self._highest} is out of range for a model with {logits.shape[1]} classes "
-                    f"(0 to {logits.shape[1] - 1})."
-                )
+        shown = x if self._dtype is None else x.to(self._dtype)
+        if not self._seen:
+            logits = self._first(shown, model)
+        else:
+            answer: object = model(shown.clone() if self.writes else shown)
+            logits = answer if isinstance(answer, Tensor) else checked_scores(answer, len(x), called(self.model))
+        if self._masked:
+            logits = without_masks(logits)
         return logits.to(x.dtype) if logits.dtype != x.dtype else logits
+
+    def _first(self, x: Tensor, model: Callable[[Tensor], Tensor]) -> Tensor:
+        """The first answer: what it looks like is what all others will look like."""
+        shown = x.clone()  # whoever normalises in place writes to this
+        before = shown._version
+        try:
+            answer: object = model(shown)
+        except AdvkitError:
+            raise
+        except FAILURES as error:
+            if _memory_is_full(error):
+                raise
+            refused(self.model, model, x, error)
+        logits = checked_scores(answer, len(x), called(self.model))
+        if self._highest >= logits.shape[1]:
+            raise DataError(
+                f"the label {self._highest} is out of range for a model with {logits.shape[1]} classes "
+                f"(0 to {logits.shape[1] - 1})."
+            )
+        self._seen, self.writes = True, shown._version != before
+        self._masked = self._masked or bool((logits.detach() == -torch.inf).any())
+        return logits
 
     def _ask(self, ask: Callable[[Tensor, Model], Ascent], groups: list[tuple[Tensor, Model]], each: int = 1) -> Ascent:
         """Ask in parts of at most ``batch_size`` pictures, ``each`` a row; where memory runs out, halve that and ask again."""
@@ -216,7 +230,7 @@ class Passes:
         return Ascent(answer.loss[back], answer.logits[back], answer.grad[back])
 
 
-def _memory_is_full(error: RuntimeError) -> bool:
+def _memory_is_full(error: Exception) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 

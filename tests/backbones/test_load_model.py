@@ -120,7 +120,10 @@ def test_data_and_numbers_that_disagree_are_refused() -> None:
         "classes=5 was given, drawings has 4; leave it out where data is given."
     )
     wide = TensorData(torch.rand(2, 3, 16, 32), torch.arange(2), name="wide")
-    assert message("lenet", data=wide) == "the pictures of wide are 16 x 32; networks take square ones: resize them."
+    assert message("lenet", data=wide) == (
+        "the pictures of wide are 16 x 32 and lenet is built for square ones: resize them (size, --size), "
+        "or give a network of your own."
+    )
 
 
 def test_a_module_is_taken_as_it_is_and_measured_on_the_data() -> None:
@@ -144,7 +147,7 @@ def test_a_module_is_taken_as_it_is_and_measured_on_the_data() -> None:
             nn.Sequential(nn.Flatten(), nn.Linear(40, 5)),
             "Sequential cannot take pictures of 3 x 4 x 4 (RuntimeError: ",
         ),
-        (nn.Identity(), "Identity answers one picture with (1, 3, 4, 4); it must be a tensor of logits, (1, K)."),
+        (nn.Identity(), "Identity answered (1, 3, 4, 4) for 1 pictures; it must return one row of scores per picture"),
     ],
 )
 def test_a_module_that_does_not_fit_the_data_says_why(net: nn.Module, sentence: str) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from helpers import conv_net, linear, pictures
+from helpers import conv_net, pictures
 from torch import nn
 
 from advkit.data import TensorData
-from advkit.engine.checks import check_channels, check_classes, check_labels, check_weights
+from advkit.engine.checks import check_classes, check_labels, check_weights
 from advkit.errors import DataError, ModelError
 
 
@@ -44,10 +44,3 @@ def test_classes_by_number_may_be_fewer_than_scores() -> None:
     check_classes(data([0, 1]), 10)
     with pytest.raises(DataError, match=r"example 1 of mine is 7.*0 to 4"):
         check_labels(data([0, 7]), 5)
-
-
-def test_a_first_convolution_with_other_channels_is_pointed_out() -> None:
-    check_channels(conv_net(), data([0]))
-    check_channels(linear(), data([0], channels=1))
-    with pytest.raises(ModelError, match="3 channels and mine has 1"):
-        check_channels(conv_net(), data([0], channels=1))

@@ -275,7 +275,7 @@ def test_an_answer_without_a_gradient_can_still_meet_noise(net: nn.Module, data:
 
 def test_pictures_with_another_number_of_channels_are_explained_by_the_model_that_fails(net: nn.Module) -> None:
     gray = TensorData(pictures(4, (1, 8, 8), dtype=torch.float32), torch.zeros(4, dtype=torch.long), name="gray")
-    with pytest.raises(ModelError, match="3 channels and gray has 1"):
+    with pytest.raises(ModelError, match="3 channels and these have 1"):
         evaluate(net, gray, FGSM())
 
 

@@ -17,7 +17,7 @@ from advkit.core.attack import Attack
 from advkit.core.defense import RandomWrapper, Wrapper
 from advkit.core.goal import Untargeted
 from advkit.core.losses import DLR, CrossEntropy, Loss, Margin, ProbabilityMargin, TargetedMargin
-from advkit.core.modes import borrowed
+from advkit.core.modes import borrowed, is_training
 from advkit.core.threat import Ball
 from advkit.core.units import Eps
 from advkit.data import Data
@@ -134,7 +134,7 @@ class Case:
     @cached_property
     def leftovers(self) -> list[str]:
         """The modules that eval() did not reach."""
-        return [name or type(self.model).__name__ for name, module in self.model.named_modules() if module.training]
+        return [name or type(self.model).__name__ for name, module in self.model.named_modules() if is_training(module)]
 
     def settled(self) -> Case:
         """The same with every module in eval mode, whatever its own eval() says, and with the statistics that it came with.
@@ -142,7 +142,8 @@ class Case:
         What was found so far is asked again. The flags come back with all else that was borrowed.
         """
         for module in self.model.modules():
-            module.training = False
+            if is_training(module):
+                module.training = False
         with torch.no_grad():
             for buffer, content in self._buffers:
                 buffer.copy_(content)
@@ -418,6 +419,6 @@ class _Finite(torch.autograd.Function):
 def lend(stack: ExitStack, model: nn.Module) -> list[str]:
     """Borrow a model for as long as the stack is open; the names of its modules that were in training mode."""
     modules = [(name, module) for name, module in model.named_modules() if not isinstance(module, Defended)]
-    training = [name or type(module).__name__ for name, module in modules if module.training]
+    training = [name or type(module).__name__ for name, module in modules if is_training(module)]
     stack.enter_context(borrowed(model))
     return training

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from advkit.core.losses import CrossEntropy
 from advkit.core.threat import L1, L2, Ball, Linf
 from advkit.data import Data
-from advkit.engine.checks import check_channels, check_labels, check_weights
+from advkit.engine.checks import check_labels, check_weights
 from advkit.engine.passes import batch_for, device_of
 from advkit.engine.protocol import answers, binary, gradients, others, record, remedies, strength, trace
 from advkit.engine.protocol.case import Case, lend
@@ -209,24 +209,20 @@ def examine(
         training = lend(stack, model)
         stack.enter_context(_chance_of_its_own(seed, device_of(model)))
         size = batch_size or batch_for(model, x[0])
-        try:
-            case = Case(
-                model,
-                x,
-                y,
-                ball,
-                batch_size=size,
-                seed=seed,
-                steps=steps,
-                queries=queries,
-                training=training,
-                data=part,
-                expected=expected,
-                broader=broader,
-            )
-        except RuntimeError:
-            check_channels(model, part)
-            raise
+        case = Case(
+            model,
+            x,
+            y,
+            ball,
+            batch_size=size,
+            seed=seed,
+            steps=steps,
+            queries=queries,
+            training=training,
+            data=part,
+            expected=expected,
+            broader=broader,
+        )
         check_labels(part, case.logits.shape[1])
         if not case.total:
             raise InputError(

@@ -27,7 +27,8 @@ from advkit.data import Data
 from advkit.data.base import Subset
 from advkit.documents import parse_json
 from advkit.engine.checks import check_labels
-from advkit.engine.passes import device_of
+from advkit.engine.passes import Passes, device_of
+from advkit.engine.precision import Precision
 from advkit.engine.training.augment import Step, augmented, mixed, mixes, read_augmentation
 from advkit.engine.training.checkpoint import Saved, check_same, read_checkpoint, write_checkpoint
 from advkit.engine.training.interrupt import Pressed, listening
@@ -197,6 +198,11 @@ class _Session:
             between = pressed.check if ranks.world == 1 else lambda: None
             validate = robustness(held, ball, seed=recipe.seed, ranks=ranks, between=between)
         trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        if not trained:
+            raise ModelError(
+                "the network cannot be trained: none of its weights asks for a gradient; set requires_grad_(True) on those "
+                "that are to learn."
+            )
         optimizer, steps = _optimizer(recipe, trained), read_augmentation(recipe.augment)
         session = cls(model, data, objective, recipe, validate, ranks, pressed, len(data.classes), optimizer, steps)
         if recipe.ema:
@@ -309,6 +315,11 @@ class _Session:
                 shown = (shown.clone() if shown is x else shown).requires_grad_(True)
             with objective.disturbed(self.model, x, shown, y):
                 loss = _asked(wrapped, x, shown, y)
+                if not loss.requires_grad:
+                    raise ModelError(
+                        "the network cannot be trained: its answer has no gradient for any of its weights (all of them are "
+                        "frozen, or a step is detached or not differentiable); set requires_grad_(True), or mend that step."
+                    )
                 # DistributedDataParallel takes the mean over the processes, where shares want the sum.
                 torch.autograd.backward(loss * (share * self.ranks.world))
         kept = None
@@ -540,8 +551,9 @@ def _check_classes(model: nn.Module, data: Data) -> None:
     if len(data) < 2:
         raise InputError(f"{data.name} has {len(data)} example; training needs at least 2.")
     with borrowed(model), torch.no_grad():
-        scores = model(data.pictures([0]).to(device_of(model))).shape[1]
-    check_labels(data, scores)
+        first = data.pictures([0]).to(device_of(model))
+        scores = Passes(model, Precision.own(model), 1).judge(first)
+    check_labels(data, scores.shape[1])
     if bool((data.labels < 0).any()):
         raise DataError(f"{data.name} has examples without a label; training needs one for each.")
     first = int(data.labels[0])
