@@ -7,7 +7,7 @@ from typing import NoReturn
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from advkit.core.answers import called
 from advkit.errors import ModelError, first_line
@@ -23,7 +23,7 @@ _SIZES = (1, 2, 4, 8, 10, 16, 32, 64, 100, 128, 256)  # of batches that are trie
 def check_ready(model: nn.Module) -> None:
     """Refuse a network without weights: with lazy layers that never saw an image, or on the meta device."""
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-        if isinstance(tensor, UninitializedTensorMixin):
+        if isinstance(tensor, (UninitializedBuffer, UninitializedParameter)):
             raise ModelError(
                 f"{called(model)} has lazy layers that have no weights yet (first {name}); call it once, model(x[:1]), and "
                 "train it or load its weights."

@@ -551,8 +551,8 @@ def _check_classes(model: nn.Module, data: Data) -> None:
     if len(data) < 2:
         raise InputError(f"{data.name} has {len(data)} example; training needs at least 2.")
     with borrowed(model), torch.no_grad():
-        first = data.pictures([0]).to(device_of(model))
-        scores = Passes(model, Precision.own(model), 1).judge(first)
+        x = data.pictures([0]).to(device_of(model))
+        scores = Passes(model, Precision.own(model), 1).judge(x)
     check_labels(data, scores.shape[1])
     if bool((data.labels < 0).any()):
         raise DataError(f"{data.name} has examples without a label; training needs one for each.")
