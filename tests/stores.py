@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from advkit.results.cell import Cell, Facts, Stage
 from advkit.results.store import Record, Store, Study
+from advkit.seal import sealed_json
 
 LABELS = 3  # classes
 
@@ -128,4 +132,39 @@ def moved(folder: Path) -> Path:
     more = {"model": "cid", "defense": "jpeg", "surrogate": "cid", "surrogate_hash": "hash of cid", "stages": stages}
     bare = cell_of("pgd (oblivious)", **more)  # type: ignore[arg-type]
     made.put(bare, [1, 1, 1, 0], [1] * 4, oblivious=True)
+    return folder
+
+
+def unsealed(path: Path) -> Any:
+    """What a sealed JSON file says, without its seal."""
+    found = json.loads(path.read_bytes())
+    return {name: value for name, value in found.items() if name not in ("sealed", "sha256")}
+
+
+def rewritten(path: Path, change: Callable[[Any], object]) -> None:
+    """Change a sealed JSON file as somebody who seals it again."""
+    found = unsealed(path)
+    change(found)
+    path.write_bytes(sealed_json(found))
+
+
+def aged(folder: Path) -> Path:
+    """A store as it was before there were checksums over whole files."""
+    from safetensors import safe_open
+    from safetensors.numpy import save
+
+    (folder / "manifest.json").unlink()
+    for path in folder.rglob("*.json"):
+        found = unsealed(path)
+        if path.name == "store.json":
+            found["advkit store"] = 1
+        path.write_text(json.dumps(found["asked"] if path.name == "asked.json" else found, indent=1) + "\n")
+    for path in folder.glob("cells/*/*[0-9].safetensors"):
+        with safe_open(path, "np") as file:
+            told = {name: text for name, text in file.metadata().items() if name not in ("sha256", "of")}
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        digest = hashlib.blake2b(digest_size=16)
+        for name in sorted(arrays):
+            digest.update(np.ascontiguousarray(arrays[name]).data)
+        path.write_bytes(save(arrays, {**told, "digest": digest.hexdigest()}))
     return folder

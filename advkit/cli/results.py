@@ -53,11 +53,10 @@ def list_(folder: Path, filters: tuple[str, ...], form: str | None, out: Path | 
     """List the cells of a store: what each is of, how many of its examples are done, which code made it."""
     from advkit.results.cells import list_table, listed
     from advkit.results.filters import narrowed
-    from advkit.results.store import Store
+    from advkit.results.reading import Reading
 
     kind = form_of(form, out)
-    store = Store(folder).check()
-    cells = listed(store, narrowed(store.records(), filters))
+    cells = listed(Reading(folder), lambda records: narrowed(records, filters))
     if kind == "json":
         put(json.dumps(cells), out)
     else:
@@ -71,27 +70,29 @@ def list_(folder: Path, filters: tuple[str, ...], form: str | None, out: Path | 
 def show(folder: Path, key: str, form: str | None) -> None:
     """Show everything recorded about a cell: hyper-parameters, versions, hardware. The beginning of its KEY is enough."""
     from advkit.results.cells import one, show_lines, shown
-    from advkit.results.store import Store
+    from advkit.results.reading import Reading
 
     if form not in (None, "table", "json"):
         raise UnknownName("format", form, ("table", "json"))
-    store = Store(folder)
-    found = shown(store, one(store, key))
+    reading = Reading(folder)
+    found = shown(reading, one(reading, key))
     put(json.dumps(found) if form == "json" else "\n".join(show_lines(found)), None)
 
 
 @command.command()
 @click.argument("folder", metavar="DIR", type=_FOLDER)
 def check(folder: Path) -> None:
-    """Read every file of a store and say which are damaged. Exit code 1 where there are any."""
-    from advkit.results.cells import check as checked
-    from advkit.results.store import Store
+    """Read every byte of what advkit wrote and say what is damaged, altered, missing or foreign. Exit code 1 where anything is.
 
-    whole, damaged = checked(Store(folder))
-    for each in damaged:
-        put(f"{each.path} {each.what}", None)
-    put(f"{whole:,} shards are whole, {len(damaged):,} files are not as they should be.", None)
-    if damaged:
+    DIR is the folder of a sweep, of attack --save, of certify --out, or of a sticker. Without the models: advkit verify asks
+    them too.
+    """
+    from advkit.results.check import check_folder
+
+    found = check_folder(folder)
+    for line in found.lines():
+        put(line, None)
+    if found.broken:
         sys.exit(1)
 
 

@@ -34,7 +34,8 @@ def command(
     quiet: bool,
 ) -> None:
     """Verify what advkit attack --save or advkit sweep --out wrote: ask the model again about every saved example, measure
-    every budget in float64, count every figure again. Exit code 1 where something differs; the first that does is named.
+    every budget in float64, count every figure again. Exit code 1 where something differs, the first of which is named, or
+    where no model could be asked.
 
     \b
     advkit attack --eps 8/255 --save runs/first --as png
@@ -71,6 +72,6 @@ def command(
         if found.holds and not doubtful:
             click.echo(f"{folder} holds.")
     if not found.holds:
-        click.echo(f"Differs: {found.sentence}", err=True)
+        click.echo(found.sentence, err=True)
     if not found.holds or doubtful:
         sys.exit(1)

@@ -25,6 +25,7 @@ from advkit.engine.passes import Passes, batch_for
 from advkit.engine.precision import PrecisionName, choose_precision
 from advkit.engine.targets import choose_targets
 from advkit.errors import DataError, InputError
+from advkit.seal import sealed_json, sealed_tensors
 
 __all__ = ["check_fit", "fit", "fit_for", "fit_with", "load_fitted", "save_fitted", "training_pictures"]
 
@@ -214,10 +215,10 @@ def save_fitted(applied: Applied, path: Path, *, first: bool = False) -> None:
 
     if path.suffix != _FILE:
         raise InputError(f"{path} is to hold what was fitted; give a name that ends in .safetensors.")
-    facts = json.dumps(_facts(applied))
+    facts = _facts(applied)
     put = put_first if first else put_whole
-    put(path.with_suffix(".json"), facts.encode() + b"\n")
-    put(path, save({"thing": applied.thing.contiguous()}, {"advkit fitted": facts}))
+    put(path.with_suffix(".json"), sealed_json(facts, indent=None))
+    put(path, sealed_tensors(save, {"thing": applied.thing.contiguous()}, {"advkit fitted": json.dumps(facts)}))
 
 
 def load_fitted(path: Path) -> Applied:

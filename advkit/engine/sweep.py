@@ -24,6 +24,7 @@ from advkit.engine.specs import AttackSpec, DataSpec, ModelSpec, usual_ball
 from advkit.engine.tasks import Executor, InProcess, Report, Task, Watch, stages_of
 from advkit.engine.tracking import Tracker
 from advkit.errors import InputError
+from advkit.results.check import mend
 from advkit.results.grid import Grid, Line, lines_of, load_grid
 from advkit.results.store import Store, Study
 from advkit.trust import Trust
@@ -141,6 +142,7 @@ def run_plan(
         store.add(*(planned.record for planned in plan.cells))
         samples = {planned.cell.key: plan.samples for planned in plan.cells}
         store.write_study(Study(plan.sweep.command, samples, dict(plan.sweep.about)))
+        mend(store, (planned.record for planned in plan.cells), plan.samples)
         left = [replace(task, source=own_source()) for task in plan.left(store)]
         herald = _Herald(plan, store, left, spectator, trackers)
         spectator.begun(plan, left)
@@ -155,6 +157,7 @@ def run_plan(
                     failed.append(report)
                 if report.fatal:
                     raise InputError(f"{report.error} What was finished is kept; make room and run the same again.")
+            store.finish(samples)
         except BaseException:
             herald.interrupted()
             raise

@@ -71,8 +71,7 @@ class Task:
     @property
     def title(self) -> str:
         """For progress and errors."""
-        behind = "" if self.cell.defense == "none" else f" behind {self.cell.defense}"
-        return f"{self.cell.attack} on {self.cell.model}{behind}"
+        return self.cell.title
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,12 @@ def verify_store(
     """
     report, store = Report(folder), Store(folder).check()
     try:
-        report.right("shards", check_whole(store), "with the checksums that they were written with")
+        whole = check_whole(store)
+        report.right("shards", whole.whole, "with the checksums that they were written with")
+        if whole.uncovered:
+            report.note(
+                f"{whole.uncovered:,} of these shards are of before there were checksums over whole files: not covered."
+            )
         cells = _filled(store)
         of = {each.cell.key: each.facts for each in cells}
         for each in cells:
@@ -122,6 +127,7 @@ def _ask(
             for each in own:
                 _measure(each, store, data)
             asked = _answers([each for each in own if not each.cell.stages] or own[:1], store, passes, data, report)
+            report.asked += asked
             report.right(title, asked, "answers without attack")
             kept = [(each, picture) for each in own for picture in each.pictures]
             if kept:

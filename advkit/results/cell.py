@@ -99,6 +99,12 @@ class Cell:
         return tuple(getattr(self, name) for name in _FIELDS if name not in ("code", "surrogate_code"))
 
     @property
+    def title(self) -> str:
+        """For progress and errors: the attack and what it is on."""
+        behind = "" if self.defense == "none" else f" behind {self.defense}"
+        return f"{self.attack} on {self.model}{behind}"
+
+    @property
     def setting(self) -> tuple[str, ...]:
         """Model, weights, defense, data: what is attacked."""
         return (self.model, self.model_hash, self.defense, self.defense_hash, self.data_hash)

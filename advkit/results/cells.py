@@ -1,34 +1,34 @@
-"""The cells of a store, listed, shown and checked. No torch."""
+"""The cells of a store, listed and shown. No torch."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from advkit.errors import InputError, StoreError, nearest
+from advkit.errors import InputError, nearest
 from advkit.results.grid import newest
-from advkit.results.store import Record, Store
+from advkit.results.reading import Reading
+from advkit.results.store import Record
 from advkit.results.table import Table
 
-__all__ = ["Damage", "check", "list_table", "listed", "one", "show_lines", "shown"]
+__all__ = ["list_table", "listed", "merged", "one", "show_lines", "shown"]
 
 
 _TOLD_APART = ("weights", "data", "norm", "goal", "seed")  # of an attacked cell; shown where they differ
 
 
-def listed(store: Store, records: Sequence[Record]) -> list[dict[str, Any]]:
-    """What a list says of each cell; of a cell that the last sweep did not ask for, it is not known how much is wanted."""
-    study = store.study()
+def listed(reading: Reading, chosen: Callable[[Sequence[Record]], Sequence[Record]]) -> list[dict[str, Any]]:
+    """What a list says of each chosen cell; of one that the last sweep did not ask for, it is not known how much is wanted."""
+    study = reading.study()
     wanted = study.samples if study else {}
-    current = {record.cell.key for record in newest(store.records(), study)}
+    every = reading.records(study)
+    current, records = {record.cell.key for record in newest(every, study)}, chosen(every)
     places = {key: place for place, key in enumerate(wanted)}
     found = []
     for record in sorted(records, key=lambda record: places.get(record.cell.key, len(places))):
         cell, about = record.cell, record.about
-        done = sum(end - begin for begin, end in merged(store.spans(cell)))
+        done = sum(end - begin for begin, end in merged(reading.spans(cell)))
         found.append(
             {
                 "key": cell.key,
@@ -83,10 +83,10 @@ def list_table(cells: Sequence[dict[str, Any]], full: bool) -> Table:
     )
 
 
-def one(store: Store, key: str) -> Record:
+def one(reading: Reading, key: str) -> Record:
     """The cell whose key begins so. Raises InputError where none does, or several do."""
-    store.check()
-    keys = sorted(path.name for path in (store.folder / "cells").glob("*"))
+    store = reading.store
+    keys = store.cell_keys()
     found = [each for each in keys if each.startswith(key)]
     if len(found) > 1 and key not in found:
         raise InputError(
@@ -98,17 +98,17 @@ def one(store: Store, key: str) -> Record:
     return record
 
 
-def shown(store: Store, record: Record) -> dict[str, Any]:
+def shown(reading: Reading, record: Record) -> dict[str, Any]:
     """Everything that is recorded about a cell."""
-    study = store.study()
+    study = reading.study()
     wanted = (study.samples if study else {}).get(record.cell.key)
     return {
         "key": record.cell.key,
         "cell": record.cell.to_json(),
         "about": dict(record.about),
-        "done": [list(span) for span in merged(store.spans(record.cell))],
+        "done": [list(span) for span in merged(reading.spans(record.cell))],
         "wanted": wanted,
-        "pictures": len(store.pictures(record.cell)),
+        "pictures": len(reading.pictures(record.cell)),
     }
 
 
@@ -124,39 +124,6 @@ def show_lines(found: dict[str, Any]) -> list[str]:
     rows += [("pictures kept", found["pictures"])]
     wide = max(len(name) for name, _ in rows)
     return [f"{name:{wide}}  {_text(value)}" for name, value in rows]
-
-
-@dataclass(frozen=True)
-class Damage:
-    """A file that is not what it should be."""
-
-    path: Path
-    what: str
-
-
-def check(store: Store) -> tuple[int, list[Damage]]:
-    """Read every file of a store: how many shards are whole, and what is wrong."""
-    store.check()
-    whole, found = 0, []
-    for folder in sorted(path for path in (store.folder / "cells").glob("*") if path.is_dir()):
-        try:
-            record = store.record(folder.name)
-        except StoreError:
-            found.append(Damage(folder / "cell.json", "cannot be read"))
-            continue
-        if record is None:
-            found.append(Damage(folder, "has no cell.json"))
-            continue
-        if record.cell.key != folder.name:
-            found.append(Damage(folder / "cell.json", f"is that of another cell, {record.cell.key}"))
-            continue
-        good = set(store.spans(record.cell))
-        whole += len(good)
-        for span, path in store.shards(record.cell):
-            if span not in good:
-                found.append(Damage(Path(path), "is damaged; the next sweep makes it anew"))
-        found += [Damage(path, "was left half written by a sweep that was killed") for path in folder.glob(".*.part")]
-    return whole, found
 
 
 def merged(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -16,8 +16,8 @@ import numpy as np
 from advkit.atomic import write_whole
 from advkit.errors import InputError, MissingExtra, StoreError
 from advkit.results.grid import Grid, Line
+from advkit.results.reading import Reading
 from advkit.results.row_json import flat_controls
-from advkit.results.store import Store
 
 if TYPE_CHECKING:
     import pandas
@@ -92,10 +92,11 @@ def _examples(grid: Grid) -> Iterator[_Columns]:
     Who was not ``attacked``, being wrong without attack or beaten by a stage before, has prediction -1 and no distance.
     """
     clean = {line.cell.setting: line for line in grid.clean if not line.outdated}
-    store, key, facts = Store(grid.folder), "", None
+    reading, key, facts = Reading(grid.folder), "", None
     for line in grid.lines:
         if line.cell.key != key:  # the lines of a cell follow each other
-            key, facts = line.cell.key, store.facts(line.cell)
+            read = reading.facts(line.cell)
+            key, facts = line.cell.key, read and read.facts
         if facts is None:
             raise StoreError(f"the examples of the cell {key} are gone from {grid.folder}; is a sweep at work on it?")
         of, own = line.to_json(), facts.take(np.searchsorted(facts.index, line.index))

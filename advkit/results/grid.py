@@ -14,7 +14,8 @@ from advkit.results.asked import Asked
 from advkit.results.cell import not_oblivious
 from advkit.results.doubt import Doubt
 from advkit.results.line import ITSELF, NONE, UNDEFENDED, WORST, Line, Shared, lines_of, made_on, wholes
-from advkit.results.store import Record, Store, Study
+from advkit.results.reading import Reading
+from advkit.results.store import Record, Study
 from advkit.results.verdict import FAIL
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class Grid:
     waiting: tuple[Record, ...] = field(default=(), repr=False)  # cells that the sweep asked for, with nothing done yet
     asked: tuple[tuple[Line, tuple[Asked, ...]], ...] = field(default=(), repr=False)
     """What each model, behind its defense, was asked before it was attacked, beside its line without attack."""
+    uncovered: int = 0  # cells of before there were checksums over whole files
 
     @cached_property
     def worst(self) -> tuple[Line, ...]:
@@ -98,16 +100,18 @@ class Grid:
         ]
 
 
-def load_grid(folder: Path, *, outdated: bool = False, only: Collection[str] | None = None) -> Grid:
+def load_grid(
+    folder: Path, *, outdated: bool = False, only: Collection[str] | None = None, of_study: bool = True
+) -> Grid:
     """Read a store. Cells that newer code has made again are left out, unless ``outdated`` ones are asked for.
 
-    ``only`` reads the cells with these keys.
+    ``only`` reads the cells with these keys; not ``of_study`` reads all as if no sweep had asked for some of them.
 
-    Raises InputError where the folder is no store.
+    Raises InputError where the folder is no store, StoreError where a cell does not hold.
     """
-    store = Store(folder).check()
-    study = store.study()
-    found = [record for record in store.records() if only is None or record.cell.key in only]
+    reading = Reading(folder)
+    study = reading.study() if of_study else None
+    found = [record for record in reading.records(study) if only is None or record.cell.key in only]
     fresh = newest(found, study)
     current = {record.cell.key for record in fresh}
     kept = found if outdated else fresh
@@ -117,19 +121,20 @@ def load_grid(folder: Path, *, outdated: bool = False, only: Collection[str] | N
     clean: list[Line] = []
     asked: list[tuple[Line, tuple[Asked, ...]]] = []
     waiting: list[Record] = []
-    shared = Shared()
+    shared, uncovered = Shared(), 0
     for record in kept:
         wanted = study.samples.get(record.cell.key) if study else None
-        facts = store.facts(record.cell, wanted)
-        if facts is None:
+        read = reading.facts(record.cell, wanted)
+        if read is None:
             waiting += [record] if wanted else []
             continue
-        old = record.cell.key not in current
+        facts, old = read.facts, record.cell.key not in current
+        uncovered += not read.covered
         count = len(facts) if wanted is None else wanted
         made = lines_of(record, facts, count, shared=shared, outdated=old)
         (lines if record.cell.stages else clean).extend(made)
-        if not record.cell.stages and (answers := store.asked(record.cell)) is not None:
-            asked.append((made[0], answers))
+        if not record.cell.stages and read.asked is not None:
+            asked.append((made[0], read.asked))
     once = lines if outdated else _once(lines, study)
     twice = {line.cell.key for line in lines} - {line.cell.key for line in once}
     return Grid(
@@ -141,6 +146,7 @@ def load_grid(folder: Path, *, outdated: bool = False, only: Collection[str] | N
         records=tuple(kept),
         waiting=tuple(waiting),
         asked=tuple(asked),
+        uncovered=uncovered,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,8 +11,9 @@ import numpy as np
 from advkit.atomic import put_whole
 from advkit.errors import InputError, StoreError
 from advkit.results.cell import Cell, Facts
-from advkit.results.cells import Damage
-from advkit.results.store import Store, Study, read_facts
+from advkit.results.sealed import Broken
+from advkit.results.shard import Shard
+from advkit.results.store import Store, Study, read_record
 
 __all__ = ["Merged", "merge"]
 
@@ -24,7 +25,7 @@ class Merged:
     cells: int = 0
     shards: int = 0
     known: int = 0  # shards whose examples were all there already
-    left: list[Damage] = field(default_factory=list)
+    left: list[Broken] = field(default_factory=list)
 
 
 def merge(into: Store, sources: Sequence[Store]) -> Merged:
@@ -39,43 +40,43 @@ def merge(into: Store, sources: Sequence[Store]) -> Merged:
     into.create()
     report = Merged()
     with into.lock():
+        into.reopen(key for source in sources for key in source.cell_keys())
         for source in sources:
-            for folder in sorted(path for path in (source.folder / "cells").glob("*") if path.is_dir()):
-                _cell(into, source, folder, report)
-        study = _study([into.study(), *(source.study() for source in sources)])
+            for key in source.cell_keys():
+                _cell(into, source, key, report)
+        study = _study([into.study(), *(source.study() for source in sources)], into.cell_keys())
         if study:
             into.write_study(study)
+        into.finish(study.samples if study else {})
     return report
 
 
-def _cell(into: Store, source: Store, folder: Path, report: Merged) -> None:
+def _cell(into: Store, source: Store, key: str, report: Merged) -> None:
     try:
-        record = source.record(folder.name)
-    except StoreError:
-        record = None
-    if record is None or record.cell.key != folder.name:
-        report.left.append(Damage(folder / "cell.json", "cannot be read, or is that of another cell"))
+        record = read_record(str(source.folder / "cells" / key), key)
+    except Broken as error:
+        report.left.append(error)
+        return
+    except StoreError as error:  # of a newer advkit
+        report.left.append(Broken(source.folder / "cells" / key, "foreign", f"is not known here: {error}"))
         return
     cell = record.cell
     new = not (into.folder / "cells" / cell.key / "cell.json").exists()
     into.add(record)
     report.cells += new
-    for companion in source.companions(cell):
-        if not into.beside(cell, companion.name).exists():
-            put_whole(into.beside(cell, companion.name), companion.read_bytes())
-    for _, path in source.shards(cell):
-        facts = read_facts(path)
-        if facts is None:
-            report.left.append(Damage(Path(path), "is damaged"))
-            continue
-        found = into.facts(cell)
-        if found is not None and not _agrees(found, facts):
-            report.left.append(Damage(Path(path), f"says otherwise than {into.folder} does about the same examples"))
-        elif found is not None and np.isin(facts.index, found.index).all():
-            report.known += 1
-        else:
-            _copy(into, cell, Path(path))
+    for span, path in source.shards(cell):
+        try:
+            shard = source.look(cell, span, path)
+            found = into.facts(cell)
+            if found is not None and not _agrees(found, shard.facts):
+                raise Broken(path, "foreign", f"says otherwise than {into.folder} does about the same examples")
+            if found is not None and np.isin(shard.facts.index, found.index).all():
+                report.known += 1
+                continue
+            _copy(into, source, cell, Path(path), shard)
             report.shards += 1
+        except Broken as error:
+            report.left.append(error)
 
 
 def _agrees(one: Facts, other: Facts) -> bool:
@@ -87,14 +88,25 @@ def _agrees(one: Facts, other: Facts) -> bool:
     )
 
 
-def _copy(into: Store, cell: Cell, path: Path) -> None:
-    """The pictures first, for the shard's own file says that all is there."""
-    for each in (path.with_name(f"pictures-{path.name}"), path):
-        if each.exists():
-            put_whole(into.folder / "cells" / cell.key / each.name, each.read_bytes())
+def _copy(into: Store, source: Store, cell: Cell, path: Path, shard: Shard) -> None:
+    """What the shard needs first, for its own file says that all is there. Raises Broken where that is another there."""
+    here = {name: digest for _, each in into.whole(cell) for name, digest in each.files.items()}
+    files = dict(shard.files)
+    if not shard.covered:  # it does not say what it needs
+        pictures = path.with_name(f"pictures-{path.name}")
+        beside = [*source.companions(cell), *([pictures] if pictures.exists() else [])]
+        files = {each.name: here.get(each.name, "") for each in beside}
+    for name, digest in files.items():
+        if here.get(name, digest) != digest:
+            raise Broken(path, "foreign", f"needs another {name} than that of {into.folder}")
+        target = into.beside(cell, name)
+        if name not in here and not (target.exists() and not shard.covered and not name.startswith("pictures-")):
+            put_whole(target, (path.parent / name).read_bytes())
+    put_whole(into.folder / "cells" / cell.key / path.name, path.read_bytes())
 
 
-def _study(studies: Sequence[Study | None]) -> Study | None:
+def _study(studies: Sequence[Study | None], keys: Iterable[str]) -> Study | None:
+    """What all of them want of the cells that are there."""
     found = [study for study in studies if study]
     if not found:
         return None
@@ -104,4 +116,5 @@ def _study(studies: Sequence[Study | None]) -> Study | None:
         for key, count in study.samples.items():
             samples[key] = max(count, samples.get(key, 0))
         about = {**study.about, **about}
-    return Study(found[0].command, samples, about)
+    there = set(keys)
+    return Study(found[0].command, {key: count for key, count in samples.items() if key in there}, about)

@@ -2,71 +2,65 @@
 
 DIR/store.json                              the format's version
 DIR/study.json                              the last sweep: its command, its cells and how many examples it wants of each
+DIR/manifest.json                           of each cell that is complete, all its files by SHA-256
 DIR/cells/KEY/cell.json                     the cell, and what is known about it (versions, hardware, hyper-parameters)
-DIR/cells/KEY/00000-00256.safetensors       the facts of these examples, with a checksum
+DIR/cells/KEY/00000-00256.safetensors       the facts of these examples; names its cell, and what lies beside it by SHA-256
 DIR/cells/KEY/pictures-00000-00256.safetensors   some beaten examples of theirs
 DIR/cells/KEY/asked.json                    of a cell without attack: what the model was asked before it was attacked
 
 A shard is written beside its place and renamed, so a shard that exists is done, and resuming is looking. One sweep at a time
-plans and writes; its workers each write shards of their own.
+plans and writes; its workers each write shards of their own. Every file holds a checksum of itself (``advkit.seal``). What is
+not whole is here as if it were not there, for a sweep makes it again; ``advkit.results.reading`` refuses it.
 """
 
 from __future__ import annotations
 
 import errno
-import hashlib
-import json
 import os
 import platform
 import re
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 
 from advkit.atomic import keep_names, put_whole
-from advkit.documents import parse_json, read_json, reason
 from advkit.errors import InputError, StoreError
 from advkit.results.asked import Asked
-from advkit.results.cell import Cell, Facts, Numbers, Picture, UnknownFields
+from advkit.results.cell import Cell, Facts, Picture, UnknownFields
+from advkit.results.manifest import MANIFEST, Manifest, hashes_of
+from advkit.results.sealed import Broken, content_of, read_sealed
+from advkit.results.shard import Shard, Span, name_of, pack_facts, pack_pictures, read_pictures, read_shard
+from advkit.seal import sealed_json, sha256
 
-__all__ = ["Record", "Span", "Store", "Study", "gaps", "read_facts"]
+__all__ = [
+    "Record",
+    "Span",
+    "Store",
+    "Study",
+    "gaps",
+    "in_order",
+    "joined",
+    "read_asked",
+    "read_facts",
+    "read_record",
+]
 
-_FORMAT = 1
+_FORMAT = 2
+_UNSEALED = 1  # the format of before: checksums of arrays, no manifest
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 _LOOKS = 0.1  # seconds between two looks for a file that another machine has written
 _LOCK, _SOFT_LOCK, _WRITER = ".lock", ".lock.held", ".writer"
+_STUDY = "study.json"
 _ASKED = "asked.json"
 _SHARD = re.compile(r"(\d+)-(\d+)\.safetensors")
-_TYPES = {
-    "index": np.int64,
-    "labels": np.int64,
-    "clean": np.int64,
-    "attacked": np.bool_,
-    "success": np.bool_,
-    "prediction": np.int32,
-    "distance": np.float64,
-    "steps": np.int32,
-    "forwards": np.int32,
-    "backwards": np.int32,
-    "tested": np.bool_,
-}
-_CODES: dict[str, np.dtype[Any]] = {
-    "I64": np.dtype(np.int64),
-    "I32": np.dtype(np.int32),
-    "F64": np.dtype(np.float64),
-    "BOOL": np.dtype(np.bool_),
-    "U8": np.dtype(np.uint8),
-}
-
-Span = tuple[int, int]
-"""Examples from the first to before the second."""
 
 
 @dataclass(frozen=True)
@@ -96,37 +90,64 @@ class Store:
 
     def check(self) -> Store:
         """The store itself. Raises InputError where the folder is none, or one of a newer advkit."""
-        path = self.folder / "store.json"
-        try:
-            found = read_json(path)["advkit store"]
-        except FileNotFoundError:
-            raise InputError(
-                f"{self.folder} holds no results of a sweep; give the folder that advkit sweep --out wrote."
-            ) from None
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{path} cannot be read ({reason(error)}); is it the folder of a sweep?") from None
-        if found != _FORMAT:
-            raise InputError(f"{self.folder} has format {found}, this advkit reads {_FORMAT}; use a newer advkit.")
+        self._format()
         return self
 
+    def _format(self) -> int:
+        path = self.folder / "store.json"
+        try:
+            found = read_sealed(path)[0]["advkit store"]
+        except Broken as error:
+            if error.kind == "missing":
+                raise InputError(
+                    f"{self.folder} holds no results of a sweep; give the folder that advkit sweep --out wrote."
+                ) from None
+            raise StoreError(f"{error}; run the sweep again, which writes it anew.") from None
+        except (KeyError, TypeError) as error:
+            raise InputError(f"{path} cannot be read ({error}); is it the folder of a sweep?") from None
+        if found not in (_UNSEALED, _FORMAT):
+            raise InputError(f"{self.folder} has format {found}, this advkit reads {_FORMAT}; use a newer advkit.")
+        return int(found)
+
     def create(self) -> Store:
-        """Make the folder a store, or check that it is one."""
+        """Make the folder a store, or check that it is one. One of before is one of today from then on."""
         self.admit()
-        if not (self.folder / "store.json").exists():
+        try:
+            made = self._format() == _FORMAT and self.manifest() is not None
+        except InputError:  # there is none yet, or it is damaged
+            made = False
+        if not made:
+            # The manifest first: a store of this format without one has lost it.
+            put_whole(self.folder / MANIFEST, Manifest(study=(self.folder / _STUDY).exists()).content())
             _write_json(self.folder / "store.json", {"advkit store": _FORMAT})
         return self
 
     def admit(self) -> None:
         """Raise InputError where the folder is not empty and no store. Writes nothing."""
         if (self.folder / "store.json").exists():
-            self.check()
+            try:
+                self.check()
+            except StoreError:  # damaged, and written anew by who creates it
+                if not (self.folder / "cells").is_dir():
+                    raise
             return
-        # What one that was killed in its first line has left.
-        ours = {_LOCK, _SOFT_LOCK, _WRITER, *(path.name for path in self.folder.glob(".store.json.*.part"))}
+        # What one that was killed in its first lines has left.
+        halves = (path.name for name in ("store.json", MANIFEST) for path in self.folder.glob(f".{name}.*.part"))
+        ours = {_LOCK, _SOFT_LOCK, _WRITER, MANIFEST, *halves}
         if self.folder.exists() and not self.folder.is_dir():
             raise InputError(f"{self.folder} is a file; results are kept in a folder, so give the name of one.")
         if self.folder.exists() and any(path.name not in ours for path in self.folder.iterdir()):
             raise InputError(f"{self.folder} is not empty and holds no results of a sweep; give another folder.")
+
+    def manifest(self) -> Manifest:
+        """What is finished. Raises StoreError where it cannot be told."""
+        path = self.folder / MANIFEST
+        found = Manifest.read(path)
+        if found is None and self._format() == _FORMAT:
+            raise StoreError(
+                f"{path} is missing: it says what belongs to the store; run the sweep again, for a new one."
+            )
+        return found or Manifest(covers=False)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -171,12 +192,14 @@ class Store:
         for place in (".*.part", "cells/*/.*.part"):
             for left in self.folder.glob(place):
                 left.unlink(missing_ok=True)
+        for left in self.folder.glob("cells/.*.gone"):
+            shutil.rmtree(left, ignore_errors=True)
 
     # ------------------------------------------------------------------ cells
 
-    def add(self, *records: Record) -> None:
-        """Make room for cells; one that is there already stays as it is."""
-        new = [record for record in records if not (self._of(record.cell) / "cell.json").exists()]
+    def add(self, *records: Record, anew: bool = False) -> None:
+        """Make room for cells; the cell.json of one that is there already stays as it is, unless it is to be written anew."""
+        new = [record for record in records if anew or not (self._of(record.cell) / "cell.json").exists()]
         for record in new:
             found = {"cell": record.cell.to_json(), "about": dict(record.about)}
             # One that a power cut takes back is made again; its shards wait until its name is on the disk.
@@ -184,29 +207,88 @@ class Store:
         if new:
             keep_names(self.folder / "cells", self.folder)
 
-    def remove(self, cell: Cell) -> None:
-        """Forget a cell and all that is done of it. Only for who holds the lock."""
-        shutil.rmtree(self._of(cell), ignore_errors=True)
+    def remove(self, *cells: Cell) -> None:
+        """Forget cells and all that is done of them. Only for who holds the lock."""
+        gone = {cell.key for cell in cells if self._of(cell).is_dir()}
+        study = self.study()
+        if study is not None and gone & study.samples.keys():  # it must not name what is not there
+            left = {key: count for key, count in study.samples.items() if key not in gone}
+            self.write_study(replace(study, samples=left))
+        self.reopen(gone)
+        for key in sorted(gone):  # a folder that is there is whole, also where this is killed
+            place = self.folder / "cells" / f".{key}.{uuid4().hex[:12]}.gone"
+            (self.folder / "cells" / key).rename(place)
+            shutil.rmtree(place, ignore_errors=True)
+
+    def cell_keys(self) -> list[str]:
+        """The names of the cells' folders, in order."""
+        try:
+            return sorted(name for name in os.listdir(self.folder / "cells") if not name.startswith("."))
+        except FileNotFoundError:
+            return []
 
     def records(self) -> list[Record]:
         """Every cell of the store, in the order of their keys. One whose cell.json cannot be read is an error."""
-        try:
-            names = sorted(os.listdir(self.folder / "cells"))
-        except FileNotFoundError:
-            return []
-        folder = os.path.join(self.folder, "cells")  # texts: a Path for each of 10,000 files takes half a second
-        found = (_read_record(os.path.join(folder, name, "cell.json")) for name in names)
-        return [record for record in found if record is not None]
+        return [record for record in map(self.record, self.cell_keys()) if record is not None]
 
     def record(self, key: str) -> Record | None:
         """The cell with this key, if it is there."""
-        return _read_record(os.path.join(self.folder, "cells", key, "cell.json"))
+        folder = os.path.join(self.folder, "cells", key)  # texts: a Path for each of 10,000 files takes half a second
+        try:
+            return read_record(folder, key)
+        except Broken as error:
+            if error.kind == "missing" and not _has_shards(folder):
+                return None  # a writer that was killed had made its folder
+            raise StoreError(f"{error}; run the sweep again, which makes it anew, or remove its folder.") from None
+
+    # ------------------------------------------------------------------ what is finished
+
+    def reopen(self, keys: Iterable[str]) -> None:
+        """Take cells out of the manifest, before a file of theirs changes. Only for who holds the lock."""
+        manifest = self.manifest()
+        self._put_manifest(manifest, manifest.without(keys))
+
+    def finish(self, samples: Mapping[str, int]) -> None:
+        """Enter in the manifest the cells that are complete, given how many examples are wanted of each, by its key.
+
+        Only for who holds the lock. A cell that holds shards of before stays out: nobody knows what became of them.
+        """
+        manifest, parts = self.manifest(), dict[str, Mapping[str, str]]()
+        for key, count in samples.items():
+            record = None if key in manifest.parts else self.record(key)
+            if record is None:
+                continue
+            whole = self.whole(record.cell)
+            if not gaps([span for span, _ in whole], count) and all(shard.covered for _, shard in whole):
+                names = (name for name in os.listdir(self._of(record.cell)) if not name.startswith("."))
+                parts[key] = hashes_of(self._of(record.cell), names)
+        self._put_manifest(manifest, replace(manifest, parts={**manifest.parts, **parts}))
+
+    def _put_manifest(self, old: Manifest, new: Manifest) -> None:
+        new = replace(new, study=(self.folder / _STUDY).exists())
+        if old.covers and new != old:
+            put_whole(self.folder / MANIFEST, new.content())
 
     # ------------------------------------------------------------------ shards
 
+    def look(self, cell: Cell, span: Span, path: Path | str) -> Shard:
+        """A shard, which is whole with all that it names. Raises Broken."""
+        shard = read_shard(path, cell, span)
+        for name, digest in shard.files.items():
+            content_of(os.path.join(os.path.dirname(path), name), digest)
+        return shard
+
+    def whole(self, cell: Cell) -> list[tuple[Span, Shard]]:
+        """Every shard that is whole, with all that it names."""
+        found = []
+        for span, path in self.shards(cell):
+            with suppress(Broken):
+                found.append((span, self.look(cell, span, path)))
+        return found
+
     def spans(self, cell: Cell) -> list[Span]:
-        """Which examples are done. A shard that is not whole does not count."""
-        return [span for span, path in self.shards(cell) if _is_whole(path, span)]
+        """Which examples are done. A shard that is not whole, or lacks what it names, does not count."""
+        return [span for span, _ in self.whole(cell)]
 
     def missing(self, cell: Cell, samples: int) -> list[Span]:
         """Which of the first ``samples`` examples are not done."""
@@ -214,7 +296,7 @@ class Store:
 
     def awaited(self, cell: Cell, span: Span, patience: float) -> bool:
         """Whether a shard that another machine says it wrote is to be seen here: a shared disk may take a while."""
-        path, until = os.path.join(self.folder, "cells", cell.key, _name(span)), time.monotonic() + patience
+        path, until = os.path.join(self.folder, "cells", cell.key, name_of(span)), time.monotonic() + patience
         while True:
             try:
                 os.listdir(os.path.dirname(path))  # what a shared disk remembers of a folder is fresh once it is read
@@ -237,20 +319,22 @@ class Store:
 
         ``made`` says where and by what: versions, hardware.
         """
-        folder = self._of(cell)
+        folder, files = self._of(cell), dict[str, str]()
         if pictures:
-            put_whole(folder / f"pictures-{_name(span)}", _pack_pictures(pictures))
-        put_whole(folder / _name(span), _pack_facts(facts, made or {}))
+            name, content = f"pictures-{name_of(span)}", pack_pictures(pictures)
+            put_whole(folder / name, content)
+            files[name] = sha256(content)
+        # What was asked is asked by who does the first examples, and written before their shard.
+        companions = [path for path in self.companions(cell) if path.name != _ASKED or span[0] == 0]
+        files |= hashes_of(folder, [path.name for path in companions])
+        put_whole(folder / name_of(span), pack_facts(cell, span, facts, made or {}, files))
 
     def made(self, cell: Cell) -> list[dict[str, str]]:
         """Where and by what the cell's shards were made, each way once, in the order of the data."""
         found: list[dict[str, str]] = []
-        for _, path in self.shards(cell):
-            unpacked = _unpack(path)
-            with suppress(ValueError):
-                told = parse_json(unpacked[1].get("made", "{}"), path) if unpacked else {}
-                if told and told not in found:
-                    found.append(told)
+        for _, shard in self.whole(cell):
+            if shard.made and shard.made not in found:
+                found.append(dict(shard.made))
         return found
 
     def facts(self, cell: Cell, samples: int | None = None, *, begin: int = 0) -> Facts | None:
@@ -259,23 +343,20 @@ class Store:
         A shard that is not whole is left out, as if it had not been written; one that holds none of them is not read.
         """
         end = sys.maxsize if samples is None else samples
-        near = [path for (first, last), path in self.shards(cell) if first < end and last > begin]
-        parts = [part for path in near if (part := read_facts(path)) is not None]
-        if not parts:
-            return None
-        facts = Facts.joined(parts)
-        if len(facts) and (facts.index[0] < begin or facts.index[-1] >= end):
-            facts = facts.take(np.flatnonzero((facts.index >= begin) & (facts.index < end)))
-        return facts if len(facts) else None
+        parts = []
+        for span, path in self.shards(cell):
+            if span[0] < end and span[1] > begin:
+                with suppress(Broken):
+                    parts.append(read_shard(path, cell, span).facts)
+        return joined(parts, begin, end)
 
     def pictures(self, cell: Cell) -> list[Picture]:
         """The beaten examples that were kept, in the order of the data."""
-        found = [
-            picture
-            for path in sorted(self._of(cell).glob("pictures-*.safetensors"))
-            for picture in _read_pictures(path)
-        ]
-        return sorted({(p.index, p.stage, p.eps): p for p in found}.values(), key=lambda p: p.index)
+        found = []
+        for path in sorted(self._of(cell).glob("pictures-*.safetensors")):
+            with suppress(Broken):
+                found += read_pictures(path)
+        return in_order(found)
 
     def beside(self, cell: Cell, name: str) -> Path:
         """Where a file of a cell's own stands that is no shard of it."""
@@ -284,18 +365,11 @@ class Store:
     def companions(self, cell: Cell) -> list[Path]:
         """The cell's files that its shards need or that say something of all of them: what was fitted, what was asked."""
         found = self._of(cell)
-        return sorted(path for path in (*found.glob("fitted-*.safetensors"), found / _ASKED) if path.exists())
+        return sorted(path for path in (*found.glob("fitted-*.*"), found / _ASKED) if path.exists())
 
     def add_asked(self, cell: Cell, asked: Sequence[Asked]) -> None:
         """Keep what the model of a cell without attack was asked."""
-        _write_json(self.beside(cell, _ASKED), [each.to_json() for each in asked])
-
-    def asked(self, cell: Cell) -> tuple[Asked, ...] | None:
-        """What the model of a cell without attack was asked; None where nobody asked, or the file cannot be read."""
-        try:
-            return tuple(Asked.from_json(each) for each in read_json(self.beside(cell, _ASKED)))
-        except (OSError, ValueError, KeyError, TypeError):  # as a shard that is not whole
-            return None
+        _write_json(self.beside(cell, _ASKED), {"asked": [each.to_json() for each in asked]})
 
     def _of(self, cell: Cell) -> Path:
         return self.folder / "cells" / cell.key
@@ -307,6 +381,11 @@ class Store:
             names = os.listdir(folder)
         except FileNotFoundError:
             return []
+        return self.shards_among(cell, names)
+
+    def shards_among(self, cell: Cell, names: Iterable[str]) -> list[tuple[Span, str]]:
+        """Those of a cell's files that are shards, with their paths."""
+        folder = os.path.join(self.folder, "cells", cell.key)
         matches = (_SHARD.fullmatch(name) for name in sorted(names))
         return [((int(m[1]), int(m[2])), os.path.join(folder, m[0])) for m in matches if m]
 
@@ -315,20 +394,35 @@ class Store:
     def write_study(self, study: Study) -> None:
         """Remember what is wanted."""
         found = {"command": study.command, "samples": dict(study.samples), "about": dict(study.about)}
-        _write_json(self.folder / "study.json", found)
+        _write_json(self.folder / _STUDY, found)
 
     def study(self) -> Study | None:
         """What the last sweep was asked for, if there was one."""
-        path = self.folder / "study.json"
+        path = self.folder / _STUDY
         try:
-            found = read_json(path)
+            found = read_sealed(path)[0]
             return Study(found["command"], found["samples"], found["about"])
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise StoreError(
-                f"{path} cannot be read ({reason(error)}); run the sweep again, which writes it anew."
-            ) from None
+        except Broken as error:
+            if error.kind == "missing":
+                return None
+            raise StoreError(f"{error}; run the sweep again, which writes it anew.") from None
+        except (KeyError, TypeError) as error:
+            raise StoreError(f"{path} cannot be read ({error}); run the sweep again, which writes it anew.") from None
+
+
+def joined(parts: Sequence[Facts], begin: int = 0, end: int = sys.maxsize) -> Facts | None:
+    """The facts of shards, from ``begin`` to before ``end``; None where there are none."""
+    if not parts:
+        return None
+    facts = Facts.joined(parts)
+    if len(facts) and (facts.index[0] < begin or facts.index[-1] >= end):
+        facts = facts.take(np.flatnonzero((facts.index >= begin) & (facts.index < end)))
+    return facts if len(facts) else None
+
+
+def in_order(pictures: Iterable[Picture]) -> list[Picture]:
+    """Pictures in the order of the data, each once."""
+    return sorted({(p.index, p.stage, p.eps): p for p in pictures}.values(), key=lambda p: p.index)
 
 
 def gaps(done: Sequence[Span], samples: int) -> list[Span]:
@@ -343,27 +437,46 @@ def gaps(done: Sequence[Span], samples: int) -> list[Span]:
     return [*found, (begin, samples)] if begin < samples else found
 
 
-def _read_record(path: str) -> Record | None:
-    """A cell.json; None where there is no such file. One that cannot be read is an error."""
+def read_record(folder: str, key: str) -> Record:
+    """The cell.json of a folder with this name. Raises Broken, and StoreError for one of a newer advkit."""
+    path = os.path.join(folder, "cell.json")
+    found, _ = read_sealed(path)
     try:
-        found = read_json(path)
-        return Record(Cell.from_json(found["cell"]), found["about"])
-    except (FileNotFoundError, NotADirectoryError):
-        return None
+        record = Record(Cell.from_json(found["cell"]), found["about"])
     except UnknownFields as error:
         raise StoreError(f"{path} was written by a newer advkit ({error}); use that.") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StoreError(
-            f"{path} cannot be read ({reason(error)}); remove its folder, and the next sweep makes it anew."
-        ) from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Broken(path, "damaged", f"cannot be read ({error})") from None
+    if record.cell.key != key:
+        raise Broken(path, "foreign", f"is that of another cell, {record.cell.key}")
+    return record
 
 
-def _name(span: Span) -> str:
-    return f"{span[0]:05d}-{span[1]:05d}.safetensors"
+def read_asked(path: Path | str) -> tuple[tuple[Asked, ...], bool]:
+    """What a model was asked, and whether a checksum covers it. Raises Broken."""
+    found, covered = read_sealed(path)
+    try:
+        return tuple(Asked.from_json(each) for each in (found["asked"] if covered else found)), covered
+    except (KeyError, TypeError, AttributeError) as error:
+        raise Broken(path, "damaged", f"cannot be read ({error})") from None
 
 
-def _write_json(path: Path, found: object, *, lasting: bool = True) -> None:
-    put_whole(path, (json.dumps(found, indent=1) + "\n").encode(), lasting=lasting)
+def read_facts(path: Path | str) -> Facts | None:
+    """The facts of a shard; None where it is not whole."""
+    try:
+        return read_shard(path).facts
+    except Broken:
+        return None
+
+
+def _has_shards(folder: str) -> bool:
+    with suppress(OSError):
+        return any(_SHARD.fullmatch(name) for name in os.listdir(folder))
+    return False
+
+
+def _write_json(path: Path, found: Mapping[str, Any], *, lasting: bool = True) -> None:
+    put_whole(path, sealed_json(found), lasting=lasting)
 
 
 def _now() -> str:
@@ -383,99 +496,3 @@ def _held(folder: Path) -> Any:
         held = SoftFileLock(folder / _SOFT_LOCK, timeout=0)
         held.acquire()
     return held
-
-
-def _pack(arrays: Mapping[str, Numbers], facts: Mapping[str, str]) -> bytes:
-    from safetensors.numpy import save
-
-    digest = _digest(arrays[name] for name in sorted(arrays))
-    content: bytes = save({k: np.ascontiguousarray(v) for k, v in arrays.items()}, {**facts, "digest": digest})
-    return content
-
-
-def _unpack(path: Path | str) -> tuple[dict[str, Numbers], dict[str, str]] | None:
-    """The arrays and facts of a safetensors file; None where it is not whole.
-
-    Read here and not by the library, which takes a file to be read twice for its facts: 10,000 shards are to be read in
-    seconds.
-    """
-    try:
-        with open(path, "rb", buffering=0) as file:
-            content = file.readall()
-        size = int.from_bytes(content[:8], "little")
-        header = parse_json(content[8 : 8 + size], path)
-        facts = header.pop("__metadata__")
-        arrays: dict[str, Numbers] = {}
-        for name, entry in header.items():
-            begin, end = entry["data_offsets"]
-            kind = _CODES[entry["dtype"]]
-            flat = np.frombuffer(content, kind, (end - begin) // kind.itemsize, 8 + size + begin)
-            arrays[name] = flat.reshape(entry["shape"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    if facts.get("digest") != _digest(arrays[name] for name in sorted(arrays)):
-        return None
-    return arrays, facts
-
-
-def _digest(arrays: Iterator[Numbers]) -> str:
-    digest = hashlib.blake2b(digest_size=16)
-    for array in arrays:
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()
-
-
-def _is_whole(path: Path | str, span: Span) -> bool:
-    """Whether a shard can be read, and holds the examples that its name says."""
-    facts = read_facts(path)
-    if facts is None or len(facts) != span[1] - span[0]:
-        return False
-    return not len(facts) or (int(facts.index[0]), int(facts.index[-1]) + 1) == span
-
-
-def _pack_facts(facts: Facts, made: Mapping[str, str]) -> bytes:
-    arrays: dict[str, Numbers] = {
-        name: np.asarray(array, _TYPES.get(name, np.bool_))  # what a control beat has the control's name
-        for name, array in facts.per_example().items()
-    }
-    told = {"made": json.dumps(dict(made))} if made else {}
-    return _pack(arrays, {"seconds": json.dumps(facts.seconds.tolist()), **told})
-
-
-def read_facts(path: Path | str) -> Facts | None:
-    """The facts of a shard; None where it is not whole."""
-    found = _unpack(path)
-    if found is None:
-        return None
-    arrays, facts = found
-    try:
-        shape = arrays["attacked"].shape[:2]
-        return Facts.of(arrays, np.asarray(parse_json(facts["seconds"], path), np.float64).reshape(shape))
-    except (ValueError, KeyError, TypeError):  # the checksum is of the arrays alone
-        return None
-
-
-def _pack_pictures(pictures: Sequence[Picture]) -> bytes:
-    arrays = {
-        "x": np.stack([picture.x for picture in pictures]),
-        "x_adv": np.stack([picture.x_adv for picture in pictures]),
-    }
-    about = [
-        [picture.index, picture.label, picture.prediction, picture.stage, picture.eps, picture.distance]
-        for picture in pictures
-    ]
-    return _pack(arrays, {"about": json.dumps(about)})
-
-
-def _read_pictures(path: Path | str) -> list[Picture]:
-    found = _unpack(path)
-    if found is None:
-        return []
-    arrays, facts = found
-    try:
-        about: list[tuple[int, int, int, str, str, float]] = parse_json(facts["about"], path)
-        return [
-            Picture(*row, x=x, x_adv=x_adv) for row, x, x_adv in zip(about, arrays["x"], arrays["x_adv"], strict=True)
-        ]
-    except (ValueError, KeyError, TypeError):  # the checksum is of the arrays alone
-        return []

@@ -78,6 +78,7 @@ class Report:
     doubts: list[str] = field(default_factory=list)
     difference: Difference | None = None
     unreadable: str = ""
+    asked: int = 0  # answers that a model gave again
 
     def right(self, what: str, count: int, said: str) -> None:
         """Remember that so many are as they are stored."""
@@ -92,14 +93,23 @@ class Report:
         self.doubts.append(text)
 
     @property
+    def differs(self) -> bool:
+        """Whether something is not as it is stored."""
+        return self.difference is not None or bool(self.unreadable)
+
+    @property
     def holds(self) -> bool:
-        """Whether nothing differs."""
-        return self.difference is None and not self.unreadable
+        """Whether a model was asked, and nothing differs."""
+        return self.asked > 0 and not self.differs
 
     @property
     def sentence(self) -> str:
-        """What does not hold; empty where all does."""
-        return str(self.difference) if self.difference is not None else self.unreadable
+        """What does not hold, or why it is not known; empty where all does."""
+        if self.difference is not None:
+            return f"Differs: {self.difference}"
+        if self.unreadable:
+            return f"Differs: {self.unreadable}"
+        return "" if self.asked else f"Not verified: no model could be asked about {self.folder}; the doubts say why."
 
     def lines(self) -> list[str]:
         """The report as text."""
@@ -118,6 +128,7 @@ class Report:
             "verified": [{"what": what, "count": count, "said": said} for what, count, said in self.verified],
             "difference": None if self.difference is None else self.difference.to_json(),
             "unreadable": self.unreadable or None,
+            "answers_asked_again": self.asked,
             "doubts": self.doubts,
             "not_verified": self.notes,
         }

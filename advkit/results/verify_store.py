@@ -11,7 +11,7 @@ import numpy as np
 from advkit.core.units import Eps
 from advkit.errors import DataError
 from advkit.results.cell import Cell, Facts, Numbers, Picture
-from advkit.results.cells import check
+from advkit.results.check import Checked, check_store
 from advkit.results.store import Record, Store
 from advkit.results.verify import Difference, Differs
 
@@ -20,13 +20,14 @@ __all__ = ["check_cell", "check_kept", "check_whole"]
 _ROUNDING = 1e-9
 
 
-def check_whole(store: Store) -> int:
-    """Every file of the store can be read and has the content it was written with; says how many shards there are."""
-    whole, damaged = check(store)
-    if damaged:
-        more = f", and {len(damaged) - 1:,} more files are not as they should be" if len(damaged) > 1 else ""
-        raise DataError(f"{damaged[0].path} {damaged[0].what}{more}.")
-    return whole
+def check_whole(store: Store) -> Checked:
+    """Every file of the store can be read and has the content it was written with; raises DataError where not."""
+    found = check_store(store)
+    if found.broken:
+        first, *others = found.broken
+        more = f", and {len(others):,} more files are not as they should be" if others else ""
+        raise DataError(f"{first}{more}.")
+    return found
 
 
 def check_cell(store: Store, record: Record, facts: Facts, clean: Facts | None) -> None:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from stores import Made, cell_of, facts_of
+from stores import Made, aged, cell_of, facts_of, rewritten
 
 from advkit.errors import InputError, StoreError
 from advkit.results.cell import Cell
@@ -89,6 +89,7 @@ def test_cells_of_before_a_field_was_known_keep_their_folder_and_are_read(made: 
     """The folder's name is the hash of what was written, whatever fields have come since."""
     cell = made.put(cell_of("pgd"), [0] * 8, RIGHT)
     bare = made.put(cell_of(), RIGHT)
+    aged(made.store.folder)
     for each in (cell, bare):
         place = made.store.folder / "cells" / each.key
         found = json.loads((place / "cell.json").read_text())
@@ -115,9 +116,7 @@ def test_a_new_field_that_says_nothing_is_no_part_of_the_key() -> None:
 def test_a_cell_of_a_newer_advkit_is_a_sentence_and_not_to_be_removed(made: Made) -> None:
     cell = made.put(cell_of("pgd"), [0] * 8, RIGHT)
     path = made.store.folder / "cells" / cell.key / "cell.json"
-    found = json.loads(path.read_text())
-    found["cell"]["weather"] = "rain"
-    path.write_text(json.dumps(found))
+    rewritten(path, lambda found: found["cell"].update(weather="rain"))
     with pytest.raises(StoreError, match=r"was written by a newer advkit \(weather\); use that"):
         made.store.records()
 

@@ -16,9 +16,9 @@ from markupsafe import Markup
 
 from advkit.atomic import write_whole
 from advkit.results.grid import Grid, load_grid
+from advkit.results.reading import Reading
 from advkit.results.report import facts, summary, view
 from advkit.results.report.gallery import Gallery, examples_of
-from advkit.results.store import Store
 from advkit.results.verdicts import verdicts
 
 __all__ = ["policy", "report_page", "waiting_page", "write_report"]
@@ -45,7 +45,7 @@ def report_page(grid: Grid, *, version: str = "") -> str:
         return waiting_page(grid.folder, "The sweep has not finished any examples yet.", version=version)
     rows = view.rows(grid)
     columns = view.row_columns(rows)
-    pictures = examples_of(Store(grid.folder), grid.records, view.attack_texts(grid))
+    pictures = examples_of(Reading(grid.folder), grid.records, view.attack_texts(grid))
     names = [name for name, _ in columns]
     checks = verdicts(grid)
     return _page(

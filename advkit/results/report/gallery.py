@@ -13,7 +13,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from advkit.results.cell import Picture
-from advkit.results.store import Record, Store
+from advkit.results.reading import Reading
+from advkit.results.store import Record
 
 __all__ = ["Example", "Gallery", "examples_of"]
 
@@ -54,14 +55,14 @@ class Gallery:
     left_out: int = 0  # examples of the cells looked at
 
 
-def examples_of(store: Store, records: Sequence[Record], attacks: Mapping[tuple[str, str], str]) -> Gallery:
+def examples_of(reading: Reading, records: Sequence[Record], attacks: Mapping[tuple[str, str], str]) -> Gallery:
     """The first examples of each cell, then their second ones, and so on, until there are enough.
 
     ``attacks``: what each cell's stages are called.
     """
     attacked = [record for record in records if record.cell.stages]
     stride = -(-len(attacked) // _MOST_CELLS) or 1
-    kept = [(record, store.pictures(record.cell)) for record in attacked[::stride]]
+    kept = [(record, reading.pictures(record.cell)) for record in attacked[::stride]]
     kept = [(record, pictures) for record, pictures in kept if pictures]
     rounds = zip_longest(*([(record, picture) for picture in pictures] for record, pictures in kept))
     in_turn = [found for each in rounds for found in each if found is not None]

@@ -1,0 +1,74 @@
+"""Files that tell when one of their bytes has changed: each holds a SHA-256 of all its other bytes.
+
+A JSON file begins with ``{"sealed": 1,`` and ends with the checksum; a safetensors file has it among the facts of its header.
+Whoever can write the whole file can write another checksum too: a seal tells of accidents and of careless edits. Files of
+before there were seals have none, and are told apart from sealed ones that lost a part.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+__all__ = ["Unsealed", "holds_json", "holds_tensors", "sealed_json", "sealed_tensors", "sha256"]
+
+_HEAD = b'{"sealed": 1,'
+_TAIL = re.compile(rb',\n "sha256": "([0-9a-f]{64})"\n\}\n')
+_TAIL_SIZE = len(',\n "sha256": ""\n}\n') + 64
+_NONE = "0" * 64
+_MARK = b'"sha256":"'  # as the header of a safetensors file is written: without spaces
+
+
+class Unsealed(ValueError):
+    """A sealed file is not what it was when it was written."""
+
+    def __init__(self) -> None:
+        super().__init__("is damaged: it was cut off, or changed after it was written")
+
+
+def sha256(content: bytes) -> str:
+    """What a file's content is known by."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def sealed_json(found: Mapping[str, Any], *, indent: int | None = 1) -> bytes:
+    """An object as JSON with a checksum at its end. It must not be empty."""
+    text = json.dumps(dict(found), indent=indent)
+    body = _HEAD + text[1:-1].rstrip().encode()
+    return body + f',\n "sha256": "{sha256(body)}"\n}}\n'.encode()
+
+
+def holds_json(content: bytes) -> bool:
+    """Whether a JSON file is sealed, and whole; False for one without a seal. Raises Unsealed for a broken one."""
+    tail = _TAIL.fullmatch(content[-_TAIL_SIZE:])
+    if tail is None and not content.startswith(_HEAD):
+        return False
+    if tail is None or tail[1].decode() != sha256(content[:-_TAIL_SIZE]):
+        raise Unsealed
+    return True
+
+
+def sealed_tensors(save: Callable[..., bytes], arrays: Mapping[str, Any], facts: Mapping[str, str]) -> bytes:
+    """What ``save`` (safetensors' own, of NumPy or torch) makes of arrays and facts, with a checksum among the facts."""
+    content = bytearray(save(dict(arrays), {**facts, "sha256": _NONE}))
+    place = content.index(_MARK + _NONE.encode()) + len(_MARK)
+    content[place : place + len(_NONE)] = sha256(bytes(content)).encode()
+    return bytes(content)
+
+
+def holds_tensors(content: bytes) -> bool:
+    """Whether a safetensors file is sealed, and whole; False for one without a seal. Raises Unsealed for a broken one."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    place = content.find(_MARK, 8, end)
+    if place < 0:
+        return False
+    place += len(_MARK)
+    digest, view = hashlib.sha256(), memoryview(content)
+    for part in (view[:place], _NONE.encode(), view[place + len(_NONE) :]):
+        digest.update(part)
+    if content[place : place + len(_NONE)] != digest.hexdigest().encode():
+        raise Unsealed
+    return True
