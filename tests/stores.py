@@ -159,7 +159,7 @@ def aged(folder: Path) -> Path:
         if path.name == "store.json":
             found["advkit store"] = 1
         path.write_text(json.dumps(found["asked"] if path.name == "asked.json" else found, indent=1) + "\n")
-    for path in folder.glob("cells/*/*[0-9].safetensors"):
+    for path in (*folder.glob("cells/*/[0-9]*.safetensors"), *folder.glob("cells/*/pictures-*")):
         with safe_open(path, "np") as file:
             told = {name: text for name, text in file.metadata().items() if name not in ("sha256", "of")}
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

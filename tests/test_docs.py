@@ -200,6 +200,7 @@ def test_the_json_of_a_sweep_has_the_shape_that_the_docs_state(desk: Path, capsy
     assert list(found) == list(stated)
     found["doubts"] += [Doubt("P1", "", "").to_json()]  # the models are honest ones, and raise none
     assert _fits(found.pop("doubts"), stated["doubts"])
+    assert _fits(found.pop("not_covered"), stated["not_covered"])
     assert all(_fits(lines, stated["cells"]) for lines in found.values())
 
 

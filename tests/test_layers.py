@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LAYERS = (
     {"errors"},
-    {"registry", "atomic", "documents", "trust"},
+    {"registry", "atomic", "documents", "seal", "trust"},
     {"catalog"},
     {"core"},
     {"scene"},

@@ -190,8 +190,15 @@ def put_lines(table: Table, form: str, out: Path | None) -> None:
 
 def put_doubts(grid: Grid, form: str, out: Path | None) -> None:
     """Say under a table what the models' own answers say against their numbers; beside a file or another format apart."""
+    apart = form != "table" or out is not None
     for doubt in grid.doubts if form != "json" else ():
-        click.echo(str(doubt), err=form != "table" or out is not None)
+        click.echo(str(doubt), err=apart)
+    if grid.uncovered:
+        click.echo(
+            f"Note: {grid.uncovered:,} of {len(grid.records):,} cells are not covered: an older advkit made them, without "
+            "checksums over whole files.",
+            err=apart,
+        )
 
 
 def on_screen(out: Path | None) -> bool:

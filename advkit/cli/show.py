@@ -74,7 +74,7 @@ def command(
     where = checked_device(device or "cpu")
     trust = trusted(trust_code, model)
     wanted = {float(Eps(text)) for text in radii}
-    saved = read_facts_of(folder)
+    saved = read_facts_of(folder).whole()
     result = saved.result
     outcomes = [
         (place.name, outcome)

@@ -71,6 +71,7 @@ def certify(
     store = None
     if folder is not None:
         store = CertificateStore(folder, _setting(net, data, certifier, guard, seed)).create()
+        store.begin(len(source))
     loop = _Loop(defend(net, guard.wrappers), source, certifier, seed, batch_size)
     done: list[Certificates] = [] if store is None else [store.facts(len(source))]
     found = Certification(
@@ -101,6 +102,8 @@ def certify(
                 part(found)
                 if progress is not None:
                     progress(len(found), len(source))
+    if store is not None:
+        store.finish()
     return found
 
 

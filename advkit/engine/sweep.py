@@ -24,7 +24,7 @@ from advkit.engine.specs import AttackSpec, DataSpec, ModelSpec, usual_ball
 from advkit.engine.tasks import Executor, InProcess, Report, Task, Watch, stages_of
 from advkit.engine.tracking import Tracker
 from advkit.errors import InputError
-from advkit.results.check import mend
+from advkit.results.check_store import mend
 from advkit.results.grid import Grid, Line, lines_of, load_grid
 from advkit.results.store import Store, Study
 from advkit.trust import Trust

@@ -133,6 +133,8 @@ class _Verifier:
                 self.report.right(title, count, f"files in 8 bits: {what}")
         self.report.right("figures", check_figures(self.saved), "counted again from these facts")
         self.report.right("files", check_files(self.saved), "byte for byte as they were written")
+        if not self.saved.covered:
+            self.report.note(f"{self.file} is an older advkit's, without a checksum of itself: it is not covered.")
         if self.ties:
             self.report.doubt(
                 f"{self.ties:,} answer{'s differ' if self.ties > 1 else ' differs'} from the stored one at a tie of two "
@@ -183,6 +185,7 @@ class _Verifier:
             if self.result.undefended is not None:
                 right += int((bare.judge(x).argmax(1).cpu() == self.result.labels[part]).sum())
             self._advance(len(part))
+        self.report.asked += len(self.data)
         if not self.draws:
             self.report.right("clean", len(self.data), "answers without attack")
         if self.result.undefended is not None:

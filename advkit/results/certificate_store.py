@@ -2,10 +2,11 @@
 
 DIR/certificates.json               the format's version
 DIR/KEY/setting.json                what the certificates are of
-DIR/KEY/00000-00016.json            the facts of these examples
+DIR/KEY/00000-00016.json            the facts of these examples; names its KEY and the examples
+DIR/KEY/manifest.json               once all that were asked for are done: every file by SHA-256
 
 A file is written beside its place and renamed, so one that exists is done, and resuming is looking. Another model, defense,
-certifier, seed or data set has another KEY: nothing is mixed.
+certifier, seed or data set has another KEY: nothing is mixed. Every file holds a checksum of itself (``advkit.seal``).
 """
 
 from __future__ import annotations
@@ -20,15 +21,18 @@ from typing import Any
 import numpy as np
 
 from advkit.atomic import put_whole
-from advkit.documents import read_json, reason
 from advkit.errors import InputError
 from advkit.results.cell import Numbers
 from advkit.results.certificates import KINDS, Certificates
+from advkit.results.manifest import MANIFEST, Manifest, hashes_of
+from advkit.results.sealed import Broken, read_sealed
 from advkit.results.store import Span, gaps
+from advkit.seal import sealed_json
 
-__all__ = ["CertificateStore"]
+__all__ = ["CertificateStore", "check_setting", "parts_of", "read_part"]
 
-_FORMAT = 1
+_FORMAT = 2
+_UNSEALED = 1  # the format of before, without checksums
 _PART = re.compile(r"(\d+)-(\d+)\.json")
 
 
@@ -37,7 +41,7 @@ class CertificateStore:
 
     def __init__(self, folder: Path, setting: Mapping[str, Any]) -> None:
         self.folder, self.setting = folder, dict(setting)
-        self.key = hashlib.sha256(json.dumps(self.setting, sort_keys=True).encode()).hexdigest()[:20]
+        self.key = _key(self.setting)
 
     @property
     def place(self) -> Path:
@@ -49,58 +53,98 @@ class CertificateStore:
         head = self.folder / "certificates.json"
         if head.exists():
             try:
-                found = read_json(head)["advkit certificates"]
-            except (OSError, ValueError, KeyError, TypeError) as error:
-                raise InputError(f"{head} cannot be read ({reason(error)}); give another folder.") from None
-            if found != _FORMAT:
+                found = read_sealed(head)[0]["advkit certificates"]
+            except (Broken, KeyError, TypeError) as error:
+                raise InputError(f"{error}; give another folder.") from None
+            if found not in (_UNSEALED, _FORMAT):
                 raise InputError(f"{self.folder} has format {found}, this advkit reads {_FORMAT}; use a newer advkit.")
         elif self.folder.exists() and (not self.folder.is_dir() or self._foreign()):
             raise InputError(f"{self.folder} is not empty and holds no certificates; give another folder.")
         else:
-            put_whole(head, _text({"advkit certificates": _FORMAT}))
-        if not (self.place / "setting.json").exists():
-            put_whole(self.place / "setting.json", _text(self.setting))
+            put_whole(head, sealed_json({"advkit certificates": _FORMAT}))
+        try:
+            check_setting(self.place)
+        except Broken:  # there is none yet, or it is damaged
+            put_whole(self.place / "setting.json", sealed_json({"setting": self.setting}))
         return self
+
+    def begin(self, samples: int) -> None:
+        """Make ready to go on: what does not hold is removed, to be made anew. What is worked on has no manifest."""
+        bad = [path for span, path in parts_of(self.place) if _whole(path, self.key, span) is None]
+        if bad or self.missing(samples):
+            (self.place / MANIFEST).unlink(missing_ok=True)
+        for path in bad:
+            path.unlink(missing_ok=True)
+
+    def finish(self) -> None:
+        """Say of every file what it is, now that all are there."""
+        if not (self.place / MANIFEST).exists():
+            names = ["setting.json", *(path.name for _, path in parts_of(self.place))]
+            put_whole(self.place / MANIFEST, Manifest({self.key: hashes_of(self.place, names)}).content())
 
     def missing(self, samples: int) -> list[Span]:
         """Which of the first ``samples`` examples are not done."""
-        return gaps([span for span, path in self._parts() if _read(path) is not None], samples)
+        return gaps([span for span, path in parts_of(self.place) if _whole(path, self.key, span) is not None], samples)
 
     def write(self, facts: Certificates) -> None:
         """Keep the facts of consecutive examples."""
         begin, end = int(facts.index[0]), int(facts.index[-1]) + 1
         found = {name: getattr(facts, name).tolist() for name in KINDS} | {"seconds": facts.seconds}
-        put_whole(self.place / f"{begin:05d}-{end:05d}.json", _text(found))
+        of = {"of": self.key, "examples": [begin, end]}
+        put_whole(self.place / f"{begin:05d}-{end:05d}.json", sealed_json({**of, **found}, indent=None))
 
     def facts(self, samples: int) -> Certificates:
         """What is done of the first ``samples`` examples. A file that cannot be read counts as if it were not there."""
-        found = Certificates.joined(part for _, path in self._parts() if (part := _read(path)) is not None)
+        found = Certificates.joined(
+            part for span, path in parts_of(self.place) if (part := _whole(path, self.key, span)) is not None
+        )
         kept = found.index < samples
         return Certificates(**{name: getattr(found, name)[kept] for name in KINDS}, seconds=found.seconds)
-
-    def _parts(self) -> list[tuple[Span, Path]]:
-        if not self.place.is_dir():
-            return []
-        matches = [(_PART.fullmatch(path.name), path) for path in sorted(self.place.iterdir())]
-        return [((int(match[1]), int(match[2])), path) for match, path in matches if match]
 
     def _foreign(self) -> bool:
         """Whether there is anything in the folder but what a killed first line left."""
         return any(not path.name.startswith(".certificates.json.") for path in self.folder.iterdir())
 
 
-def _text(found: object) -> bytes:
-    return (json.dumps(found) + "\n").encode()
+def parts_of(place: Path) -> list[tuple[Span, Path]]:
+    """Every file of certificates in the folder of a setting, whole or not, with the examples that its name says."""
+    if not place.is_dir():
+        return []
+    matches = [(_PART.fullmatch(path.name), path) for path in sorted(place.iterdir())]
+    return [((int(match[1]), int(match[2])), path) for match, path in matches if match]
 
 
-def _read(path: Path) -> Certificates | None:
-    """The facts of a file; None where it is not whole."""
+def check_setting(place: Path) -> bool:
+    """Whether a checksum covers the setting of a folder, which must be the one it is named by. Raises Broken."""
+    path = place / "setting.json"
+    found, covered = read_sealed(path)
+    if not isinstance(found, dict) or _key(found.get("setting", {}) if covered else found) != place.name:
+        raise Broken(path, "foreign", "is that of other certificates")
+    return covered
+
+
+def read_part(path: Path, key: str, span: Span) -> tuple[Certificates, bool]:
+    """The certificates in a file, and whether a checksum covers it. Raises Broken where they are of something else."""
+    found, covered = read_sealed(path)
     try:
-        found = read_json(path)
         arrays: dict[str, Numbers] = {name: np.asarray(found[name], kind) for name, kind in KINDS.items()}
         facts = Certificates(**arrays, seconds=float(found["seconds"]))
-    except (OSError, ValueError, KeyError, TypeError):
+        if covered and (found["of"], tuple(found["examples"])) != (key, span):
+            raise Broken(path, "foreign", f"is that of other certificates, {found['of']}, or of other examples")
+    except (ValueError, KeyError, TypeError, OverflowError):
+        raise Broken(path, "damaged", "is damaged: it holds no certificates") from None
+    if facts.index.tolist() != list(range(*span)) or {len(a) for a in arrays.values()} != {span[1] - span[0]}:
+        raise Broken(path, "foreign", "holds other examples than its name says")
+    return facts, covered
+
+
+def _whole(path: Path, key: str, span: Span) -> Certificates | None:
+    """The facts of a file; None where it is not whole."""
+    try:
+        return read_part(path, key, span)[0]
+    except Broken:
         return None
-    begin, end = map(int, path.stem.split("-"))
-    whole = facts.index.tolist() == list(range(begin, end)) and {len(a) for a in arrays.values()} == {end - begin}
-    return facts if whole else None
+
+
+def _key(setting: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(dict(setting), sort_keys=True).encode()).hexdigest()[:20]

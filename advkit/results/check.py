@@ -1,184 +1,116 @@
-"""Everything in a store, read to the last byte: what is damaged, altered, missing or foreign. No torch."""
+"""Everything in a folder of results, read to the last byte: what is damaged, altered, missing or foreign. No torch."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from advkit.atomic import keep_names
 from advkit.errors import InputError, StoreError
-from advkit.results.cell import Cell
+from advkit.results.certificate_store import check_setting, parts_of, read_part
+from advkit.results.check_store import check_store
+from advkit.results.checked import Checked
 from advkit.results.manifest import MANIFEST, Manifest, check_files
-from advkit.results.sealed import Broken, content_of, read_sealed
-from advkit.results.shard import read_pictures
-from advkit.results.store import Record, Store, gaps, read_asked, read_record
-from advkit.seal import Unsealed, holds_tensors
+from advkit.results.sealed import Broken, read_sealed
 
-__all__ = ["Checked", "check_folder", "check_store", "mend"]
-
-_OURS = re.compile(r"(pictures-)?\d+-\d+\.safetensors|fitted-\d+-\d+\.(safetensors|json)|asked\.json")
-
-
-@dataclass
-class Checked:
-    """What reading everything came to: what does not hold, what is only unfinished, and what no checksum covers."""
-
-    what: str  # what was counted
-    whole: int = 0
-    broken: list[Broken] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    uncovered: int = 0
-
-    def lines(self) -> list[str]:
-        """The report as text."""
-        old = (
-            "are of before there were checksums over whole files, and are not covered: a change there may go unnoticed"
-        )
-        return [
-            *(f"{each.kind:8} {each}" for each in self.broken),
-            *(f"note     {note}" for note in self.notes),
-            *([f"note     {self.uncovered:,} of {self.whole:,} {self.what} {old}."] if self.uncovered else []),
-            f"{self.whole:,} {self.what} are whole, {len(self.broken):,} files are not as they should be.",
-        ]
+__all__ = ["check_certificates", "check_folder", "check_run", "check_sticker"]
 
 
 def check_folder(folder: Path) -> Checked:
     """Read every file of what advkit wrote to a folder. Raises InputError where it is nothing that can be checked."""
-    if (folder / "store.json").exists() or not folder.is_dir():
-        return check_store(Store(folder))
-    raise InputError(f"{folder} holds nothing that can be checked")
+    for name, check in _KINDS.items():
+        if (folder / name).exists():
+            return check(folder)
+    if (folder / MANIFEST).exists() and (folder / "cells").is_dir():
+        return Checked("shards", broken=[Broken(folder / "store.json", "missing", "is missing")])
+    raise InputError(
+        f"{folder} holds nothing that advkit wrote: no {', no '.join(_KINDS)}. Give the folder of a sweep, of attack --save, "
+        "of certify --out or of a sticker."
+    )
 
 
-def check_store(store: Store) -> Checked:
-    """Read every file of a store. Raises InputError where the folder is none."""
-    found = Checked("shards")
+def check_run(folder: Path) -> Checked:
+    """Read every file of what ``attack --save`` wrote."""
+    found, path = Checked("files"), folder / "evaluation.json"
     try:
-        store.check()
-        manifest, study = store.manifest(), store.study()
-    except StoreError as error:
-        found.broken.append(Broken(store.folder, "damaged", f"does not hold: {error}"))
+        facts, covered = read_sealed(path)
+        files: Mapping[str, str] = dict(facts["files"])
+        places = {"clean", *(str(each["folder"]) for each in facts["outcomes"])}
+    except Broken as error:
+        found.broken.append(error)
         return found
-    if study is None and manifest.study:
-        found.broken.append(Broken(store.folder / "study.json", "missing", "is missing"))
-    wanted: Mapping[str, int] = study.samples if study else {}
-    if manifest.covers:
-        for key in sorted((wanted.keys() | manifest.parts.keys()) - set(store.cell_keys())):
-            found.broken.append(Broken(store.folder / "cells" / key, "missing", "is missing"))
-    for key in store.cell_keys():
-        _cell(store, key, manifest, wanted.get(key), found)
+    except (KeyError, TypeError, ValueError) as error:
+        found.broken.append(Broken(path, "damaged", f"does not say which files there are ({error})"))
+        return found
+    found.broken += check_files(folder, files)
+    found.whole = 1 + len(files) - len(found.broken)
+    found.uncovered = int(not covered)
+    for place in sorted(places):
+        inside = sorted((folder / place).glob("*")) if Path(place).name == place else []
+        strange = [each for each in inside if f"{place}/{each.name}" not in files and each.suffix in _OF_RUNS]
+        found.broken += [Broken(each, "foreign", "belongs to no attack of this run") for each in strange]
     return found
 
 
-def _cell(store: Store, key: str, manifest: Manifest, wanted: int | None, found: Checked) -> None:
-    folder = store.folder / "cells" / key
-    if not folder.is_dir():
-        found.broken.append(Broken(folder, "foreign", "is no folder of a cell"))
-        return
+def check_certificates(folder: Path) -> Checked:
+    """Read every file of certificates."""
+    found = Checked("files")
     try:
-        cell = read_record(str(folder), key).cell
-        sealed = read_sealed(folder / "cell.json")[1]
-    except Broken as error:
-        if error.kind == "missing" and not any(_OURS.fullmatch(path.name) for path in folder.iterdir()):
-            found.notes.append(f"{folder} is empty: a writer was killed; the same sweep goes on there.")
-        else:
-            found.broken.append(error)
-        return
-    except StoreError as error:
-        found.broken.append(Broken(folder, "damaged", f"does not hold: {error}"))
-        return
-    named, spans = set[str](), []
-    for span, path in store.shards(cell):
-        try:
-            shard = store.look(cell, span, path)
-        except Broken as error:
-            found.broken.append(error)
-            continue
-        named |= {Path(path).name, *shard.files}
-        spans.append(span)
+        found.uncovered += not read_sealed(folder / "certificates.json")[1]
         found.whole += 1
-        found.uncovered += not (shard.covered and sealed)
-    entered = manifest.parts.get(key)
-    told = {error.path for error in found.broken}
-    found.broken += [error for error in check_files(folder, entered or {}) if error.path not in told]
-    _others(folder, named, entered, found)
-    if wanted is not None and (left := sum(end - begin for begin, end in gaps(spans, wanted))):
-        found.notes.append(f"{folder} is unfinished: {left:,} of {wanted:,} examples are not done.")
-    elif entered is None and manifest.covers and wanted is not None:
-        found.notes.append(f"{folder} is complete, and not in {MANIFEST} yet; the same sweep enters it.")
-
-
-def _others(folder: Path, named: set[str], entered: Mapping[str, str] | None, found: Checked) -> None:
-    """The files that no shard names: whole where they are ours, else foreign."""
-    told = {error.path for error in found.broken}
-    for path in sorted(folder.iterdir()):
-        name = path.name
-        if name in named or name == "cell.json" or path in told or (entered is not None and name in entered):
-            continue
-        if name.startswith(".") and name.endswith(".part"):
-            found.broken.append(Broken(path, "unfinished", "was left half written by a sweep that was killed"))
-        elif entered is not None or not _OURS.fullmatch(name):
-            found.broken.append(Broken(path, "foreign", "belongs to no shard of this cell"))
-        else:
-            try:
-                _read(path)
-            except Broken as error:
-                found.broken.append(error)
-
-
-def _read(path: Path) -> None:
-    """A file that a shard will name, or would have: of a sweep that is at work, or was killed."""
-    if path.name == "asked.json":
-        read_asked(path)
-    elif path.name.startswith("pictures-"):
-        read_pictures(path)
-    elif path.suffix == ".json":
-        read_sealed(path)
-    else:
-        try:
-            holds_tensors(content_of(path))
-        except Unsealed as error:
-            raise Broken(path, "damaged", str(error)) from None
-
-
-def mend(store: Store, records: Iterable[Record], samples: int) -> None:
-    """Make cells ready to be worked on: what does not hold is removed, to be made anew. Only for who holds the lock.
-
-    A cell that is worked on is in the manifest no more.
-    """
-    manifest = store.manifest()
-    open_, gone, remade = list[str](), list[Path](), list[Record]()
-    for record in records:
-        cell = record.cell
-        folder, entered = store.folder / "cells" / cell.key, manifest.parts.get(cell.key, {})
-        bad = _bad(store, cell, entered)
-        if folder / "cell.json" in bad:
-            remade.append(record)
-        gone += bad
-        if entered and (bad or store.missing(cell, samples)):
-            open_.append(cell.key)
-    store.reopen(open_)
-    for path in gone:
-        if path.name != "cell.json":
-            path.unlink(missing_ok=True)
-    store.add(*remade, anew=True)
-    keep_names(*{path.parent for path in gone})
-
-
-def _bad(store: Store, cell: Cell, entered: Mapping[str, str]) -> list[Path]:
-    """Files of a cell that do not hold, and the shards that need them."""
-    folder = store.folder / "cells" / cell.key
-    found = {error.path for error in check_files(folder, entered)}
-    try:
-        read_record(str(folder), cell.key)
     except Broken as error:
-        found.add(error.path)
-    for span, path in store.shards(cell):
+        found.broken.append(error)
+    for place in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
+        _certificates(place, found)
+    return found
+
+
+def _certificates(place: Path, found: Checked) -> None:
+    reads: list[Callable[[], bool]] = [lambda: check_setting(place)]
+    parts = parts_of(place)
+    reads += [lambda span=span, path=path: read_part(path, place.name, span)[1] for span, path in parts]  # type: ignore[misc]
+    for read in reads:
         try:
-            shard = store.look(cell, span, path)
+            found.uncovered += not read()
+            found.whole += 1
         except Broken as error:
-            found |= {Path(path), error.path}
-        else:
-            found |= {Path(path)} if any(folder / name in found for name in shard.files) else set()
-    return sorted(found)
+            found.broken.append(error)
+    known = {"setting.json", MANIFEST, *(path.name for _, path in parts)}
+    strange = sorted(path for path in place.iterdir() if path.name not in known and not path.name.startswith("."))
+    found.broken += [Broken(path, "foreign", "belongs to no certificates") for path in strange]
+    try:
+        manifest = Manifest.read(place / MANIFEST)
+    except StoreError as error:
+        found.broken.append(Broken(place / MANIFEST, "damaged", f"does not hold: {error}"))
+        return
+    if manifest is None:
+        found.notes.append(f"{place} is unfinished; the same command goes on there.")
+        return
+    told = {error.path for error in found.broken}
+    files = manifest.parts.get(place.name, {})
+    found.broken += [error for error in check_files(place, files) if error.path not in told]
+    found.broken += [Broken(path, "foreign", f"is not in {MANIFEST}") for _, path in parts if path.name not in files]
+
+
+def check_sticker(folder: Path) -> Checked:
+    """Read every file of a sticker."""
+    found, path = Checked("files"), folder / "sticker.json"
+    try:
+        facts, covered = read_sealed(path)
+        files: Mapping[str, str] = dict(facts["files"]) if covered else {}
+    except Broken as error:
+        found.broken.append(error)
+        return found
+    found.broken += check_files(folder, files)
+    found.whole = 1 + len(files) - len(found.broken)
+    found.uncovered = int(not covered)
+    return found
+
+
+_OF_RUNS = (".safetensors", ".png")
+_KINDS: Mapping[str, Callable[[Path], Checked]] = {
+    "store.json": check_store,
+    "evaluation.json": check_run,
+    "certificates.json": check_certificates,
+    "sticker.json": check_sticker,
+}
+"""By the file that tells what a folder is."""

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from advkit.core import BALLS
-from advkit.documents import read_json, reason
 from advkit.errors import AdvkitError, DataError, InputError
+from advkit.results.manifest import check_files
 from advkit.results.outcome import Control, Evaluation, Outcome, Reloaded, Surrogate
+from advkit.results.sealed import Broken, read_sealed
 from advkit.results.statistics import Share, share
 
 __all__ = ["FACTS", "Saved", "facts_json", "read_facts_of"]
@@ -66,8 +67,8 @@ def _outcome(outcome: Outcome, folder: str) -> dict[str, Any]:
 class Saved:
     """A folder of ``advkit attack --save``: its facts, the evaluation that they make, and where its pictures are."""
 
-    def __init__(self, folder: Path, found: dict[str, Any]) -> None:
-        self.folder, self.found = folder, found
+    def __init__(self, folder: Path, found: dict[str, Any], covered: bool = False) -> None:
+        self.folder, self.found, self.covered = folder, found, covered
         self.run: Mapping[str, Any] = found["run"]
         self.result = _evaluation(found)
         self.places: list[Path] = [folder / each["folder"] for each in found["outcomes"]]
@@ -76,6 +77,12 @@ class Saved:
     def path(self) -> Path:
         """The file of the facts."""
         return self.folder / FACTS
+
+    def whole(self) -> Saved:
+        """The same, every file of which is what was written. Raises DataError at the first that is not."""
+        for broken in check_files(self.folder, self.found["files"]):
+            raise DataError(f"{broken}; advkit results check {self.folder} names all that does not hold.")
+        return self
 
     def of(self, outcome: Outcome) -> Path:
         """The folder of an outcome's pictures."""
@@ -86,19 +93,19 @@ def read_facts_of(folder: Path) -> Saved:
     """What ``--save`` wrote to a folder. Raises InputError where it is none, DataError where it is not whole."""
     path = folder / FACTS
     try:
-        found = read_json(path)
-    except (FileNotFoundError, NotADirectoryError):
-        raise InputError(
-            f"{folder} holds no {FACTS}; give the folder that advkit attack --save, or advkit sweep --out, wrote."
-        ) from None
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read ({reason(error)}): it was cut off, or is none of advkit's.") from None
+        found, covered = read_sealed(path)
+    except Broken as error:
+        if error.kind == "missing":
+            raise InputError(
+                f"{folder} holds no {FACTS}; give the folder that advkit attack --save, or advkit sweep --out, wrote."
+            ) from None
+        raise DataError(f"{error}; attack again with --save.") from None
     if not isinstance(found, dict) or "run" not in found:
         raise DataError(
             f"{path} does not say how it was made: it is of another advkit, or none of advkit's; attack again with --save."
         )
     try:
-        return Saved(folder, found)
+        return Saved(folder, found, covered)
     except AdvkitError as error:
         raise DataError(f"{path} says what cannot be: {error}") from None
     except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:

@@ -1,6 +1,6 @@
 """What ``--save`` writes: facts as JSON, adversarial pictures exactly as safetensors, and as PNG.
 
-DIR/evaluation.json                     what was run, the table, and the facts of every example
+DIR/evaluation.json                     what was run, the table, the facts of every example, every other file by SHA-256
 DIR/ATTACK@EPS/examples-0000.safetensors   ``index``, ``x_adv`` as attacked, in shards
 DIR/ATTACK@EPS/00017-stop-as-yield.png     each success, rounded to 8 bits towards the clean picture, for the eye
 
@@ -14,9 +14,7 @@ Every file is written beside its place and then renamed, so none is ever half wr
 
 from __future__ import annotations
 
-import hashlib
 import io
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -32,8 +30,9 @@ from advkit.atomic import write_whole
 from advkit.errors import DataError, InputError, UnknownName
 from advkit.results.facts import FACTS, facts_json
 from advkit.results.outcome import Evaluation, Outcome
+from advkit.seal import sealed_json, sha256
 
-__all__ = ["CLEAN", "Form", "Saver", "checked_form", "digest_of", "read_png", "title_of", "to_8_bits"]
+__all__ = ["CLEAN", "Form", "Saver", "checked_form", "read_png", "title_of", "to_8_bits"]
 
 Form = Literal["safetensors", "png"]
 """How adversarial pictures are kept: exactly, for ever; or also in the 8 bits of a picture file, judged as they are there."""
@@ -137,8 +136,8 @@ class Saver:
                 _clear(self._place(title_of(outcome)))
         facts = result.to_json() | facts_json(result, folders) | {"as": self.form, "run": dict(run or {})}
         facts["files"] = dict(sorted(self._digests.items()))
-        text = json.dumps(facts, indent=1)
-        write_whole(self.folder / FACTS, lambda path: path.write_text(text + "\n"))
+        content = sealed_json(facts)
+        write_whole(self.folder / FACTS, lambda path: path.write_bytes(content))
 
     def _place(self, name: str) -> Path:
         """The folder of an attack: its name as far as file systems take it, a number behind where two become one."""
@@ -169,7 +168,7 @@ class Saver:
 
     def _put(self, path: Path, content: bytes) -> None:
         write_whole(path, partial(_write, content))
-        self._digests[path.relative_to(self.folder).as_posix()] = digest_of(content)
+        self._digests[path.relative_to(self.folder).as_posix()] = sha256(content)
 
     def _draw(self, result: Evaluation) -> None:
         for outcome in result.outcomes:
@@ -181,11 +180,6 @@ class Saver:
                     if len(levels) in (1, 3):
                         seen = (int(result.labels[index]), int(outcome.prediction[index]))
                         self.put_picture(title, index, [result.name_of(label) for label in seen], levels)
-
-
-def digest_of(content: bytes) -> str:
-    """What a file's content is known by."""
-    return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 def _png(levels: Tensor) -> bytes:

@@ -84,6 +84,7 @@ class Grid:
             "clean": [line.to_json() for line in self.clean],
             "worst": [line.to_json() for line in self.worst],
             "doubts": [doubt.to_json() for doubt in self.doubts],
+            "not_covered": self.uncovered,
         }
 
     @property

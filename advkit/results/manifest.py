@@ -56,7 +56,7 @@ class Manifest:
         except Broken as error:
             if error.kind == "missing":
                 return None
-            raise StoreError(f"{error}; nobody can tell which files belong to {path.parent}.") from None
+            raise StoreError(f"{error}; run the sweep again, which makes a new one.") from None
         except (ValueError, KeyError, TypeError, AttributeError):
             raise StoreError(f"{path} is none of advkit's.") from None
 
@@ -70,6 +70,9 @@ def check_files(folder: Path, files: Mapping[str, Any]) -> list[Broken]:
     """Which files are missing, or not what they were."""
     found = []
     for name, digest in files.items():
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            found.append(Broken(folder / name, "foreign", f"is not in {folder}"))
+            continue
         try:
             content_of(folder / name, str(digest))
         except Broken as error:

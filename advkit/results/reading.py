@@ -53,7 +53,7 @@ class Reading:
         if found is None and self.manifest.study:
             path = self.store.folder / "study.json"
             raise StoreError(
-                f"{path} is missing: it says what the sweep asked for. Run it again, which writes it anew."
+                f"{path} is missing: it says what the sweep asked for; run the sweep again, which writes it anew."
             )
         return found
 
@@ -134,6 +134,6 @@ class Reading:
             yield
         except Broken as error:
             raise StoreError(
-                f"{error}, so that nothing is shown of the cell {cell.key[:8]}, {cell.title}; the same sweep makes it anew, "
-                f"and advkit results check {self.store.folder} names all that does not hold."
+                f"{error} (cell {cell.key[:8]}, {cell.title}); the same sweep makes it anew, and advkit results check "
+                f"{self.store.folder} names all that does not hold."
             ) from None

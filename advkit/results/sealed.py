@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any, Literal
 
 from advkit.documents import DocumentError, DocumentMissing, parse_json, read_content
 from advkit.seal import Unsealed, holds_json, sha256
 
-__all__ = ["Broken", "Kind", "content_of", "read_sealed"]
+__all__ = ["Broken", "Kind", "content_of", "hash_like", "read_sealed"]
 
-Kind = Literal["damaged", "altered", "missing", "foreign", "unfinished"]
-"""Cut off, or none of advkit's; changed after it was written; gone; of something else; left by a run that was killed."""
+Kind = Literal["damaged", "altered", "missing", "foreign"]
+"""Cut off, changed, or none of advkit's; whole, and another than was written; gone; of something else."""
 
 _LARGEST = 2**36  # bytes: more than any shard has
+_SHORT = 32  # digits
 
 
 class Broken(Exception):
@@ -32,9 +34,16 @@ def content_of(path: Path | str, digest: str | None = None) -> bytes:
         raise Broken(path, "missing", "is missing") from None
     except DocumentError as error:
         raise Broken(path, "damaged", f"cannot be read: {error.why}") from None
-    if digest is not None and sha256(content) != digest:
+    if digest is not None and hash_like(content, digest) != digest:
         raise Broken(path, "altered", "was changed after it was written: its checksum is another")
     return content
+
+
+def hash_like(content: bytes, digest: str) -> str:
+    """What a file is known by: its SHA-256, or the shorter hash that saved runs of before hold."""
+    if len(digest) == _SHORT:
+        return hashlib.blake2b(content, digest_size=16).hexdigest()
+    return sha256(content)
 
 
 def read_sealed(path: Path | str, digest: str | None = None) -> tuple[Any, bool]:

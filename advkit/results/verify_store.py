@@ -11,7 +11,8 @@ import numpy as np
 from advkit.core.units import Eps
 from advkit.errors import DataError
 from advkit.results.cell import Cell, Facts, Numbers, Picture
-from advkit.results.check import Checked, check_store
+from advkit.results.check_store import check_store
+from advkit.results.checked import Checked
 from advkit.results.store import Record, Store
 from advkit.results.verify import Difference, Differs
 
@@ -22,7 +23,7 @@ _ROUNDING = 1e-9
 
 def check_whole(store: Store) -> Checked:
     """Every file of the store can be read and has the content it was written with; raises DataError where not."""
-    found = check_store(store)
+    found = check_store(store.folder)
     if found.broken:
         first, *others = found.broken
         more = f", and {len(others):,} more files are not as they should be" if others else ""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,8 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from advkit.atomic import put_whole
-from advkit.documents import read_json, reason
+from advkit.documents import LARGEST_JSON, parse_json, read_content, reason
 from advkit.errors import InputError
+from advkit.seal import holds_json, sealed_json, sha256
 
 __all__ = ["Sticker"]
 
@@ -110,10 +110,12 @@ class Sticker:
         levels = (torch.cat([colours, own[_COLOURS:]]) * 255).round().byte().permute(1, 2, 0).numpy()
         shown = io.BytesIO()
         Image.fromarray(levels, "RGBA").save(shown, "PNG")
-        facts = {"sign_mm": self.sign_mm, "mode": self.mode, "facts": dict(self.facts)}
-        put_whole(exact, save({"rgba": own}))
-        put_whole(picture, shown.getvalue())
-        put_whole(described, (json.dumps(facts, indent=2) + "\n").encode())
+        content = {picture.name: shown.getvalue(), exact.name: save({"rgba": own})}
+        files = {name: sha256(each) for name, each in content.items()}
+        facts = {"sign_mm": self.sign_mm, "mode": self.mode, "facts": dict(self.facts), "files": files}
+        for name, each in content.items():
+            put_whole(Path(folder) / name, each)
+        put_whole(described, sealed_json(facts))
 
     @classmethod
     def load(cls, folder: Path) -> Sticker:
@@ -128,8 +130,11 @@ class Sticker:
                     f"there is no sticker in {folder}: {path.name} is missing; give a folder of advkit sticker."
                 )
         try:
-            rgba = load(exact.read_bytes())["rgba"]
-            told = read_json(described)
+            content, text = exact.read_bytes(), read_content(described, LARGEST_JSON)
+            covered, told = holds_json(text), parse_json(text, described)
+            if covered and told["files"][exact.name] != sha256(content):
+                raise ValueError(f"{exact.name} was changed after it was written: its checksum is another")
+            rgba = load(content)["rgba"]
             sign_mm, mode, facts = float(told["sign_mm"]), told["mode"], dict(told["facts"])
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             raise InputError(

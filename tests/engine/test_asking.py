@@ -16,7 +16,8 @@ from advkit.core.modes import borrowed
 from advkit.core.threat import Linf
 from advkit.engine.asking import ask
 from advkit.engine.defend import defend, read_defense
-from advkit.engine.sweep import sweep
+from advkit.engine.sweep import Result, sweep
+from advkit.errors import StoreError
 from advkit.results.asked import Asked
 from advkit.results.filters import filtered
 from advkit.results.grid import load_grid
@@ -107,13 +108,19 @@ def test_a_sweep_keeps_what_it_asked_and_says_it_with_its_numbers(tmp_path: Path
     assert load_grid(tmp_path / "all").doubts == result.grid.doubts
 
 
-def test_a_file_of_answers_that_is_cut_short_costs_the_answers_alone(tmp_path: Path) -> None:
-    result = sweep({"plain": trained()}, data(), FGSM(), 0.03, out=tmp_path, samples=12)
-    (record,) = (record for record in result.grid.records if not record.cell.stages)
+def test_a_doubt_is_not_lost_with_its_file_and_the_same_sweep_asks_again(tmp_path: Path) -> None:
+    def swept() -> Result:
+        return sweep({"soft": MASKED["a softmax at the end"].make()}, data(), FGSM(), 0.03, out=tmp_path, samples=12)
+
+    doubts = swept().grid.doubts
+    assert doubts
+    (record,) = (record for record in load_grid(tmp_path).records if not record.cell.stages)
     path = Store(tmp_path).beside(record.cell, "asked.json")
-    path.write_bytes(path.read_bytes()[:-20])
-    assert load_grid(tmp_path).asked == ()
-    assert load_grid(tmp_path).lines[0].n == 12
+    for harm in (lambda: path.write_bytes(path.read_bytes().replace(b'"fail"', b'"gail"')), path.unlink):
+        harm()
+        with pytest.raises(StoreError, match=r"asked.json .*cell .*, none on soft"):
+            load_grid(tmp_path)
+        assert swept().grid.doubts == doubts
 
 
 def test_doubts_stand_under_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,8 @@ from stores import Made, cell_of, facts_of, small, staged
 
 from advkit.errors import InputError, MissingExtra
 from advkit.results import export as exporting
-from advkit.results.cells import check, merged
+from advkit.results.cells import merged
+from advkit.results.check_store import check_store
 from advkit.results.compare import compared
 from advkit.results.export import export, to_pandas
 from advkit.results.grid import load_grid
@@ -111,15 +112,20 @@ def test_a_store_is_not_merged_into_itself(tmp_path: Path) -> None:
 
 def test_a_check_names_every_damage(tmp_path: Path) -> None:
     made = Made(small(tmp_path))
-    assert check(made.store) == (6, [])
+    assert (check_store(made.store.folder).whole, check_store(made.store.folder).broken) == (6, [])
     folders = sorted((tmp_path / "cells").iterdir())
     next(folders[0].glob("0*.safetensors")).write_bytes(b"torn")
     (folders[1] / "cell.json").write_text("{")
     (folders[2] / ".x.part").touch()
     (folders[3] / "cell.json").write_text((folders[4] / "cell.json").read_text())
-    whole, damaged = check(made.store)
-    assert whole == 3
-    assert [each.what.split()[1] for each in damaged] == ["damaged;", "be", "left", "that"]
+    found = check_store(made.store.folder)
+    assert found.whole == 3
+    assert [(each.kind, each.path.parent) for each in found.broken] == [
+        ("damaged", folders[0]),
+        ("damaged", folders[1]),
+        ("foreign", folders[3]),
+    ]
+    assert any("half written" in note for note in found.notes), "what a kill leaves is no damage"
 
 
 def test_spans_that_touch_are_one() -> None:
