@@ -36,16 +36,21 @@ def check_store(folder: Path) -> Checked:
     if manifest.covers:
         for key in sorted((wanted.keys() | manifest.parts.keys()) - set(store.cell_keys())):
             found.broken.append(Broken(store.folder / "cells" / key, "missing", "is missing"))
-    for key in store.cell_keys():
-        _cell(store, key, manifest, wanted.get(key), found)
+    states = [_cell(store, key, manifest, wanted.get(key), found) for key in store.cell_keys()]
+    left = [state for state in states if state]
+    if left:
+        found.notes.append(f"{len(left):,} cells are unfinished: {sum(left):,} examples are not done.")
+    if waiting := states.count(0):
+        found.notes.append(f"{waiting:,} cells are complete, and not in {MANIFEST} yet; the same sweep enters them.")
     return found
 
 
-def _cell(store: Store, key: str, manifest: Manifest, wanted: int | None, found: Checked) -> None:
+def _cell(store: Store, key: str, manifest: Manifest, wanted: int | None, found: Checked) -> int | None:
+    """How many examples of a cell are not done that are wanted; None where none are wanted, or the manifest has the cell."""
     folder = store.folder / "cells" / key
     if not folder.is_dir():
         found.broken.append(Broken(folder, "foreign", "is no folder of a cell"))
-        return
+        return None
     try:
         cell = read_record(str(folder), key).cell
         sealed = read_sealed(folder / "cell.json")[1]
@@ -54,10 +59,10 @@ def _cell(store: Store, key: str, manifest: Manifest, wanted: int | None, found:
             found.notes.append(f"{folder} is empty: a writer was killed; the same sweep goes on there.")
         else:
             found.broken.append(error)
-        return
+        return None
     except StoreError as error:
         found.broken.append(Broken(folder, "damaged", f"does not hold: {error}"))
-        return
+        return None
     named, spans = set[str](), []
     for span, path in store.shards(cell):
         try:
@@ -73,10 +78,11 @@ def _cell(store: Store, key: str, manifest: Manifest, wanted: int | None, found:
     told = {error.path for error in found.broken}
     found.broken += [error for error in check_files(folder, entered or {}) if error.path not in told]
     _others(folder, named, entered, found)
-    if wanted is not None and (left := sum(end - begin for begin, end in gaps(spans, wanted))):
-        found.notes.append(f"{folder} is unfinished: {left:,} of {wanted:,} examples are not done.")
-    elif entered is None and manifest.covers and wanted is not None:
-        found.notes.append(f"{folder} is complete, and not in {MANIFEST} yet; the same sweep enters it.")
+    return (
+        None
+        if wanted is None or entered or not manifest.covers
+        else sum(end - begin for begin, end in gaps(spans, wanted))
+    )
 
 
 def _others(folder: Path, named: set[str], entered: Mapping[str, str] | None, found: Checked) -> None:

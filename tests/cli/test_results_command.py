@@ -11,6 +11,7 @@ from command_line import Run
 from stores import Made, cell_of, small
 
 from advkit.results.grid import load_grid
+from advkit.results.store import Store
 
 
 @pytest.fixture
@@ -57,6 +58,12 @@ def test_a_cell_is_shown_by_the_beginning_of_its_key(run: Run, store: Path) -> N
 
 
 def test_a_check_finds_nothing_wrong_and_then_a_torn_file(run: Run, store: Path) -> None:
+    study = Store(store).study()
+    assert study is not None
+    answer = run("results", "check", store)
+    assert answer.code == 0
+    assert "6 cells are complete, and not in manifest.json yet" in answer.out
+    Store(store).finish(study.samples)
     answer = run("results", "check", store)
     assert (answer.code, answer.out) == (0, "6 shards are whole, 0 files are not as they should be.\n")
     torn = next(store.glob("cells/*/0*.safetensors"))
