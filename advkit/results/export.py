@@ -96,7 +96,7 @@ def _examples(grid: Grid) -> Iterator[_Columns]:
     for line in grid.lines:
         if line.cell.key != key:  # the lines of a cell follow each other
             read = reading.facts(line.cell)
-            key, facts = line.cell.key, read and read.facts
+            key, facts = line.cell.key, None if read is None else read.facts
         if facts is None:
             raise StoreError(f"the examples of the cell {key} are gone from {grid.folder}; is a sweep at work on it?")
         of, own = line.to_json(), facts.take(np.searchsorted(facts.index, line.index))
