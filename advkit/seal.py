@@ -19,6 +19,7 @@ _HEAD = b'{"sealed": 1,'
 _TAIL = re.compile(rb',\n "sha256": "([0-9a-f]{64})"\n\}\n')
 _TAIL_SIZE = len(',\n "sha256": ""\n}\n') + 64
 _NONE = "0" * 64
+_ALIGNED = 8  # bytes: as the format has it
 _MARK = b'"sha256":"'  # as the header of a safetensors file is written: without spaces
 
 
@@ -52,11 +53,21 @@ def holds_json(content: bytes) -> bool:
 
 
 def sealed_tensors(save: Callable[..., bytes], arrays: Mapping[str, Any], facts: Mapping[str, str]) -> bytes:
-    """What ``save`` (safetensors' own, of NumPy or torch) makes of arrays and facts, with a checksum among the facts."""
-    content = bytearray(save(dict(arrays), {**facts, "sha256": _NONE}))
-    place = content.index(_MARK + _NONE.encode()) + len(_MARK)
-    content[place : place + len(_NONE)] = sha256(bytes(content)).encode()
-    return bytes(content)
+    """What ``save`` (safetensors' own, of NumPy or torch) makes of arrays and facts, with a checksum among the facts.
+
+    The facts stand in the order of their names, where the library shuffles them: the same content is the same file.
+    """
+    content: bytes = save(dict(arrays), {**facts, "sha256": _NONE})
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % _ALIGNED)
+    start = len(text).to_bytes(8, "little") + text
+    place = start.index(_MARK + _NONE.encode()) + len(_MARK)
+    digest = hashlib.sha256(start)
+    digest.update(memoryview(content)[end:])
+    return start[:place] + digest.hexdigest().encode() + start[place + len(_NONE) :] + content[end:]
 
 
 def holds_tensors(content: bytes) -> bool:

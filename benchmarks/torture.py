@@ -42,6 +42,7 @@ from advkit.engine.specs import AttackSpec, ModelSpec
 from advkit.engine.sweep import Sweep, make_plan, run_plan
 from advkit.engine.tasks import Executor, InProcess
 from advkit.executors.processes import Processes
+from advkit.results.check_store import check_store
 from advkit.results.grid import load_grid
 from advkit.results.pivot import pivoted
 from advkit.results.pivot_table import number_table, pivot_table
@@ -216,9 +217,9 @@ def shards(out: Path) -> Shards:
 
 def said(out: Path) -> bytes:
     """All that a store says but how long it took: JSON, CSV, Markdown, and what was fitted."""
-    (out / "study.json").unlink()  # all cells, not those of the last sweep only
-    grid = load_grid(out)
+    grid = load_grid(out, of_study=False)  # all cells, not those of the last sweep only
     told = grid.to_json()
+    assert told.pop("not_covered") == 0
     for lines in told.values():
         for line in lines:
             line.pop("seconds", None)
@@ -255,6 +256,9 @@ def torture(study: Study, kills: int, seed: int, folder: Path) -> Counter[str]:
         assert now.items() >= finished.items(), f"finished shards were computed again: {finished.keys() - now.keys()}"
         if (out / "store.json").exists():
             load_grid(out)
+            found = check_store(out)
+            assert not found.broken, f"a kill is no damage: {[str(broken) for broken in found.broken]}"
+            assert not complete or not found.notes, f"a complete store is in its manifest: {found.notes}"
         finished = now
         if complete:
             assert said(out) == expected, f"{out} says something else than a sweep that nobody disturbed"

@@ -136,6 +136,7 @@ def main() -> None:
                     threshold = base * (1.6 - 0.3 * (a % 3)) * rng.uniform(0.9, 1.1, given.examples)
                     add(cell, about, attack_facts(index, labels, clean, threshold, values, rng))
     store.write_study(Study("python scripts/made_up_store.py (made up)", samples, {"made_up": True}))
+    store.finish(samples)
 
 
 if __name__ == "__main__":

@@ -199,8 +199,7 @@ def _forget(plan: Plan, out: Path) -> None:
     if not (out / "store.json").exists():
         return
     with store.check().lock():
-        for planned in plan.cells:
-            store.remove(planned.cell)
+        store.remove(*(planned.cell for planned in plan.cells))
 
 
 def _print(grid: Grid, kind: str) -> None:

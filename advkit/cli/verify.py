@@ -70,7 +70,8 @@ def command(
         for line in found.lines():
             click.echo(line)
         if found.holds and not doubtful:
-            click.echo(f"{folder} holds.")
+            left = f", but for {found.unasked:,} models that could not be asked" if found.unasked else ""
+            click.echo(f"{folder} holds{left}.")
     if not found.holds:
         click.echo(found.sentence, err=True)
     if not found.holds or doubtful:

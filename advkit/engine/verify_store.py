@@ -30,6 +30,8 @@ __all__ = ["verify_store"]
 
 _TIE = 1e-4  # of the largest score: what the order of a sum may move an answer
 
+_NOT_SAID = (KeyError, TypeError, ValueError, AttributeError)
+
 Progress = Callable[[int, int], None]
 
 
@@ -120,6 +122,7 @@ def _ask(
             data = sources[cell.data_hash]
             net = _model(about, cell, data, device, trust)
         except AdvkitError as error:
+            report.unasked += 1
             report.doubt(f"{title} is not asked: {error}")
             continue
         with borrowed(net):
@@ -139,9 +142,12 @@ def _ask(
 
 
 def _data(about: Any, name: str | None, cell: Cell) -> Data:
-    source = about.get("data source", {"name": about.get("data", ""), "exclude": ()})
-    settings = settings_of(about.get("data settings", {}))
-    data = DataSpec(name or source["name"], settings, tuple(source["exclude"])).build()
+    try:
+        source = about.get("data source", {"name": about.get("data", ""), "exclude": ()})
+        spec = DataSpec(name or source["name"], settings_of(about.get("data settings", {})), tuple(source["exclude"]))
+    except _NOT_SAID as error:
+        raise DataError(f"its cell.json does not say which pictures it was attacked on ({error}).") from None
+    data = spec.build()
     if data.fingerprint() != cell.data_hash:
         raise DataError(f"{data.name} is not what it was: the hash of its pictures is another.")
     return data
@@ -149,11 +155,15 @@ def _data(about: Any, name: str | None, cell: Cell) -> Data:
 
 def _model(about: Any, cell: Cell, data: Data, device: str, trust: Trust) -> nn.Module:
     guard = read_defense(cell.defense, trust)
-    settings = dict(about["model settings"])
-    model, weights, normalize = (settings.pop(key) for key in ("model", "weights", "normalize"))
-    spec = ModelSpec(model, weights, normalize, settings_of(settings), about.get("model seed", cell.seed), cell.model)
-    spec = replace(spec, trust=trust)
-    net = spec.build(data, device)
+    try:
+        settings = dict(about["model settings"])
+        model, weights, normalize = (settings.pop(key) for key in ("model", "weights", "normalize"))
+        spec = ModelSpec(
+            model, weights, normalize, settings_of(settings), about.get("model seed", cell.seed), cell.model
+        )
+    except _NOT_SAID as error:
+        raise DataError(f"its cell.json does not say how it was loaded ({error} is missing or wrong).") from None
+    net = replace(spec, trust=trust).build(data, device)
     if net.fingerprint() != cell.model_hash:
         raise DataError(f"the weights of {cell.model} are not what they were: their hash is another.")
     return defend(net, guard.wrappers)

@@ -77,6 +77,7 @@ class Report:
     difference: Difference | None = None
     unreadable: str = ""
     asked: int = 0  # answers that a model gave again
+    unasked: int = 0  # models that could not be asked
 
     def right(self, what: str, count: int, said: str) -> None:
         """Remember that so many are as they are stored."""
@@ -127,6 +128,7 @@ class Report:
             "difference": None if self.difference is None else self.difference.to_json(),
             "unreadable": self.unreadable or None,
             "answers_asked_again": self.asked,
+            "models_not_asked": self.unasked,
             "doubts": self.doubts,
             "not_verified": self.notes,
         }

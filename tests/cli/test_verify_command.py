@@ -16,12 +16,13 @@ import torch
 from command_line import Run
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from stores import rewritten
+from stores import rewritten, small
 
 from advkit.cli import main
 from advkit.results.cell import Picture
 from advkit.results.facts import Saved
 from advkit.results.files import to_8_bits
+from advkit.results.merge import merge
 from advkit.results.store import Store
 
 EXAMPLES = 6
@@ -352,3 +353,24 @@ def test_a_kept_picture_of_a_sweep_that_was_changed_is_named(
     found = differs(run, store.folder)
     assert said in found
     assert f"example {first.index}" in found
+
+
+def test_what_nobody_could_be_asked_about_is_not_verified(run: Run, tmp_path: Path) -> None:
+    answer = run("verify", small(tmp_path))
+    assert answer.code == 1
+    assert "holds" not in answer.out
+    assert "net is not asked" in answer.out
+    assert answer.err.startswith("Not verified: no model could be asked")
+    found = run("verify", tmp_path, "--format", "json").json
+    assert (found["holds"], found["difference"], found["answers_asked_again"]) == (False, None, 0)
+
+
+def test_models_that_could_not_be_asked_are_counted_beside_those_that_hold(
+    run: Run, swept: Path, tmp_path: Path
+) -> None:
+    store = Store(Path(shutil.copytree(swept, tmp_path / "study")))
+    merge(store, [Store(small(tmp_path / "other"))])
+    answer = run("verify", store.folder)
+    assert answer.code == 0, answer
+    assert answer.out.endswith("holds, but for 2 models that could not be asked.\n")
+    assert run("verify", store.folder, "--strict").code == 1

@@ -34,6 +34,7 @@ from advkit.results.reading import Reading
 from advkit.results.report import report_page
 from advkit.results.store import Record, Store, Study
 from advkit.scene.sticker import Sticker
+from advkit.seal import holds_tensors, sealed_tensors
 
 FLIPS = 200
 RIGHT = [1] * 6 + [0] * 2
@@ -213,6 +214,16 @@ def test_pictures_and_answers_of_another_cell_are_told(tmp_path: Path) -> None:
     assert (broken.path.name, broken.kind) == (name, "altered")
     with pytest.raises(StoreError, match="pictures-"):
         report_page(load_grid(folder), version="")
+
+
+def test_the_same_content_is_the_same_file() -> None:
+    from safetensors.numpy import load, save
+
+    facts = dict.fromkeys("hgfedcba", "é\n")
+    contents = {sealed_tensors(save, {"x": np.arange(5), "y": np.ones((2, 3))}, facts) for _ in range(20)}
+    (content,) = contents
+    assert load(content)["y"].tolist() == [[1.0] * 3] * 2
+    assert holds_tensors(content)
 
 
 def test_strange_files_are_named(tmp_path: Path) -> None:
