@@ -163,7 +163,7 @@ def _of_text(spec: str, wish: Wish, mean: Numbers, std: Numbers, trust: Trust) -
         if path.suffix == ".onnx":
             return _wrapped(_own(usercode.from_onnx(path), wish, spec), wish, spec, mean, std)
         if path.suffix in (".ts", ".torchscript") or is_torchscript(path):
-            return _wrapped(_own(usercode.from_torchscript(path), wish, spec), wish, spec, mean, std)
+            return _wrapped(_own(usercode.from_torchscript(path, trust), wish, spec), wish, spec, mean, std)
         return _of_checkpoint(read_weights(path), None, wish, mean, std)
     if _is_code(spec):
         with drawn(wish.seed):

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from advkit.backbones.sources import Loaded
+from advkit.backbones.torchscript import checked_archive
 from advkit.errors import MissingExtra, ModelError, first_line, nearest
 from advkit.trust import Trust, split_code
 
@@ -49,14 +50,15 @@ def made_by_code(spec: str, settings: Mapping[str, object], trust: Trust) -> obj
     return made
 
 
-def from_torchscript(path: Path) -> Loaded:
-    """A TorchScript archive."""
+def from_torchscript(path: Path, trust: Trust) -> Loaded:
+    """A TorchScript archive, looked through before it is loaded unless the caller wrote that its code is to be trusted."""
+    archive = str(path) if trust.blindly(path) else checked_archive(path)
     with warnings.catch_warnings():
         # torch calls the format outdated with every load; the user who has such a file cannot change that here
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", FutureWarning)
         try:
-            net: nn.Module = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
+            net: nn.Module = torch.jit.load(archive, map_location="cpu")  # type: ignore[no-untyped-call]
         except (RuntimeError, ValueError) as error:
             raise ModelError(f"{path.name} is not a readable TorchScript file ({first_line(error)}).") from error
     return Loaded(net, f"file {path.name}", sha256=hashlib.sha256(path.read_bytes()).hexdigest())
