@@ -88,17 +88,17 @@ _VALUES = """
 PURE = frozenset(f"{_MATHEMATICS}{_LAYERS}{_SHAPES}{_VALUES}".split())
 """Of ``aten``, written ``torch.NAME`` or as a method; each stands for its form in place too, NAME_."""
 
-OTHERS = frozenset(
-    f"prim.{name}"
-    for name in (
-        "NumToTensor RaiseException abs data device dtype grad is_cpu is_cuda is_meta is_mkldnn is_mps is_nested is_quantized "
-        "is_sparse is_xla layout max min name ndim requires_grad shape type unchecked_unwrap_optional"
-    ).split()
-)
+_OTHERS = """
+    NumToTensor RaiseException abs data device dtype grad is_cpu is_cuda is_meta is_mkldnn is_mps is_nested is_quantized
+    is_sparse is_xla layout max min name ndim requires_grad shape type unchecked_unwrap_optional
+"""
+_BUILTINS = """
+    abs all annotate any bool dict enumerate float getattr hasattr int isinstance len list max min ord pow range round sorted
+    str tuple unchecked_cast uninitialized zip
+"""
+
+OTHERS = frozenset(f"prim.{name}" for name in _OTHERS.split())
 """Of other namespaces, written ``ops.NAMESPACE.NAME``."""
 
-BUILTINS = frozenset(
-    "abs all annotate any bool dict enumerate float getattr hasattr int isinstance len list max min ord pow range "
-    "round sorted str tuple unchecked_cast uninitialized zip".split()
-)
+BUILTINS = frozenset(_BUILTINS.split())
 """What is called by a bare name."""

@@ -37,9 +37,11 @@ _NODES = (
     ast.unaryop, ast.boolop, ast.cmpop,
 )  # fmt: skip
 _OPCODES = frozenset(
-    "PROTO STOP MARK NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1 BINFLOAT BINUNICODE SHORT_BINUNICODE EMPTY_LIST APPEND "
-    "APPENDS LIST EMPTY_DICT SETITEM SETITEMS DICT EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 GLOBAL REDUCE NEWOBJ BUILD BINPERSID "
-    "BINGET LONG_BINGET BINPUT LONG_BINPUT MEMOIZE".split()
+    """
+    PROTO STOP MARK NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1 BINFLOAT BINUNICODE SHORT_BINUNICODE EMPTY_LIST
+    APPEND APPENDS LIST EMPTY_DICT SETITEM SETITEMS DICT EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 GLOBAL REDUCE NEWOBJ BUILD
+    BINPERSID BINGET LONG_BINGET BINPUT LONG_BINPUT MEMOIZE
+    """.split()  # noqa: SIM905 - a list would be thrice as long
 )
 _GLOBALS = re.compile(
     r"(__torch__(\.\w+)* \w+|collections OrderedDict|torch device|torch \w+Storage"
@@ -149,11 +151,10 @@ def _of_function(node: ast.FunctionDef) -> Iterator[str]:
     own: set[str] = set()
     bound: list[str] = []
     for each in ast.walk(node):
-        if isinstance(each, ast.Assign) and isinstance(each.targets[0], ast.Name) and len(each.targets) == 1:
-            if _is_own(each.value):
-                own.add(each.targets[0].id)
-                continue
-        if isinstance(each, ast.Assign | ast.AnnAssign | ast.AugAssign | ast.For | ast.comprehension):
+        if isinstance(each, ast.Assign) and isinstance(each.targets[0], ast.Name) and _is_own(each.value):
+            own.add(each.targets[0].id)
+            bound += [target.id for target in each.targets[1:] if isinstance(target, ast.Name)]
+        elif isinstance(each, ast.Assign | ast.AnnAssign | ast.AugAssign | ast.For | ast.comprehension):
             targets = each.targets if isinstance(each, ast.Assign) else [each.target]
             bound += [n.id for target in targets for n in ast.walk(target) if isinstance(n, ast.Name)]
     for name in sorted(called):
