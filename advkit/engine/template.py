@@ -95,6 +95,7 @@ _MODEL_KEYS = """\
 # name = "noisy"              # what tables call it
 # weights = "random"          # auto, random, embedded ones (standard, adversarial), or a file
 # normalize = "none"          # inside the model: imagenet, cifar10, none, or MEAN:STD such as "0.5,0.5,0.5:0.2,0.2,0.2"
+#                             # FILE.py:FACTORY, as code in defenses, needs advkit sweep ... --trust-code FILE.py:FACTORY
 # seed = 1                    # of random weights; by default, that of the study
 # settings = {}               # of the backbone or factory, such as { width = 64 }
 
