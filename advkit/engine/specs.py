@@ -32,6 +32,7 @@ __all__ = [
 ]
 
 Settings = tuple[tuple[str, Any], ...]
+_TAKEN = frozenset({"spec", "weights", "normalize", "mean", "std", "data", "seed", "device", "trust"})  # of load_model
 
 
 def settings_of(given: Mapping[str, Any]) -> Settings:
@@ -92,6 +93,8 @@ class ModelSpec:
             mean, std = (_numbers(part) for part in normalize.split(":", 1))
             normalize = None
         settings: dict[str, Any] = dict(self.settings)
+        if taken := sorted(_TAKEN & settings.keys()):
+            raise InputError(f"{taken[0]} is no setting of the model {self.model}; leave it out of its settings.")
         with redirect_stdout(sys.stderr):
             return load_model(
                 self.model,
