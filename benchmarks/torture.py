@@ -1,16 +1,22 @@
 """Kill sweeps with SIGKILL at random moments and go on, until the results are complete: nothing lost, nothing twice.
 
     python benchmarks/torture.py --kills 100 --study rich
+    python benchmarks/torture.py --kills 0 --faults 200
 
 Each attempt is a fresh process that runs one small sweep into one store. It is killed as a whole after a random time, in the
-middle of writing a file, just before or just after a rename, or it loses a worker, or it has workers and is killed itself.
+middle of writing a file, just before or just after a rename, or it loses a worker, or it has workers and is killed itself; or
+the disk is full from some file on, or nobody hears what it says.
 After every kill the store must be readable, and the shards that were finished must be the same files to the end. A store that
 is complete must say, byte for byte, what a sweep says that nobody disturbed; then the next store begins.
+
+``--faults`` flips bits in turn over every file and every region of its bytes, takes files away and puts others in their places,
+in a store and in a saved run: advkit results check, and advkit verify, must notice each.
 """
 
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 import random
@@ -83,7 +89,7 @@ STUDIES = {"plain": (PLAIN,), "rich": (RICH, VIA)}
 """Sweeps of which each store gets all, one after the other: the defended ones, then those on surrogates."""
 
 _LOADING = 60.0  # seconds: a worker that is still loading torch looks for its driver when it has
-KINDS = ("driver", "driver", "rename", "save", "worker", "driver with workers")
+KINDS = ("driver", "driver", "rename", "save", "worker", "driver with workers", "disk full", "output closed")
 Shards = dict[Path, tuple[int, int]]
 Study = tuple[Sweep, ...]
 
@@ -160,6 +166,33 @@ def dying_at_save(chance: random.Random, files: int) -> Callable[[], None]:
     return fault
 
 
+def full_at_save(chance: random.Random, files: int) -> Callable[[], None]:
+    """A fault: from some file on the disk is full."""
+    number = chance.randrange(1, files)
+
+    def fault() -> None:
+        true, count = atomic._written, iter(range(1, 1_000_000))
+
+        def written(path: Path, content: bytes) -> None:
+            if next(count) >= number:
+                path.write_bytes(content[: len(content) // 2])
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+            true(path, content)
+
+        atomic._written = written
+        silenced()  # that tasks failed is known
+
+    return fault
+
+
+def silenced() -> None:
+    """A fault: standard output and standard error go to a pipe that nobody reads."""
+    reads, writes = os.pipe()
+    os.close(reads)
+    os.dup2(writes, 1)
+    os.dup2(writes, 2)
+
+
 def attempt(out: Path, study: Study, kind: str, chance: random.Random, usual: dict[str, float]) -> tuple[int, bool]:
     """One sweep, disturbed: how many processes were killed, and whether it came to its end."""
     if kind in ("rename", "save"):
@@ -167,6 +200,14 @@ def attempt(out: Path, study: Study, kind: str, chance: random.Random, usual: di
         code = end_of(begin(out, study, InProcess(), fault))
         assert code in (0, -signal.SIGKILL), f"the sweep ended with {code}"
         return int(code != 0), code == 0
+    if kind in ("disk full", "output closed"):
+        code = end_of(
+            begin(
+                out, study, InProcess(), full_at_save(chance, int(usual["files"])) if kind == "disk full" else silenced
+            )
+        )
+        assert code == 0 or (kind == "disk full" and code == 1), f"the sweep ended with {code}"
+        return 1, code == 0
     crowd = kind != "driver"
     pid = begin(out, study, Processes(2) if crowd else InProcess())
     killed, family = 0, set[psutil.Process]()
@@ -270,21 +311,60 @@ def torture(study: Study, kills: int, seed: int, folder: Path) -> Counter[str]:
     return count
 
 
+def find_faults(count: int, seed: int, folder: Path) -> Counter[str]:
+    """So many flipped bits, lost and foreign files in a store and in a saved run; how many of them were noticed."""
+    from fuzzing.run import load, sentence_of, try_all
+    from fuzzing.stock import made
+    from fuzzing.stored import faults
+
+    load()
+    made(("store", "saved"), folder, folder / "stock")
+    found: Counter[str] = Counter()
+    for stock, words in (
+        ("store", ("results", "check", "{}")),
+        ("saved", ("results", "check", "{}")),
+        ("saved", ("verify", "{}", "--quiet")),
+    ):
+        for how in ("flip", "lost", "foreign"):
+            cases = [
+                *faults(
+                    random.Random(f"{seed} {stock} {how}"), stock, words, (how,), count if how == "flip" else count // 5
+                )
+            ]
+            name = f"{how}, {stock}, {' '.join(words[:-1]) if words[-1] == '{}' else words[0]}"
+            for tried in try_all(cases, folder / name, folder / "stock", os.cpu_count() or 1):
+                found[f"{name}: faults"] += 1
+                found[f"{name}: noticed"] += tried.ending == "sentence"
+                if tried.ending != "sentence":
+                    print(sentence_of(tried))
+    return found
+
+
 def main() -> None:
     """Parse, run, print."""
     parser = argparse.ArgumentParser(description="Kill sweeps at random moments; see the top of the file.")
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--study", choices=STUDIES, default="plain", help="rich: everything that an attack may be")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--faults", type=int, default=0, help="flips in a store and in a saved run; a fifth lost, a fifth foreign"
+    )
     given = parser.parse_args()
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        count = torture(STUDIES[given.study], given.kills, given.seed, Path(folder))
-    for name, value in sorted(count.items()):
-        print(f"{name:28} {value}")
-    print(
-        f"seed {given.seed}, {time.monotonic() - began:.0f} s: every store complete, byte for byte the same, nothing twice"
-    )
+        found = find_faults(given.faults, given.seed, Path(folder) / "faults") if given.faults else Counter[str]()
+        count = torture(STUDIES[given.study], given.kills, given.seed, Path(folder)) if given.kills else Counter[str]()
+    for name, value in (*sorted(count.items()), *sorted(found.items())):
+        print(f"{name:40} {value}")
+    seconds = f"seed {given.seed}, {time.monotonic() - began:.0f} s"
+    if given.faults:
+        missed = sum(found[name] for name in found if name.endswith("faults")) - sum(
+            found[name] for name in found if name.endswith("noticed")
+        )
+        print(f"{seconds}: {f'{missed} faults were not noticed' if missed else 'every fault was noticed'}")
+    if given.kills:
+        print(f"{seconds}: every store complete, byte for byte the same, nothing twice")
+    sys.exit(int(bool(given.faults and missed)))
 
 
 if __name__ == "__main__":

@@ -217,7 +217,7 @@ _PICTURES: dict[str, tuple[Callable[[Box], object], str]] = {
     "5000 x 1": (_image(lambda image: image.new("RGB", (5000, 1))), "either"),
     "1 x 5000": (_image(lambda image: image.new("RGB", (1, 5000))), "either"),
     "16 bit": (_image(lambda image: image.new("I;16", (32, 32), 30_000)), "either"),
-    "32 bit": (_image(lambda image: image.new("I", (32, 32), 70_000)), "either"),
+    "32 bit": (_image(lambda image: image.new("I", (32, 32), 70_000), "tiff"), "either"),
     "floats": (_image(lambda image: image.new("F", (32, 32), 0.5), "tiff"), "either"),
     "one bit": (_image(lambda image: image.new("1", (32, 32), 1)), "either"),
     "CMYK": (_image(lambda image: image.new("CMYK", (32, 32), (10, 20, 30, 40)), "jpg"), "either"),

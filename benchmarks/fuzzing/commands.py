@@ -61,7 +61,7 @@ COMMANDS = (
     Command("results merge", ("{box}/merged", "{stock}/store"), ("store",)),
     Command("results show", ("{stock}/store", "nothing"), ("store",)),
     Command("serve", ("{stock}/store", "--port", "0"), ("store",), runs=False),
-    Command("show", ("{box}/saved", "--only", "confusion", "--quiet"), ("saved",), ("saved",)),
+    Command("show", ("{box}/saved", "--only", "curves", "--examples", "1", "--quiet"), ("saved",), ("saved",)),
     Command("sticker", (*NET, "--steps", "1", "--views", "1", "--test-views", "1")),
     Command("sweep", _SWEEP),
     Command("table", ("{stock}/store",), ("store",)),

@@ -6,13 +6,13 @@ import json
 import os
 import random
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from fuzzing.case import Box, Case, Wanted
 
-__all__ = ["damage", "documents", "keys", "places_in", "planted"]
+__all__ = ["damage", "documents", "faults", "keys", "places_in", "planted"]
 
 _NOTICED, _EITHER = Wanted("noticed"), Wanted("either")
 _DEEP = "[" * 100_000 + "]" * 100_000
@@ -53,7 +53,8 @@ _STORE_TOO = (
         *("--eps", "2/255,8/255", "--shard", "2", "--pictures", "2", "--out", "{}"),
     ),
 )
-_SAVED = (("verify", "{}", *_QUIET),)
+_CHECK = ("results", "check", "{}")
+_SAVED = (_CHECK, ("verify", "{}", *_QUIET))
 _SAVED_TOO = (("show", "{}", "--only", "confusion", *_QUIET),)
 _STICKER = (
     ("drive", "{}", "--model", "lenet", "--poses", "10@0", "--draws", "1", *_QUIET),
@@ -70,10 +71,10 @@ FORMATS = (
     Format("store", "study.json", _STORE, _STORE_TOO),
     Format("store", "cells/*/cell.json", _STORE, _STORE_TOO),
     Format("store", "cells/*/asked.json", _STORE, _STORE_TOO),
-    Format("sticker", "sticker.json", (), _STICKER),
-    Format("certified", "certificates.json", (), _CERTIFIED),
-    Format("certified", "*/setting.json", (), _CERTIFIED),
-    Format("certified", "*/0*.json", (), _CERTIFIED),
+    Format("sticker", "sticker.json", (_CHECK,), _STICKER),
+    Format("certified", "certificates.json", (_CHECK,), _CERTIFIED),
+    Format("certified", "*/setting.json", (_CHECK,), _CERTIFIED),
+    Format("certified", "*/0*.json", (_CHECK,), _CERTIFIED),
 )
 _VALUES: tuple[Any, ...] = (
     None, True, -1, 0, 1.5, 2**62, 10**400, float("inf"), float("nan"), "", "text", "\0", "../../x", "x" * 70_000, [], {}, [[]], {"a": 1},
@@ -223,10 +224,14 @@ def documents() -> Iterator[Case]:
                 yield _case("documents", form, words, given, wanted, spoil)
 
 
-def _flip(file: Path, draw: random.Random) -> str:
+def _flip(file: Path, region: int, draw: random.Random) -> str:
     content = bytearray(file.read_bytes())
-    at, bit = draw.randrange(len(content)), draw.randrange(8)
-    content[at] ^= 1 << bit
+    size = len(content)
+    at, bit = (
+        draw.randrange(region * size // _REGIONS, max(region * size // _REGIONS + 1, (region + 1) * size // _REGIONS)),
+        draw.randrange(8),
+    )
+    content[min(at, size - 1)] ^= 1 << bit
     file.write_bytes(content)
     return f"{file.name}: bit {bit} of byte {at:,}"
 
@@ -237,37 +242,39 @@ def _files(place: Path) -> list[Path]:
     )
 
 
-def damage(chance: random.Random, each: int = 30) -> Iterator[Case]:
-    """One flipped bit, a lost file, a file in another's place: anywhere in a store or a saved run, drawn."""
-    for stock, readers in (("store", _STORE[:2]), ("saved", _SAVED)):
-        form = Format(stock, "**/*", ())
+_REGIONS = 8  # of a file: each is flipped in turn
+
+
+def faults(
+    chance: random.Random, stock: str, words: tuple[str, ...], hows: Sequence[str], count: int
+) -> Iterator[Case]:
+    """So many faults in turn over every file of a stored result and every region of its bytes: flip, lost or foreign."""
+    for number in range(count):
+        how, turn, seed = hows[number % len(hows)], number // len(hows), chance.random()
+
+        def spoil(place: Path, box: Box, how: str = how, turn: int = turn, seed: float = seed) -> None:
+            draw, files = random.Random(seed), _files(place)
+            file, region = files[turn % len(files)], turn // len(files) % _REGIONS
+            like = [other for other in files if other.suffix == file.suffix and other.read_bytes() != file.read_bytes()]
+            if how == "lost":
+                file.unlink()
+                told = f"{file.relative_to(place)} is lost"
+            elif how == "foreign" and like:
+                other = draw.choice(like)
+                shutil.copyfile(other, file)
+                told = f"{other.relative_to(place)} in place of {file.relative_to(place)}"
+            else:
+                told = _flip(file, region, draw)
+            (box.at / ".given").write_text(told)
+
+        yield _case("damage", Format(stock, "any file", ()), words, f"{how}, drawn", _NOTICED, spoil)
+
+
+def damage(chance: random.Random, each: int = 24) -> Iterator[Case]:
+    """One flipped bit, a lost file, a file in another's place: anywhere in what is stored."""
+    for stock, readers in {"store": _STORE[:2], "saved": _SAVED, "sticker": (_CHECK,), "certified": (_CHECK,)}.items():
         for words in readers:
-            for number in range(each):
-                how, seed = ("flip", "flip", "lost", "foreign")[number % 4], chance.random()
-
-                def spoil(place: Path, box: Box, how: str = how, seed: float = seed) -> None:
-                    draw = random.Random(seed)
-                    file = draw.choice(_files(place))
-                    told = f"{file.relative_to(place)} is lost"
-                    if how == "flip":
-                        told = _flip(file, draw)
-                    elif how == "lost":
-                        file.unlink()
-                    else:
-                        like = [
-                            other
-                            for other in _files(place)
-                            if other.suffix == file.suffix and other.read_bytes() != file.read_bytes()
-                        ]
-                        other = draw.choice(like) if like else file
-                        if like:
-                            shutil.copyfile(other, file)
-                        else:
-                            _flip(file, draw)
-                        told = f"{other.relative_to(place)} in place of {file.relative_to(place)}"
-                    (box.at / ".given").write_text(told)
-
-                yield _case("damage", form, words, f"{how}, drawn", _NOTICED, spoil)
+            yield from faults(chance, stock, words, ("flip", "flip", "lost", "foreign"), each)
 
 
 _CODE = ("os:system:touch pwned", "planted.py:net", "{at}/planted.py:net", "planted:net", "{at}/store/planted.py:net")

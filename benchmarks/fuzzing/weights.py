@@ -138,7 +138,8 @@ def _normalised(words: list[object]) -> list[object]:
 
     model = advkit.load_model("lenet", data=advkit.load_data("signs", samples=4))
     numbers = [",".join(map(str, part.flatten().tolist())) for part in (model.mean, model.std)]
-    words[words.index("none")] = ":".join(numbers)
+    if all(numbers):
+        words[words.index("none")] = ":".join(numbers)
     return words
 
 
