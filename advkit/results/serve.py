@@ -11,6 +11,7 @@ import ipaddress
 import json
 import os
 import socket
+import stat
 import sys
 import threading
 import time
@@ -84,6 +85,7 @@ class ReportServer(ThreadingHTTPServer):
     allow_reuse_address = os.name == "posix"
 
     def __init__(self, folder: Path, host: str, port: int) -> None:
+        _check_place(folder)
         self.pages = Pages(folder)
         self.hosts = {"localhost", host.lower(), socket.gethostname().lower()}
         try:
@@ -114,6 +116,19 @@ class ReportServer(ThreadingHTTPServer):
         elif name.count(":") <= 1:
             name = name.partition(":")[0]
         return name in self.hosts or _is_address(name)
+
+
+def _check_place(folder: Path) -> None:
+    """Refuse what can never become the folder of a sweep; one that is not there yet may."""
+    try:
+        kind = os.stat(folder).st_mode
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"the folder {folder} cannot be read ({reason}); give that of a sweep.") from None
+    if not stat.S_ISDIR(kind):
+        raise InputError(f"{folder} is no folder; give that of a sweep, which may still be to come.")
 
 
 class _Handler(BaseHTTPRequestHandler):
