@@ -95,9 +95,7 @@ def _state() -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in model.net.state_dict().items()}
 
 
-PREFIXES = st.lists(
-    st.sampled_from(["module.", "model.", "net.", "_orig_mod.", "encoder.", "backbone."]), max_size=2
-).map("".join)
+PREFIXES = st.lists(st.sampled_from(["module.", "model.", "net.", "_orig_mod."]), max_size=2).map("".join)
 CONTAINERS = st.lists(st.sampled_from(["state_dict", "model_state_dict", "model", "net", "weights"]), max_size=1)
 EXTRAS = st.dictionaries(
     st.sampled_from(["epoch", "best", "optimizer", "args"]),
