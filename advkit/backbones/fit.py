@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
+import torch
 from torch import nn
 
 from advkit.catalog import BACKBONES
@@ -63,7 +64,9 @@ def whole_numbers(what: str, value: str | Sequence[int]) -> tuple[int, ...]:
 
 def published(name: str, classes: int, **options: bool) -> nn.Module:
     """torchvision's untrained network of that name, with every activation made out of place."""
-    from torchvision.models import get_model
+    # Importing computes a little, which torch 2.6 cannot on the meta device that callers may have set.
+    with torch.device("cpu"):
+        from torchvision.models import get_model
 
     return out_of_place(get_model(name, weights=None, num_classes=classes, **options))
 

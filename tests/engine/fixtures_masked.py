@@ -14,9 +14,10 @@ from helpers import pictures
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from advkit.attacks import PGD
+from advkit.attacks import APGD, PGD
 from advkit.core import Linf
-from advkit.data import TensorData
+from advkit.core.losses import Margin, TargetedMargin
+from advkit.data import Data, TensorData
 
 SHAPE, CLASSES, COUNT = (3, 8, 8), 4, 32
 BALL = Linf(4 / 255)
@@ -215,6 +216,78 @@ class Silent(nn.Module):
 Make = Callable[..., nn.Module]
 
 
+def kept(net: nn.Module, source: Data, ball: Linf) -> float:
+    """Accuracy of a network in the worst case of PGD on the margin and APGD towards its rivals, 60 steps each."""
+    x, y = source.tensors()
+    stands = net(x).argmax(1) == y
+    for attack in (
+        PGD(ball, steps=60, loss=Margin()),
+        APGD(ball, steps=60, loss=TargetedMargin(), targets=min(9, int(y.max()))),
+    ):
+        stands = stands & (net(attack(net, x, y, keep="first")).argmax(1) == y)
+    return float(stands.double().mean())
+
+
+def sixteen_levels(x: Tensor) -> Tensor:
+    return (16 * x).round() / 16
+
+
+def kept_on_levels(net: nn.Module, source: Data, ball: Linf) -> float:
+    """Accuracy on pictures of sixteen levels, in the worst case of a search among the levels that the ball reaches.
+
+    Every value has one or two of them, so the search needs no gradient across the rounding: from the corners that the
+    network's own gradient points to and from random ones, the best single change, and where none helps the best of some.
+    """
+    x, y = source.tensors()
+    low, high = (sixteen_levels((x + side * float(ball.eps)).clamp(0, 1)) for side in (-1, 1))
+    assert bool((high - low <= 1.001 / 16).all())
+    stands = net(sixteen_levels(x)).argmax(1) == y
+    for row in stands.nonzero().squeeze(1).tolist():
+        stands[row] = not _turns(net, low[row], high[row], int(y[row]))
+    return float(stands.double().mean())
+
+
+def _turns(net: nn.Module, low: Tensor, high: Tensor, label: int) -> bool:
+    """Whether a picture of low or high values is found that is not of its class."""
+    generator = torch.Generator().manual_seed(0)
+    free = (high > low).flatten().nonzero().squeeze(1)
+
+    def above(bits: Tensor) -> Tensor:
+        """How far the best other class is above the label, for rows of choices among the free values."""
+        points = low.flatten().repeat(len(bits), 1)
+        points[:, free] = torch.where(bits, high.flatten()[free], points[:, free])
+        logits = net(points.reshape(-1, *low.shape))
+        return logits.scatter(1, torch.full((len(bits), 1), label), -torch.inf).amax(1) - logits[:, label]
+
+    def nearby(bits: Tensor, count: int, changes: int) -> Tensor:
+        found = bits.repeat(count, 1)
+        for _ in range(changes):
+            found[torch.arange(count), torch.randint(len(free), (count,), generator=generator)] ^= True
+        return found
+
+    for start in [*(other for other in range(CLASSES) if other != label), None, None, None]:
+        bits = torch.rand(len(free), generator=generator) < 0.5
+        for _ in range(0 if start is None else 10):
+            point = torch.where(bits, high.flatten()[free], low.flatten()[free])
+            picture = low.flatten().index_put((free,), point).reshape(1, *low.shape).requires_grad_()
+            logits = net(picture)
+            (grad,) = torch.autograd.grad(logits[0, start] - logits[0, label], picture)
+            bits = grad.flatten()[free] > 0
+        with torch.no_grad():
+            best, tries = float(above(bits[None])), 0
+            while best < 0 and tries < 4:
+                single = bits ^ torch.eye(len(free), dtype=torch.bool)
+                rows = torch.cat([single, *(nearby(bits, 128, changes) for changes in (2, 3, 4) if tries)])
+                values = above(rows)
+                if float(values.max()) > best:
+                    best, bits, tries = float(values.max()), rows[values.argmax()], 0
+                else:
+                    tries += 1
+        if best >= 0:
+            return True
+    return False
+
+
 class Masked(NamedTuple):
     """How to look robust; ``make`` and ``bare`` take the seed of training, None for the weights that are kept."""
 
@@ -222,6 +295,7 @@ class Masked(NamedTuple):
     codes: set[str]  # of checks that must fail
     bare: Make  # the network without what masks it, whose robustness is known
     room: float = 1.5 / COUNT  # an example at the edge of the ball
+    kept: Callable[[nn.Module, Data, Linf], float] = kept  # what the bare network keeps
 
 
 def plain(seed: int | None = None) -> nn.Sequential:
@@ -229,8 +303,12 @@ def plain(seed: int | None = None) -> nn.Sequential:
 
 
 MASKED: dict[str, Masked] = {
+    # Rounding changes what the network sees: among the levels it keeps more than on all pictures of the ball.
     "an input quantiser": Masked(
-        lambda s=None: Around(plain(s), before=lambda x: (16 * x).round() / 16), {"P11", "P6", "P15", "P16"}, plain
+        lambda s=None: Around(plain(s), before=sixteen_levels),
+        {"P11", "P6", "P15", "P16"},
+        plain,
+        kept=kept_on_levels,
     ),
     "logits times 1000": Masked(lambda s=None: Around(plain(s), behind=lambda z: 1000 * z), {"P10", "P11"}, plain),
     "a softmax at the end": Masked(lambda s=None: nn.Sequential(plain(s), nn.Softmax(1)).eval(), {"P3"}, plain),

@@ -23,7 +23,8 @@ from advkit.results.doubt import Doubt
 __all__ = ["alive", "another_loss", "asked", "leads_nowhere", "slopes", "steady"]
 
 _NEARBY = 8 / 255  # in Linf: far enough for a rounding to differ
-_SLOPES = 6  # pictures, at about twenty passes each
+_SLOPES, _SLOPES_EACH = 6, 20  # pictures, and passes of each
+_LEAPS, _LEAPS_EACH = 4, 15  # the same, where modules that jump are looked for and nothing else
 _SLOPES_PRICE = 0.01  # of the attacks' passes: what they may take
 _STEPS = 10
 _OTHERS, _FEWEST_OTHERS = 16, 5  # pictures at most and at least
@@ -102,16 +103,20 @@ def _hidden(case: Case, dead: Tensor) -> Tensor:
 
 
 def slopes(look: Look) -> list[Doubt] | None:
-    """Whether the gradient is the model's own, for a few pictures, where attacks took long and so found little."""
+    """Whether the gradient is the model's own, for a few pictures, where attacks took long."""
     case = look.case
     if case is None or case.stand_ins or not any(each.steers for each in look.met) or look.repeatable.level == FAIL:
         return None
-    chosen = case.correct.nonzero().squeeze(1)[:_SLOPES]
-    if len(chosen) < _SLOPES or _SLOPES_PRICE * look.passes < 20 * _SLOPES:
-        return None
-    few = Case(case.model, case.x[chosen], case.y[chosen], case.ball, batch_size=case.batch_size, seed=case.seed)
-    level, sentence, advice = gradients.own(few)
-    return [Doubt("P11", sentence, advice)] if level == FAIL else [] if level == PASS else None
+    ways = ((gradients.own, _SLOPES, _SLOPES_EACH), (gradients.leaps, _LEAPS, _LEAPS_EACH))
+    for ask, count, each in ways:
+        chosen = case.correct.nonzero().squeeze(1)[:count]
+        if len(chosen) == count and count * each <= _SLOPES_PRICE * look.passes:
+            few = Case(
+                case.model, case.x[chosen], case.y[chosen], case.ball, batch_size=case.batch_size, seed=case.seed
+            )
+            level, sentence, advice = ask(few)
+            return [Doubt("P11", sentence, advice)] if level == FAIL else [] if level == PASS else None
+    return None
 
 
 def another_loss(look: Look) -> list[Doubt] | None:

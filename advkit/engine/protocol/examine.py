@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -239,6 +239,8 @@ def examine(
         acting = case.settled() if case.leftovers else case
         for number, check in enumerate(sorted(CHECKS, key=_root_first), start=len(CHECKS)):
             progress(check.name, number, work)
+            if check.last and not any(each.last for each in findings):
+                _close(acting, any(finding.level == FAIL for finding in findings.values()))
             findings[check] = check(acting) if check.last else check.act(findings[check], acting)
         return Examination(
             findings=tuple(findings[check] for check in CHECKS),
@@ -246,7 +248,7 @@ def examine(
             correct=acting.total,
             robust=int(acting.left.sum()),
             plain=plain,
-            corrected=record.corrected(acting),
+            corrected=acting.once("corrected", lambda: record.corrected(acting)),
             runs=tuple(acting.ledger.runs),
             forwards=acting.forwards,
             backwards=acting.backwards,
@@ -268,6 +270,12 @@ def examine(
 def _root_first(check: Check) -> tuple[bool, int]:
     """What makes others fail is repaired before them: answers, then gradients, then losses."""
     return check.last, _ROOTS.index(check.code) if check.code in _ROOTS else len(_ROOTS)
+
+
+def _close(case: Case, doubted: bool) -> None:
+    """The last search. A model that fails now, as checks will have told, keeps what was found before."""
+    with suppress(PassError):
+        remedies.close(case, doubted)
 
 
 def _plain(case: Case) -> Share:

@@ -14,7 +14,7 @@ from advkit.engine.protocol.case import Case
 from advkit.engine.protocol.finding import FAIL, LUCK, PASS, UNKNOWN, Answer, counted, grade, of
 from advkit.engine.protocol.forms import hides, jumps, logarithm
 
-__all__ = ["available", "own", "unwatched"]
+__all__ = ["available", "leaps", "own", "unwatched"]
 
 _NOTHING = 1e-30  # a gradient below is what underflow left of one
 _EXAMPLES = 32
@@ -84,17 +84,25 @@ def unwatched(case: Case) -> Answer:
     return Answer(PASS, "It answers the same with and without a gradient.")
 
 
+def leaps(case: Case) -> Answer:
+    """Whether a module answers by jumps, whatever gradient it gives."""
+    jumping = jumps(case)
+    if not jumping:
+        return Answer(PASS, "No module answers by jumps.")
+    return Answer(
+        FAIL,
+        f"{counted(len(jumping), 'module')} answers by jumps, {jumping[0]} first, of which no gradient tells.",
+        "Attack through a smooth function that stands for it (BPDA), by gradients around each point, and by scores.",
+    )
+
+
 def own(case: Case) -> Answer:
     """Slopes of the margin along single values, by the gradient and by moving the value both ways."""
     if case.gradients.margin is None:
         return Answer(UNKNOWN, "There is no gradient to compare.")
-    jumping = jumps(case)
-    if jumping:
-        return Answer(
-            FAIL,
-            f"{counted(len(jumping), 'module')} answers by jumps, {jumping[0]} first, of which no gradient tells.",
-            "Attack through a smooth function that stands for it (BPDA), by gradients around each point, and by scores.",
-        )
+    jumping = leaps(case)
+    if jumping.level == FAIL:
+        return jumping
     chosen = (case.correct & ~_flat(case.gradients.margin.nan_to_num(0.0))).nonzero().squeeze(1)[:_EXAMPLES]
     if not len(chosen):
         return Answer(UNKNOWN, "The gradient is zero, and zero is what a step function's own gradient is.")
