@@ -33,7 +33,8 @@ class Smoothed(PGD):
 
     def view(self, query: Tensor, rng: Rng) -> Tensor:
         """A point near the query."""
-        return query + (self.threat.random_point(query, rng) - query) / 2
+        at = query.detach()  # the point moves with the query: its gradient is the query's
+        return query + (self.threat.random_point(at, rng) - at) / 2
 
 
 def hides(case: Case) -> bool:
