@@ -71,7 +71,10 @@ class Saved:
         self.folder, self.found, self.covered = folder, found, covered
         self.run: Mapping[str, Any] = found["run"]
         self.result = _evaluation(found)
-        self.places: list[Path] = [folder / each["folder"] for each in found["outcomes"]]
+        names = [str(each["folder"]) for each in found["outcomes"]]
+        if any(Path(name).name != name for name in names):
+            raise ValueError(f"pictures outside of {folder}")
+        self.places: list[Path] = [folder / name for name in names]
 
     @property
     def path(self) -> Path:

@@ -121,6 +121,8 @@ class Reading:
     def _shard(self, cell: Cell, span: Span, path: str, folder: str, names: list[str]) -> Shard:
         """A shard, whose pictures are there, and whose other files are what they were."""
         shard = read_shard(path, cell, span)
+        if not shard.covered and cell.key in self.manifest.parts:
+            raise Broken(path, "altered", "is an older advkit's, and not the one that was finished here")
         for name, digest in shard.files.items():
             if name not in names:
                 raise Broken(os.path.join(folder, name), "missing", "is missing")

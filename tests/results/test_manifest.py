@@ -241,6 +241,23 @@ def test_strange_files_are_named(tmp_path: Path) -> None:
     assert (broken.path.name, broken.kind) == ("examples-0001.safetensors", "foreign")
 
 
+def test_a_shard_of_before_that_is_put_into_a_finished_cell_is_told(tmp_path: Path) -> None:
+    folder, old = filled(tmp_path / "store"), aged(filled(tmp_path / "old"))
+    there = folder / "cells" / cell_of("pgd").key / "00000-00008.safetensors"
+    shutil.copy(old / "cells" / cell_of("pgd", "4/255").key / there.name, there)
+    (first, *_) = check_folder(folder).broken
+    assert (first.path, first.kind) == (there, "altered")
+    with pytest.raises(StoreError, match="is an older advkit's"):
+        load_grid(folder)
+
+
+def test_a_run_whose_pictures_are_elsewhere_is_refused(tmp_path: Path) -> None:
+    folder = saved(tmp_path / "run")
+    rewritten(folder / "evaluation.json", lambda found: found["outcomes"][0].update(folder="../elsewhere"))
+    with pytest.raises(DataError, match="pictures outside of"):
+        read_facts_of(folder)
+
+
 def test_somebody_who_seals_again_is_told_by_the_files_that_name_it(tmp_path: Path) -> None:
     """The seal of one file is no secret; the shard that was written with it knows another one."""
     folder = filled(tmp_path / "store")
