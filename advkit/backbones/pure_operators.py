@@ -51,7 +51,8 @@ _LAYERS = """
     smooth_l1_loss soft_margin_loss thnn_conv2d triplet_margin_loss upsample_bicubic2d upsample_bilinear2d upsample_linear1d
     upsample_nearest1d upsample_nearest2d upsample_nearest3d upsample_trilinear3d
     _adaptive_avg_pool2d _adaptive_avg_pool3d _convolution _convolution_mode _native_multi_head_attention _pad_circular
-    _pad_enum _scaled_dot_product_attention_math _transformer_encoder_layer_fwd _upsample_bicubic2d_aa _upsample_bilinear2d_aa
+    _pad_enum _scaled_dot_product_attention_math _transformer_encoder_layer_fwd
+    _upsample_bicubic2d_aa _upsample_bilinear2d_aa _upsample_lanczos2d_aa
     _upsample_nearest_exact1d _upsample_nearest_exact2d _upsample_nearest_exact3d
 """
 _SHAPES = """
