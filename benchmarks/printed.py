@@ -82,10 +82,10 @@ def main() -> None:
         for seed in range(given.seeds):
             began = time.perf_counter()
             fit = rendered("stop", 32, 750.0, views=views, seed=seed)
-            mask = mask_of(given.mask, fit.cover, 750.0)
+            mask = mask_of(given.mask, fit.cover, 750.0, fit.filled)
             own = replace(recipe, seed=seed, steps=given.steps)
             colours = optimise(net, fit, mask, label, target, own).colours
-            sticker = Sticker(torch.cat([colours * mask, mask[None]]))
+            sticker = Sticker(torch.cat([colours * mask, mask[None]]), filled=fit.filled)
             test = rendered("stop", 32, 750.0, split="test", seed=seed)
             streams = Rng.of(seed, torch.ones(1, dtype=torch.long)).fold("test")
             lab = View.cat(

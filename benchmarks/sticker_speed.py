@@ -32,7 +32,7 @@ def main() -> None:
     data = load_data("signs")
     net = load_model(given.model, data=data)
     stage = rendered("stop", 32, 750.0)
-    mask = mask_of("bars", stage.cover, 750.0)
+    mask = mask_of("bars", stage.cover, 750.0, stage.filled)
     label, target = data.classes.index("stop"), data.classes.index("yield")
     streams = Rng.of(0, torch.zeros(1, dtype=torch.long))
     draws = [stage.draw(streams.fold(step), given.views) for step in range(given.steps)]

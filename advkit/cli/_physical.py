@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from advkit.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from torch import Tensor
 
     from advkit.backbones import Classifier
     from advkit.data import Data
+    from advkit.data.signs import Signs
     from advkit.scene.sticker import Sticker
 
-__all__ = ["Read", "aimed", "drawn_face", "fact", "palette_of", "read_by", "shown_colours", "title_of"]
+__all__ = [
+    "Read", "aimed", "drawn_face", "fact", "palette_of", "read_by", "saved_sticker", "shown_colours", "title_of",
+]  # fmt: skip
 
 _FACE = 512  # px
 _MOST_COLOURS = 48
@@ -63,14 +68,33 @@ def title_of(sticker: Sticker) -> str:
     return f"{label}, to be read as {target}" if target is not None else f"{label}, to be misread"
 
 
+def saved_sticker(folder: Path) -> Sticker:
+    """The sticker of a folder.
+
+    Versions that did not tell a sign from its face square wrote no ``filled``: the sign's own width was meant then, too.
+    """
+    from advkit.data.signs import Signs
+    from advkit.scene.sticker import Sticker
+
+    sticker, signs = Sticker.load(folder), Signs(count=1)
+    label = _drawn(sticker, signs)
+    return sticker if label is None else replace(sticker, filled=signs.filled(label))
+
+
 def drawn_face(sticker: Sticker) -> Tensor | None:
     """The sign that a sticker goes to (4, h, w), where advkit draws it."""
     from advkit.data.signs import Signs
 
     signs = Signs(count=1)
+    label = _drawn(sticker, signs)
+    return None if label is None else signs.face(label, _FACE)
+
+
+def _drawn(sticker: Sticker, signs: Signs) -> int | None:
+    """The class of the sign that a sticker goes to, where advkit draws it."""
     own = fact(sticker, "class") if fact(sticker, "data") in (None, signs.name) else None
     name = fact(sticker, "face") if "face" in sticker.facts else own
-    return signs.face(signs.classes.index(name), _FACE) if name in signs.classes else None
+    return signs.classes.index(name) if name in signs.classes else None
 
 
 def palette_of(sticker: Sticker) -> list[tuple[float, float, float]]:

@@ -13,6 +13,7 @@ from advkit.cli._attacks import build_attacks, named
 from advkit.cli._pictures import Gallery, check_target, narrowed, picture_and_model
 from advkit.cli._saved import as_option, judged_files, kept_form, recipe_of
 from advkit.cli._shared import DataChoice, ModelChoice, bar, check_format, console, model_and_data, writable_folder
+from advkit.cli._signals import exit_code
 from advkit.errors import InputError, WriteError
 from advkit.trust import Trust
 
@@ -249,7 +250,7 @@ def command(
         gallery.draw(figure, net, result, chosen, source)
     if interrupted or lost:
         click.echo("Interrupted: the table shows what was finished.", err=True)
-        sys.exit(130)
+        sys.exit(exit_code())
     if strict and result.doubts:
         sys.exit(1)
 

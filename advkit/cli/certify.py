@@ -22,6 +22,7 @@ from advkit.cli._shared import (
     model_and_data,
     writable_folder,
 )
+from advkit.cli._signals import exit_code
 from advkit.errors import InputError, ModelError
 from advkit.trust import Trust
 
@@ -167,7 +168,7 @@ def command(
     if interrupted:
         kept = f"; run the same command again to go on (--out {out})" if out else ""
         click.echo(f"Interrupted: the table shows what was finished{kept}.", err=True)
-        sys.exit(130)
+        sys.exit(exit_code())
 
 
 def _guarded(choice: ModelChoice, by: tuple[str, ...], defense: str | None, source: Data) -> tuple[Defense, Classifier]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from advkit.cli._physical import aimed, fact
+from advkit.cli._physical import aimed, fact, saved_sticker
 from advkit.cli._shared import DataChoice, ModelChoice, bar, check_format, console, form_and_quiet, model_and_data
 from advkit.errors import DataError, InputError, UnknownName
 
@@ -102,14 +102,13 @@ def command(
     from advkit.engine.drive import POSES, Lane, approach, read_poses
     from advkit.results.drive import DriveBy, DriveTable
     from advkit.results.table import show
-    from advkit.scene.sticker import Sticker
 
     # Parse
     check_format(form)
     _check_pictures(figure, gif, by)
     chosen = POSES[poses] if poses in POSES else _poses(poses, tuple(POSES))
     lane = Lane(start, end, offset, speed, fps, every)
-    sticker = Sticker.load(folder)
+    sticker = saved_sticker(folder)
 
     # Build
     if click.get_current_context().get_parameter_source("model") == ParameterSource.DEFAULT:
@@ -260,11 +259,12 @@ def _scene(
         raise InputError(f"no face of signs is named {face!r}; name the one to be drawn by --face, one of: "
                          f"{', '.join(signs.classes)}.")  # fmt: skip
     raster = min(max(sticker.rgba.shape[-1], 2 * height), max(_LARGEST_FACE, height))
+    number = signs.classes.index(face)
     return Scene(
-        signs.face(signs.classes.index(face), raster),
+        signs.face(number, raster),
         sticker,
         torch.stack([signs.background(index, height) for index in range(min(_BACKGROUNDS, 5 * draws))]),
-        Camera(focal=focal, width=sticker.sign_mm / 1000, crop=crop, size=height),
+        Camera(focal=focal, width=sticker.sign_mm / 1000, filled=signs.filled(number), crop=crop, size=height),
         print_model=printer,  # type: ignore[arg-type]
         palette=Palette.of(palette or fact(sticker, "palette") or "ink"),
         draws=draws,

@@ -58,14 +58,13 @@ def command(
     advkit photo stickers/stop --image one.jpg --image two.jpg
     advkit photo stickers/stop --image one.jpg --corners "210,80;640,95;630,520;205,505"
     """
-    from advkit.cli._physical import drawn_face, fact, read_by
+    from advkit.cli._physical import drawn_face, fact, read_by, saved_sticker
     from advkit.engine.photo import look, score
     from advkit.engine.rectify import CORRECTIONS
     from advkit.errors import UnknownName
     from advkit.results.figures import check_suffix
     from advkit.results.print_sheet import Sheet
     from advkit.results.table import show
-    from advkit.scene.sticker import Sticker
 
     # Parse
     check_format(form)
@@ -82,7 +81,7 @@ def command(
         check_suffix(figure)
         writable_folder(figure.parent)
     quads = [_quad(text) for text in corners]
-    sticker = Sticker.load(folder)
+    sticker = saved_sticker(folder)
     sheet = Sheet.load(folder / "print.json")
     label, target = label or fact(sticker, "class"), target or fact(sticker, "target")
     if label is None:

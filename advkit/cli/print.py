@@ -15,7 +15,10 @@ from advkit.errors import InputError
 @click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="[default: DIR/print.pdf]")
 @click.option("--paper", default="a4", show_default=True, metavar="NAME", help="a4 or letter.")
 @click.option(
-    "--width", type=float, metavar="MM", help="Of the real sign, from edge to edge. [default: that of the design]"
+    "--width",
+    type=float,
+    metavar="MM",
+    help="Of the real sign, as --sign-mm of its design. [default: that of the design]",
 )
 @click.option("--quiet", is_flag=True, help="Say nothing.")
 def command(folder: Path, out: Path | None, paper: str, width: float | None, quiet: bool) -> None:
@@ -30,16 +33,14 @@ def command(folder: Path, out: Path | None, paper: str, width: float | None, qui
     """
     import json
 
-    import numpy as np
-
     from advkit.atomic import put_whole
-    from advkit.cli._physical import drawn_face, palette_of, shown_colours, title_of
+    from advkit.cli._physical import drawn_face, palette_of, saved_sticker, shown_colours, title_of
     from advkit.results.print_pdf import write_pdf
     from advkit.results.print_sheet import Box, lay_out
     from advkit.scene.sticker import Sticker
 
     # Parse
-    sticker = Sticker.load(folder)
+    sticker = saved_sticker(folder)
     path = folder / "print.pdf" if out is None else out
     if path.suffix.lower() != ".pdf" or path.is_dir():
         raise InputError(f"--out is {path}; give the name of a .pdf file.")
@@ -58,11 +59,8 @@ def command(folder: Path, out: Path | None, paper: str, width: float | None, qui
         rgba[3] = sticker.rgba[3]
     alpha = rgba[3].double().numpy()
     cover = None if face is None else face[3].double().numpy()
-    sign_mm = sticker.sign_mm
-    if width is not None:
-        whole = lay_out(np.ones((1, 1)), 100.0, (), paper, cover).bounds
-        sign_mm = width * 100.0 / whole.width
-    sheet = lay_out(alpha, sign_mm, [*shown_colours(rgba), *palette_of(sticker)], paper, cover)
+    scale = 1.0 if width is None else width / sticker.sign_mm
+    sheet = lay_out(alpha, scale * sticker.square_mm, [*shown_colours(rgba), *palette_of(sticker)], paper, cover)
 
     # Run
     whole_face = None if face is None else face.double().numpy()
@@ -71,8 +69,8 @@ def command(folder: Path, out: Path | None, paper: str, width: float | None, qui
 
     # Render
     screen = console(quiet)
-    box = Box(*(part * sign_mm / sticker.sign_mm for part in sticker.box_mm))
+    box = Box(*(scale * part for part in sticker.box_mm))
     size = f"{box.width:.1f} x {box.height:.1f} mm"
     pages = f"{len(sheet.pages)} page{'s' if len(sheet.pages) > 1 else ''} of {sheet.paper}"
-    screen.print(f"sticker {size}, for a sign {sheet.bounds.width:.1f} mm wide: {pages}", markup=False)
+    screen.print(f"sticker {size}, for a sign {scale * sticker.sign_mm:.1f} mm wide: {pages}", markup=False)
     screen.print(f"wrote   {path}: print at 100 %, and measure the scale bar before you cut", markup=False)

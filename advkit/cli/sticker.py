@@ -21,6 +21,7 @@ from advkit.cli._shared import (
     model_and_data,
     writable_folder,
 )
+from advkit.cli._signals import exit_code
 from advkit.errors import InputError, UnknownName
 
 if TYPE_CHECKING:
@@ -59,7 +60,8 @@ _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm"}
 @click.option("--nps-form", metavar="NAME", help="min or product. [default: min]")
 @click.option("--tv-weight", type=float, help="Of the total variation. [default: 0.1 for free colours, else 0]")
 @click.option("--cell-mm", type=float, help="Least width of anything on the sticker. [default: 30; of photos, a pixel]")
-@click.option("--sign-mm", type=float, default=750.0, show_default=True, help="Width of the sign.")
+@click.option("--sign-mm", type=float, default=750.0, show_default=True, help="Width of the sign as traffic rules state it: "
+              "across the flats of an octagon or a diamond, the diameter of a disc, the side of a triangle.")  # fmt: skip
 @click.option("--face", metavar="NAME", help="The class of signs whose face is drawn. [default: that of --class]")
 @click.option("--photos", type=click.Path(path_type=Path), metavar="DIR", help="Stick it on these photos of the sign instead; "
               "a mask is then a picture in their frame.")  # fmt: skip
@@ -142,8 +144,9 @@ def command(
     marked = _mask(mask, net, fitted, number, aim, recipe, budget, pieces, sign_mm, screen)
     with bar(screen, "sticker") as progress:
         found = optimise(net, fitted, marked, number, aim, recipe, sign_mm=sign_mm, progress=progress)
-    sticker = Sticker(_rgba(found.colours, marked), sign_mm, mode=recipe.mode)
-    scores = _scores(net, sticker, recipe, tests, number, aim)
+    sticker = Sticker(_rgba(found.colours, marked), sign_mm, mode=recipe.mode, filled=fitted.filled)
+    # Who ends a search does not wait for hundreds of views to be scored, and for the figure of them.
+    scores = [] if found.interrupted else _scores(net, sticker, recipe, tests, number, aim)
     share = float((marked * fitted.cover).sum() / fitted.cover.sum())
     facts = {
         "model": choice.model, "weights": net.weights, "class": name, "target": None if aim is None else aimed,
@@ -159,20 +162,21 @@ def command(
     # Render
     if form == "json":
         click.echo(json.dumps(facts))
-    else:
+    elif scores:
         show(
             [score_table(scores, names, recipe.print_model, recipe.palette.name)],
             form,
         )
     screen.print(f"area   {100 * share:.1f} % of the sign, {found.steps} steps", markup=False)
-    if figure:
+    if figure and not found.interrupted:
         _draw(figure, net, sticker, recipe, tests, number, aim, names)
         screen.print(f"drew   {figure}", markup=False)
     if out:
         screen.print(f"files  {out}/sticker.png, sticker.safetensors, sticker.json", markup=False)
     if found.interrupted:
-        click.echo(f"Interrupted after {found.steps} steps: this is the best sticker found so far.", err=True)
-        sys.exit(130)
+        kept = f"; score it by: advkit drive {out}" if out else ""
+        click.echo(f"Interrupted after {found.steps} steps: the best sticker found so far{kept}.", err=True)
+        sys.exit(exit_code())
 
 
 def _is_default(name: str) -> bool:
@@ -279,7 +283,7 @@ def _mask(
     from advkit.engine.design import auto_mask, mask_of
 
     if text != "auto":
-        return mask_of(text, stage.cover, sign_mm)
+        return mask_of(text, stage.cover, sign_mm, stage.filled)
     with bar(screen, "mask") as progress:
         return auto_mask(net, stage, label, target, recipe, area, pieces=pieces, progress=progress)
 

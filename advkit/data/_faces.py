@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from advkit.data._lettering import text
 from advkit.data._shapes import Both, Disc, Grown, Join, Points, Polygon, Shape, Stroke, arc, bend, placed
 
-__all__ = ["FACES", "face"]
+__all__ = ["FACES", "face", "filled"]
 
 RED, BLUE, YELLOW = (0.76, 0.09, 0.12), (0.05, 0.29, 0.62), (0.98, 0.76, 0.05)
 BLACK, WHITE, GREY, GREEN = (0.07, 0.07, 0.08), (0.95, 0.95, 0.94), (0.55, 0.56, 0.57), (0.1, 0.6, 0.3)
@@ -137,6 +137,8 @@ _ONE_WAY_ARROW = Polygon(
     ((0.08, 0.38), (0.7, 0.38), (0.7, 0.3), (0.92, 0.5), (0.7, 0.7), (0.7, 0.62), (0.08, 0.62)), 0.005
 )
 
+_DIAGONAL = (0.5**0.5, 0.5**0.5)  # across a diamond's flats
+
 FACES: dict[str, Layers] = {
     "stop": (
         (_OCTAGON, WHITE),
@@ -239,6 +241,22 @@ FACES: dict[str, Layers] = {
 
 
 @lru_cache(maxsize=256)
+def filled(name: str) -> float:
+    """The width of the sign ``name`` as a share of the side of its square.
+
+    As traffic rules state it: across the flats of an octagon or a diamond, the diameter of a disc, the side of a triangle, and
+    of what stands upright the width.
+    """
+    outline = FACES[name][0][0]
+    if isinstance(outline, Disc):
+        return 2 * outline.radius
+    if not isinstance(outline, Polygon):
+        raise TypeError(f"the outline of {name} is no disc and no polygon")
+    across = _DIAGONAL if outline is _DIAMOND else (1.0, 0.0)
+    along = [x * across[0] + y * across[1] for x, y in outline.points]
+    return max(along) - min(along) + 2 * outline.rounding
+
+
 def face(name: str, size: int) -> NDArray[np.float32]:
     """The sign ``name``, flat, (size, size, 4): linear light (sRGB squared) times coverage, and coverage."""
     centres = (np.arange(size) + 0.5) / size

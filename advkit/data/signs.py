@@ -13,7 +13,7 @@ from torch import Tensor
 
 from advkit.catalog import DATASETS
 from advkit.data._draws import Draws
-from advkit.data._faces import FACES, face
+from advkit.data._faces import FACES, face, filled
 from advkit.data._scene import Pose, background, draw_pose, photograph, sign_layer
 from advkit.data.base import Data
 from advkit.errors import DataError
@@ -95,6 +95,10 @@ class Signs(Data):
         drawn = torch.from_numpy(face(self.classes[label], size)).permute(2, 0, 1).clone()
         light = drawn[:3] / drawn[3:].clamp(min=1e-6)
         return torch.cat([light.clamp(0.0, 1.0).sqrt(), drawn[3:]])
+
+    def filled(self, label: int) -> float:
+        """The width of the sign of class ``label``, as traffic rules state it, as a share of the side of its face square."""
+        return filled(self.classes[label])
 
     def background(self, index: int, size: int) -> Tensor:
         """What is around the sign of the picture at ``index``, without the sign, (3, size, size) sRGB in [0, 1]."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Sequence
 from contextlib import redirect_stdout
+from statistics import median
 from typing import NamedTuple
 
 import torch
@@ -18,7 +20,7 @@ from advkit.core.types import expand
 from advkit.engine.passes import Passes
 from advkit.errors import AdvkitError, InputError
 
-__all__ = ["Given", "companies", "company", "given_back", "left_behind"]
+__all__ = ["Given", "companies", "company", "fell_short", "found_beyond", "given_back", "left_behind"]
 
 _COMPANY = {"cpu": 50, "cuda": 500}  # of small pictures; of large ones a fifth, for what the graph of a pass holds
 _SMALL = 3 * 64 * 64  # values of a picture
@@ -45,6 +47,7 @@ class Given(NamedTuple):
     """What another library's attack made of B examples: points inside the ball, and what it took, (B,) each."""
 
     x_adv: Tensor
+    found: Tensor  # what it gave
     outside: Tensor  # it gave a point outside the ball or the box, or none: the clean picture stands for it
     distance: Tensor  # of what it gave, float64; NaN where that is no number
     forwards: Tensor
@@ -94,14 +97,34 @@ def given_back(attack: External, passes: Passes, x: Tensor, goal: Goal, seed: in
     near = (distance <= attack.threat.eps + room) & ((flat >= -_ROUNDING) & (flat <= 1 + _ROUNDING)).all(1)
     safe = torch.where(expand(near, x), found, x)
     point = torch.where(expand(attack.threat.contains(safe, x), x), safe, attack.threat.project(safe, x))
-    return Given(point, ~near, distance, *counting.shares(len(x)))
+    return Given(point, found, ~near, distance, *counting.shares(len(x)))
+
+
+def found_beyond(given: Given, passes: Passes, goal: Goal) -> Tensor:
+    """(B,) float64: the distance of an adversarial picture that was found outside the ball; infinite where there is none."""
+    distance = torch.full_like(given.distance, torch.inf)
+    where = (given.outside & given.distance.isfinite()).nonzero().squeeze(1)
+    if len(where):
+        adversarial = goal.take(where).reached(passes.judge(given.found[where].clamp(0, 1)))
+        distance[where[adversarial]] = given.distance[where[adversarial]]
+    return distance
+
+
+def fell_short(attack: External, distances: Sequence[float]) -> None:
+    """Tell how far an attack came that looks for the nearest picture and found none in the ball: ``distances`` beyond it."""
+    if distances:
+        warnings.warn(
+            f"{attack.name} found no adversarial picture within {attack.threat.label}; of the {len(distances):,} that it found "
+            f"beyond, the nearest lies at {min(distances):.4g}, the median at {median(distances):.4g}.",
+            stacklevel=2,
+        )
 
 
 def left_behind(attack: External, outside: int, farthest: float, total: int) -> None:
     """Tell of an attack that did not keep to its radius. One that looks for the nearest picture never promised to."""
     if outside and not attack.minimal:
-        beyond = farthest > attack.threat.eps * (1 + _ROUNDING) + _ROUNDING
-        place = f"{attack.threat.label}, going as far as {farthest:.4g}," if beyond else "[0, 1]"
+        far = farthest > attack.threat.eps * (1 + _ROUNDING) + _ROUNDING
+        place = f"{attack.threat.label}, going as far as {farthest:.4g}," if far else "[0, 1]"
         warnings.warn(
             f"{attack.name} left {place} in {outside:,} of {total:,} examples; they count as not beaten, so its row says less "
             "than it could.",

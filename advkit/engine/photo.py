@@ -222,12 +222,12 @@ def _joined(group: list[_Print], sheet: Sheet, sticker: Sticker, face: Tensor, s
             "page, or the sign with the sticker on it."
         )
     # No pixel may be wider than half of what neighbouring tiles share, or a seam would be on neither.
-    fine = max(1, -(-2 * sheet.sign_mm // (sheet.overlap * sticker.rgba.shape[-1])))
+    fine = max(1, -(-2 * sheet.square_mm // (sheet.overlap * sticker.rgba.shape[-1])))
     rgba = sticker.rgba.repeat_interleave(int(fine), 1).repeat_interleave(int(fine), 2)
     shape = (rgba.shape[1], rgba.shape[2])
     total, times = torch.zeros(3, *shape), torch.zeros(shape)
     for one in group:
-        colours, known = printed(one.photo, one.page, one.place.matrix, shape, sheet.sign_mm)
+        colours, known = printed(one.photo, one.page, one.place.matrix, shape, sheet.square_mm)
         colours = colours if one.light is None else one.light(colours)
         total += torch.from_numpy(colours * known[..., None]).permute(2, 0, 1)
         times += torch.from_numpy(known)
@@ -235,7 +235,7 @@ def _joined(group: list[_Print], sheet: Sheet, sticker: Sticker, face: Tensor, s
     name = group[0].name if len(group) == 1 else f"{group[0].name} and {len(group) - 1} more"
     worst = max(group, key=lambda one: -1.0 if one.light is None else one.light.residual)
     misfit = max(one.place.misfit or 0.0 for one in group)
-    picture = _framed(Sticker(seen, sheet.sign_mm).on(face), size, margin)
+    picture = _framed(Sticker(seen, sheet.square_mm).on(face), size, margin)
     return Shot(name, picture, "page", min(one.place.pixels for one in group), misfit, worst.light)
 
 

@@ -80,13 +80,13 @@ class Place:
 
     matrix: Values
     how: Literal["corners", "tags", "page"]
-    sign_mm: float
+    square_mm: float
     misfit: float | None = None
 
     @property
     def corners(self) -> Values:
         """The face square's corners (4, 2) in pixels: upper left, upper right, lower right, lower left."""
-        return _mapped(self.matrix, _square(0.0, self.sign_mm))
+        return _mapped(self.matrix, _square(0.0, self.square_mm))
 
     @property
     def pixels(self) -> float:
@@ -113,7 +113,7 @@ def by_corners(corners: Sequence[Sequence[float]], photo: Values, sheet: Sheet, 
     _check(given, f"the corners given for {name}")
     bounds = sheet.bounds
     box = np.array([[bounds.x, bounds.y]]) + _square(0.0, 1.0) * np.array([[bounds.width, bounds.height]])
-    return Place(_fitted(box, given)[0], "corners", sheet.sign_mm)
+    return Place(_fitted(box, given)[0], "corners", sheet.square_mm)
 
 
 def by_tags(found: Mapping[int, Values], sheet: Sheet, name: str) -> Place | None:
@@ -141,7 +141,7 @@ def face_view(photo: Values, place: Place, size: int, margin: float = 0.1, *, up
 
     Areas are averaged, so that nothing aliases; beyond the photo's edge its last pixels go on.
     """
-    far = place.sign_mm
+    far = place.square_mm
     region = _mapped(place.matrix, _square(-margin * far, (1 + margin) * far))
     if upright:
         corners = place.corners
@@ -151,12 +151,14 @@ def face_view(photo: Values, place: Place, size: int, margin: float = 0.1, *, up
     return _looked(photo, region, (size, size))
 
 
-def printed(photo: Values, page: Page, matrix: Values, shape: tuple[int, int], sign_mm: float) -> tuple[Values, Values]:
+def printed(
+    photo: Values, page: Page, matrix: Values, shape: tuple[int, int], square_mm: float
+) -> tuple[Values, Values]:
     """What a photo of a page shows of the sticker: colours (h, w, 3) in the raster of the face square, and where (h, w)."""
     height, width = shape
     colours = np.zeros((height, width, 3), np.float32)
     known = np.zeros(shape, bool)
-    per_mm = np.array([width, height]) / sign_mm
+    per_mm = np.array([width, height]) / square_mm
     for tile in page.tiles:
         first = np.array([tile.box.x, tile.box.y]) * per_mm
         last = first + np.array([tile.box.width, tile.box.height]) * per_mm
@@ -263,7 +265,7 @@ def _by(
 ) -> Place:
     known, pixels = _pairs(seen, found)
     matrix, misfit = _fitted(known, pixels)
-    place = Place(matrix, how, sheet.sign_mm, misfit)
+    place = Place(matrix, how, sheet.square_mm, misfit)
     _check(place.corners if how == "tags" else pixels[:4], f"the markers found in {name}")
     return place
 

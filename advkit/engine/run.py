@@ -23,7 +23,7 @@ from advkit.core.goal import Goal, Untargeted
 from advkit.core.rng import Rng, identify
 from advkit.core.types import Tree, expand, join, rows
 from advkit.engine.examples import Finished, Keep, Progress, Sink, Source
-from advkit.engine.external import companies, company, given_back, left_behind
+from advkit.engine.external import companies, company, fell_short, found_beyond, given_back, left_behind
 from advkit.engine.ladder import Index, Ladder
 from advkit.engine.lanes import Lanes, Waiting, is_better, joined, split
 from advkit.engine.passes import Passes, chosen_probe
@@ -109,6 +109,7 @@ class Run:
         if self.source.first is not None:
             raise InputError(f"{attack.name} chooses its own first points; leave out start.")
         outside, farthest, total = 0, 0.0, len(self.source)
+        beaten, far = False, list[float]()
         place = torch.arange(total) if self.source.place is None else self.source.place.cpu()
         values = self.source.fetch([0])[0].numel() if total else 0
         for near in companies(place, company(values, self.passes.device)):
@@ -127,9 +128,17 @@ class Run:
             sink(Finished(index, given.x_adv, success, logits.argmax(1), distance, none, none, margin))
             outside += int(given.outside.sum())
             farthest = max([farthest, *given.distance[given.outside].nan_to_num(torch.inf).tolist()])
+            beaten = beaten or bool(success.any())
+            if attack.minimal and not beaten and bool(given.outside.any()):
+                reached = found_beyond(given, self.passes, goal)
+                far += reached[reached.isfinite()].tolist()
+                self.forwards_at[asked, index] += (
+                    self.passes.verdicts * (given.outside & given.distance.isfinite()).long()
+                )
             if progress is not None:
                 progress(int(index[-1]) + 1, total)
         left_behind(attack, outside, farthest, total)
+        fell_short(attack, [] if beaten else far)
 
     def _admit(self, lanes: Lanes | None) -> Lanes | None:
         """Fill free lanes: first what was refuted, then further restarts and targets, then new examples.

@@ -117,6 +117,8 @@ def sweep(
     for name, count, least in (("shard", shard, 1), ("batch_size", batch_size, 1), ("keep_pictures", keep_pictures, 0)):
         if count is not None and count < least:
             raise InputError(f"{name} is {count}; give {least} or more.")
+    if executor is not None:
+        executor.check()
     return run_plan(make_plan(wanted), Path(out), executor=executor, spectator=spectator, trackers=trackers)
 
 

@@ -92,6 +92,10 @@ class Executor(ABC):
         """How many tasks for this device are performed at a time."""
         return 1
 
+    def check(self) -> None:
+        """Raises InputError where workers cannot be started from where this is called. Asked before anything takes long."""
+        return
+
     @abstractmethod
     def run(self, rounds: Iterable[Sequence[Task]], watch: Watch) -> Iterator[Report]:
         """Reports as they come, one for each task; a round is asked for when the one before it is reported.

@@ -21,6 +21,7 @@ from advkit.catalog import EXECUTORS
 from advkit.engine.examples import Progress
 from advkit.engine.tasks import Executor, Report, Task, Watch, perform
 from advkit.errors import InputError
+from advkit.executors._guard import UNGUARDED, check_guard, unguarded
 from advkit.executors._lost import Lost, ending
 from advkit.executors._place import Things, cores, gpus, joined, sharing, split
 
@@ -50,8 +51,13 @@ class Processes(Executor):
         """How many processes there are."""
         return self.workers or (len(gpus()) if device == "cuda" else 0) or cores()
 
+    def check(self) -> None:
+        """Raises InputError for a script that workers cannot import."""
+        check_guard()
+
     def run(self, rounds: Iterable[Sequence[Task]], watch: Watch) -> Iterator[Report]:
         """Reports as they come; the processes live from the first round to the last."""
+        self.check()
         crew = _Crew(self, watch)
         try:
             for tasks in rounds:
@@ -107,6 +113,8 @@ class _Crew:
         )  # its pipe is closed, so it is about to end by itself, and how it does is worth telling
         how = ending(worker.stop())
         if not worker.ready:
+            if worker.process.exitcode == UNGUARDED:
+                raise unguarded("the script")
             self.failed_starts += 1
             if self.failed_starts >= self.executor.retries * most:
                 raise InputError(

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from advkit.core.threat import Ball
+from advkit.core.units import Eps
+from advkit.errors import InputError
 from advkit.results.doubt import Doubt
 from advkit.results.row_json import controls_json, row_json
 from advkit.results.statistics import Share, share
@@ -213,17 +217,39 @@ class Evaluation:
         return self.classes[label] if 0 <= label < len(self.classes) else str(label)
 
     def outcome(self, name: str, threat: Ball) -> Outcome:
-        """The outcome of one attack in one ball."""
-        return next(o for o in self.outcomes if o.name == name and o.threat == threat)
+        """The outcome of one attack in one ball. Raises InputError where that was not run."""
+        found = next((o for o in self.outcomes if o.name == name and o.threat == threat), None)
+        if found is None:
+            there = ", ".join(f"{o.name} in {o.threat!r}" for o in self.outcomes) or "none"
+            raise InputError(f"there is no outcome of {name} in {threat!r}; there are: {there}.")
+        return found
 
     def rows(self) -> list[Row]:
         """One row per outcome. A stage's accuracy counts its former stages' successes too."""
         return [self._row(outcome) for outcome in self.outcomes]
 
-    def stands(self, eps: str) -> Tensor:
-        """(N,) bool: right under every attack at this radius, example by example."""
-        standing = [o.stands(self.labels) for o in self.outcomes if o.threat.eps.exact == eps]
+    def stands(self, eps: str | float) -> Tensor:
+        """(N,) bool: right under every attack at this radius, example by example.
+
+        The radius is one of ``radii`` as it was written, or a text or number of the same value; raises InputError for others.
+        """
+        radius = self._radius(eps)
+        standing = [o.stands(self.labels) for o in self.outcomes if o.threat.eps.exact == radius]
         return torch.stack(standing).all(0)
+
+    def _radius(self, eps: object) -> str:
+        """The radius that was asked, as it was written."""
+        if isinstance(eps, str) and eps in self.radii:
+            return eps
+        value = None
+        if isinstance(eps, str | float | int | Fraction) and not isinstance(eps, bool):
+            with suppress(InputError):  # what is no radius is not one of these either
+                value = float(Eps(eps))
+        for outcome in self.outcomes:
+            if float(outcome.threat.eps) == value:
+                return outcome.threat.eps.exact
+        there = f"there are {', '.join(self.radii)}" if self.radii else "no attack was run"
+        raise InputError(f"nothing is known of the radius {eps!r}; {there}.")
 
     def worst(self) -> list[tuple[str, Share]]:
         """For each radius, the accuracy in the worst case over the attacks, per example."""

@@ -101,7 +101,7 @@ class _Draw:
         self._heading(len(sheet.pages), "Where the sticker goes (not at true size).")
         side = min(120.0, sheet.height - 130)
         square = Box((sheet.width - side) / 2, 45.0, side, side)
-        per_mm = side / sheet.sign_mm
+        per_mm = side / sheet.square_mm
 
         def shown(box: Box) -> Box:
             return Box(square.x + box.x * per_mm, square.y + box.y * per_mm, box.width * per_mm, box.height * per_mm)
@@ -157,7 +157,7 @@ class _Draw:
             edge = self.canvas.beginPath()
             edge.rect(*self._rectangle(Box(tile.x, tile.y, box.width, box.height)))
             self.canvas.clipPath(edge, stroke=0, fill=0)
-            self._image(sticker, Box(tile.x - box.x, tile.y - box.y, sheet.sign_mm, sheet.sign_mm))
+            self._image(sticker, Box(tile.x - box.x, tile.y - box.y, sheet.square_mm, sheet.square_mm))
         right, below = tile.x + box.width, tile.y + box.height
         for x, outwards in ((tile.x, -1), (right, 1)):
             for y, away in ((tile.y, -1), (below, 1)):

@@ -35,7 +35,7 @@ _GAP = 8.0  # around a tile: crop marks and its label
 _OVERLAP = 10.0
 _MOST_PAGES = 120
 _MOST_PIECES = 64
-_VERSION = 1
+_VERSION = 2
 
 Values = npt.NDArray[np.float64]
 
@@ -121,14 +121,14 @@ class Page:
 class Sheet:
     """A sticker on paper.
 
-    ``sign_mm`` is the width of the face square, ``bounds`` the smallest upright rectangle of it that holds the sign, which
+    ``square_mm`` is the side of the face square, ``bounds`` the smallest upright rectangle of it that holds the sign, which
     is what can be measured on a real one. ``tag`` is the side in mm of the markers that go to the corners of ``bounds``.
     """
 
     paper: str
     width: float
     height: float
-    sign_mm: float
+    square_mm: float
     bounds: Box
     pieces: tuple[Box, ...]
     pages: tuple[Page, ...]
@@ -169,7 +169,8 @@ class Sheet:
         patches = tuple(Patch(x, y, side, tuple(colour)) for x, y, side, colour in found["card"]["patches"])
         card = Card(found["card"]["width"], found["card"]["height"], patches)
         pieces = tuple(Box(*piece) for piece in found["pieces"])
-        plain = {name: found[name] for name in ("paper", "width", "height", "sign_mm", "tag", "overlap")}
+        plain = {name: found[name] for name in ("paper", "width", "height", "tag", "overlap")}
+        plain["square_mm"] = found["square_mm" if found["version"] > 1 else "sign_mm"]  # the same under another name
         return cls(bounds=Box(*found["bounds"]), pieces=pieces, pages=pages, card=card, **plain)
 
     @classmethod
@@ -177,8 +178,10 @@ class Sheet:
         """The sheet of a file. Raises DataError where it is none."""
         try:
             found = read_json(path)
-            if found["version"] != _VERSION:
-                raise DataError(f"{path} is of version {found['version']}, this advkit reads {_VERSION}; print anew.")
+            if found["version"] not in range(1, _VERSION + 1):
+                raise DataError(
+                    f"{path} is of version {found['version']}, this advkit reads up to {_VERSION}; print anew."
+                )
             return cls.from_json(found)
         except FileNotFoundError:
             raise DataError(f"there is no {path}; write it by: advkit print {path.parent}.") from None
@@ -190,12 +193,12 @@ class Sheet:
 
 def lay_out(
     alpha: Values,
-    sign_mm: float,
+    square_mm: float,
     palette: Sequence[Sequence[float]] = (),
     paper: str = "a4",
     cover: Values | None = None,
 ) -> Sheet:
-    """The sheet of a sticker that covers ``alpha`` (h, w) > 0 of a face square ``sign_mm`` wide.
+    """The sheet of a sticker that covers ``alpha`` (h, w) > 0 of a face square ``square_mm`` wide.
 
     Its bounding box is printed in one piece, or each connected piece alone where that takes fewer pages; upright or
     across, whichever takes fewer. ``palette`` (n, 3) are sRGB colours to be shown on the card, the most important first;
@@ -206,11 +209,13 @@ def lay_out(
         raise UnknownName("paper", paper, PAPERS)
     if alpha.ndim != 2 or not (alpha > 0).any():
         raise InputError("the sticker is empty: it covers nothing of the sign, so there is nothing to print.")
-    if not (math.isfinite(sign_mm) and 10 <= sign_mm <= 5000):
-        raise InputError(f"the sign is {sign_mm:g} mm wide; a sticker can be printed for one of 10 to 5000 mm.")
-    pieces = _pieces(alpha > 0, sign_mm)
-    bounds = Box(0.0, 0.0, sign_mm, sign_mm) if cover is None else _around(_pieces(cover > 0.5, sign_mm))
-    tag = float(min(max(round(sign_mm / 12), 15), 50))
+    if not (math.isfinite(square_mm) and 10 <= square_mm <= 5000):
+        raise InputError(
+            f"the sign's square is {square_mm:g} mm wide; a sticker can be printed for one of 10 to 5000 mm."
+        )
+    pieces = _pieces(alpha > 0, square_mm)
+    bounds = Box(0.0, 0.0, square_mm, square_mm) if cover is None else _bounds(cover, square_mm)
+    tag = float(min(max(round(square_mm / 12), 15), 50))
     short, long = PAPERS[paper]
     card = _card(palette, short)
     sheets = []
@@ -219,7 +224,7 @@ def lay_out(
             room = _room(width, height, card)
             placed = _packed(_tiled(boxes, room), room)
             pages = tuple(_page(number, tiles, width, height, card) for number, tiles in enumerate(placed))
-            sheets.append(Sheet(paper, width, height, sign_mm, bounds, boxes, pages, card, tag))
+            sheets.append(Sheet(paper, width, height, square_mm, bounds, boxes, pages, card, tag))
     best = min(sheets, key=lambda sheet: len(sheet.pages))  # the first of equals: upright, in one piece
     if len(best.pages) > _MOST_PAGES:
         raise InputError(
@@ -229,12 +234,22 @@ def lay_out(
     return best
 
 
-def _pieces(covered: npt.NDArray[np.bool_], sign_mm: float) -> tuple[Box, ...]:
+def _bounds(cover: Values, square_mm: float) -> Box:
+    """The upright rectangle around a sign by its coverage (s, s): a pixel at its edge counts by the share that is covered."""
+    ends = []
+    for most in (cover.max(axis=0), cover.max(axis=1)):
+        middle = len(most) // 2
+        ends.append((square_mm * (middle - most[:middle].sum()) / len(most), square_mm * most.sum() / len(most)))
+    (left, width), (top, height) = ends
+    return Box(float(left), float(top), float(width), float(height))
+
+
+def _pieces(covered: npt.NDArray[np.bool_], square_mm: float) -> tuple[Box, ...]:
     """The boxes of the connected pieces in mm; one around all where there are too many to cut out."""
     from scipy.ndimage import find_objects, label
 
     found, count = label(covered, structure=np.ones((3, 3)))
-    tall, wide = sign_mm / covered.shape[0], sign_mm / covered.shape[1]
+    tall, wide = square_mm / covered.shape[0], square_mm / covered.shape[1]
     boxes = tuple(
         Box(cols.start * wide, rows.start * tall, (cols.stop - cols.start) * wide, (rows.stop - rows.start) * tall)
         for rows, cols in find_objects(found)

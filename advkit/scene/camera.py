@@ -16,14 +16,15 @@ __all__ = ["Camera"]
 
 @dataclass(frozen=True)
 class Camera:
-    """Focal length, the sign's width, and the crop: ``margin`` of the sign's side is left on every side.
+    """Focal length, the sign's width, and the crop: ``margin`` of the face square's side is left on every side.
 
     ``square`` crops a square around the sign; ``tight`` crops its bounding box and stretches that to a square, which undoes
     foreshortening (Lu et al. 2017).
     """
 
     focal: float = 1000.0  # px of the sensor
-    width: float = 0.75  # m, of the face square
+    width: float = 0.75  # m, of the sign
+    filled: float = 1.0  # the sign's width as a share of the side of its face square
     margin: float = 0.1
     crop: Literal["square", "tight"] = "square"
     size: int = 32  # px, of the model's picture
@@ -33,8 +34,12 @@ class Camera:
     def __post_init__(self) -> None:
         if self.focal <= 0 or self.width <= 0:
             raise InputError(f"Camera: focal is {self.focal} px and width {self.width} m; both must be above 0.")
+        if not 0 < self.filled <= 1:
+            raise InputError(
+                f"Camera: filled is {self.filled}; give the share of the face square that the sign is wide, up to 1."
+            )
         if not 0 <= self.margin < 10:
-            raise InputError(f"Camera: margin is {self.margin}; give a share of the sign's side, 0 or more.")
+            raise InputError(f"Camera: margin is {self.margin}; give a share of the face square's side, 0 or more.")
         if self.crop not in ("square", "tight"):
             raise InputError(f"Camera: crop is {self.crop!r}; allowed are 'square' and 'tight'.")
         if self.size < 1 or self.fine < 1:
@@ -45,7 +50,7 @@ class Camera:
 
         In order: top left, top right, bottom right, bottom left. float64.
         """
-        half = 0.5 * self.width
+        half = 0.5 * self.width / self.filled
         face = view.distance.new_tensor([[-half, -half], [half, -half], [half, half], [-half, half]])
         return self._project(view, face)
 

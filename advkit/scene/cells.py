@@ -40,12 +40,12 @@ class Cells:
             raise InputError(f"cells of {self.cell} pixels on a raster of {self.size}; give 1 to {self.size}.")
 
     @classmethod
-    def at_least(cls, cell_mm: float, sign_mm: float, size: int) -> Cells:
-        """The smallest cells that are nowhere less than ``cell_mm`` wide on a sign of ``sign_mm``."""
-        if not 0 <= cell_mm <= sign_mm:
-            raise InputError(f"cells of {cell_mm:g} mm on a sign of {sign_mm:g} mm; give 0 to {sign_mm:g}.")
+    def at_least(cls, cell_mm: float, square_mm: float, size: int) -> Cells:
+        """The smallest cells that are nowhere less than ``cell_mm`` wide on a square of ``square_mm``."""
+        if not 0 <= cell_mm <= square_mm:
+            raise InputError(f"cells of {cell_mm:g} mm on a square of {square_mm:g} mm; give 0 to {square_mm:g}.")
         # the quotient of 30 mm and 750 mm / 128 is a hair above a whole number; it must not cost a pixel
-        return cls(size, max(1, ceil(cell_mm / sign_mm * size - 1e-9)))
+        return cls(size, max(1, ceil(cell_mm / square_mm * size - 1e-9)))
 
     @property
     def count(self) -> int:

@@ -27,15 +27,17 @@ _COLOURS = 3
 class Sticker:
     """``rgba`` (4, n, n) fills the sign's face square: sRGB in [0, 1], and how much of each place sticks.
 
-    ``sign_mm`` is the width of the face square. ``mode`` is ``replace`` for an opaque sticker; ``add`` adds the colours to
-    the face's, as the authors' code of RP2 (Eykholt et al. 2018) does; they may then be any finite numbers. ``facts`` is
-    what is known of its making, as JSON would hold it.
+    ``sign_mm`` is the width of the sign as traffic rules state it (across the flats of an octagon), ``filled`` that width as a
+    share of the side of the face square: ``square_mm`` is what the pixels of ``rgba`` are spread over. ``mode`` is
+    ``replace`` for an opaque sticker; ``add`` adds the colours to the face's, as the authors' code of RP2 (Eykholt et al.
+    2018) does; they may then be any finite numbers. ``facts`` is what is known of its making, as JSON would hold it.
     """
 
     rgba: Tensor
     sign_mm: float = 750.0
     facts: Mapping[str, Any] = field(default_factory=dict)
     mode: Literal["replace", "add"] = "replace"
+    filled: float = 1.0
 
     def __post_init__(self) -> None:
         shape = tuple(self.rgba.shape)
@@ -54,11 +56,20 @@ class Sticker:
             raise InputError("a sticker covers no place at all; give a mask with at least one pixel.")
         if not self.sign_mm > 0:
             raise InputError(f"sign_mm is {self.sign_mm}; give the width of the sign in mm, above 0.")
+        if not 0 < self.filled <= 1:
+            raise InputError(
+                f"filled is {self.filled}; give the share of the face square that the sign is wide, up to 1."
+            )
+
+    @property
+    def square_mm(self) -> float:
+        """The side of the face square."""
+        return self.sign_mm / self.filled
 
     @property
     def mm_per_pixel(self) -> float:
         """The width of one pixel of ``rgba`` on the sign."""
-        return self.sign_mm / self.rgba.shape[2]
+        return self.square_mm / self.rgba.shape[2]
 
     @property
     def box_mm(self) -> tuple[float, float, float, float]:
@@ -112,7 +123,13 @@ class Sticker:
         Image.fromarray(levels, "RGBA").save(shown, "PNG")
         content = {picture.name: shown.getvalue(), exact.name: save({"rgba": own})}
         files = {name: sha256(each) for name, each in content.items()}
-        facts = {"sign_mm": self.sign_mm, "mode": self.mode, "facts": dict(self.facts), "files": files}
+        facts = {
+            "sign_mm": self.sign_mm,
+            "filled": self.filled,
+            "mode": self.mode,
+            "facts": dict(self.facts),
+            "files": files,
+        }
         for name, each in content.items():
             put_whole(Path(folder) / name, each)
         put_whole(described, sealed_json(facts))
@@ -136,8 +153,9 @@ class Sticker:
                 raise ValueError(f"{exact.name} was changed after it was written: its checksum is another")
             rgba = load(content)["rgba"]
             sign_mm, mode, facts = float(told["sign_mm"]), told["mode"], dict(told["facts"])
+            filled = float(told.get("filled", 1.0))
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             raise InputError(
                 f"the sticker in {folder} is damaged ({reason(error)}); make it again with advkit sticker."
             ) from error
-        return cls(rgba, sign_mm, facts, mode)
+        return cls(rgba, sign_mm, facts, mode, filled)

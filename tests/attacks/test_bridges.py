@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import random
+import statistics
 import sys
 import warnings
 from dataclasses import dataclass
@@ -152,10 +153,11 @@ def test_what_is_no_number_beats_nothing():
     assert result.rows()[0].success == 0
 
 
-def test_one_that_looks_for_the_nearest_picture_fails_at_a_radius_without_a_word():
+def test_one_that_looks_for_the_nearest_picture_fails_at_a_radius_and_leaves_no_ball():
     net, x, y = trained()
     attack = Signs(Linf(0.01), minimal=True, size=5)
-    result = evaluate(net, (x, y), attack)
+    with pytest.warns(UserWarning, match=r"^made-up:signs found no adversarial picture within Linf 0\.01; of the \d+"):
+        result = evaluate(net, (x, y), attack)
     assert result.rows()[0].success == 0
     whole = evaluate(net, (x, y), Signs(Linf(0.05), minimal=True))
     assert whole.rows()[0].success > 0.5
@@ -426,3 +428,43 @@ def test_art_runs_by_name():
     assert result.rows()[0].success > 0.5
     assert result.rows()[0].backwards >= 5 * 30
     assert not hasattr(np, "asfarray")
+
+
+@dataclass(frozen=True)
+class Far(Idle):
+    """Looks for the nearest picture, and gives the first one of another class that it meets, or none."""
+
+    name: str = "made-up:far"
+    minimal: bool = True
+    lost: bool = False
+
+    def perturb(self, model, x, goal):
+        with torch.no_grad():
+            classes = model(x).argmax(1)
+        if self.lost:
+            return x * torch.nan
+        return torch.stack([x[(classes != own).nonzero()[0, 0]] for own in classes])
+
+
+def test_an_attack_that_found_nothing_in_the_ball_tells_how_far_it_came():
+    model, x, y = trained()
+    ball = L2(0.1)
+    far = Far(threat=ball).perturb(model, x, Untargeted(y))
+    distance = ball.distance(far, x)
+    with pytest.warns(UserWarning, match="made-up:far") as told:
+        result = evaluate(model, (x, y), Far(threat=ball), doubts=False)
+    (said,) = [str(each.message) for each in told]
+    right = result.correct
+    assert said == (
+        f"made-up:far found no adversarial picture within L2 0.1; of the {int(right.sum())} that it found beyond, the nearest "
+        f"lies at {float(distance[right].min()):.4g}, the median at {statistics.median(distance[right].tolist()):.4g}."
+    )
+    assert not bool(result.outcomes[0].success.any())
+
+
+def test_an_attack_that_found_nothing_at_all_or_something_in_the_ball_tells_nothing_of_that():
+    model, x, y = trained()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        evaluate(model, (x, y), Far(threat=L2(0.1), lost=True), doubts=False)
+        evaluate(model, (x, y), Far(threat=L2(100)), doubts=False)

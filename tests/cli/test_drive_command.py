@@ -44,6 +44,7 @@ def test_json_is_the_same_for_the_same_seed(run: Run, folder: Path) -> None:
     assert found["print_model"] == "snap"
     assert {"clean", "digital", "printed", "control", "controls"} <= set(found["rows"][0])
     assert found["camera"]["width"] == pytest.approx(0.6)
+    assert found["camera"]["filled"] == pytest.approx(0.9084, abs=1e-4)  # the octagon in its square
     other = run("drive", folder, *QUICK, "--seed", "5", "--format", "json", "--quiet").json
     assert other["seed"] == 5
 

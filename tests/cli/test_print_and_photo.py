@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,8 +13,11 @@ import torch
 from command_line import Run
 from PIL import Image
 
+from advkit.engine.design import mask_of
+from advkit.results.print_sheet import Sheet
 from advkit.scene.sticker import Sticker
 
+OCTAGON = 2 * (0.47 * math.cos(math.pi / 8) + 0.02)  # its width across flats, of the square that it is drawn in
 FACTS = {"class": "stop", "target": "yield", "data": "signs"}
 
 
@@ -35,10 +39,13 @@ def raster(path: Path, page: int, dpi: int = 100) -> np.ndarray:
 def test_a_printed_page_can_be_photographed_and_scored(run: Run, saved: Path, tmp_path: Path) -> None:
     printed = run("print", saved)
     assert printed.code == 0, printed
-    assert "100.0 x 50.0 mm" in printed.err
+    assert "110.1 x 55.0 mm" in printed.err  # 40 and 20 of 64 pixels of a square that is wider than the octagon
+    assert "for a sign 160.0 mm wide" in printed.err
     assert "1 page of a4" in printed.err
     assert "100 %" in printed.err
-    assert json.loads((saved / "print.json").read_text())["sign_mm"] == 160
+    sheet = json.loads((saved / "print.json").read_text())
+    assert sheet["square_mm"] == pytest.approx(160 / OCTAGON)
+    assert sheet["bounds"][2:] == pytest.approx([160, 160], abs=1e-3)
     Image.fromarray(raster(saved / "print.pdf", 0)).save(tmp_path / "page.png")
     figure = tmp_path / "photos.png"
     answer = run(
@@ -60,9 +67,9 @@ def test_a_printed_page_can_be_photographed_and_scored(run: Run, saved: Path, tm
 def test_the_width_of_the_real_sign_scales_the_sticker(run: Run, saved: Path) -> None:
     assert run("print", saved).code == 0
     first = json.loads((saved / "print.json").read_text())
-    assert run("print", saved, "--width", 2 * first["bounds"][2], "--paper", "letter").code == 0
+    assert run("print", saved, "--width", 320, "--paper", "letter").code == 0
     second = json.loads((saved / "print.json").read_text())
-    assert second["sign_mm"] == pytest.approx(320)
+    assert second["square_mm"] == pytest.approx(320 / OCTAGON)
     assert second["pieces"][0] == pytest.approx([2 * part for part in first["pieces"][0]])
     assert second["paper"] == "letter"
 
@@ -121,3 +128,19 @@ def test_photos_without_a_sign_and_classes_that_do_not_fit_are_refused(
     assert "which the sign is anyway" in refused(*given, "--target", "stop")
     assert "cross" in refused(*given[:-1], "50,50;250,250;250,50;50,250")
     assert "outside grey.png" in refused(*given[:-1], "50,50;350,50;250,250;50,250")
+
+
+def test_a_sticker_of_a_sign_of_750_mm_takes_the_pages_of_one(run: Run, tmp_path: Path) -> None:
+    bars = torch.zeros(4, 128, 128)
+    bars[3] = mask_of("bars", torch.ones(128, 128), 750.0)
+    Sticker(bars, 750.0, FACTS).save(tmp_path / "bars")
+    assert "for a sign 750.0 mm wide: 6 pages of letter" in run("print", tmp_path / "bars", "--paper", "letter").err
+
+
+def test_pages_that_an_older_version_printed_are_still_read(saved: Path, run: Run) -> None:
+    assert run("print", saved).code == 0
+    found = json.loads((saved / "print.json").read_text())
+    whole = Sheet.from_json(found)
+    old = {**found, "version": 1, "sign_mm": found["square_mm"]}
+    del old["square_mm"]
+    assert Sheet.from_json(old) == whole

@@ -31,6 +31,8 @@ class Slow(nn.Module):
         time.sleep(float(planning))
 
     def forward(self, x):
+        if x.requires_grad:
+            Path(__file__).with_name("asked").touch()
         time.sleep(self.pass_)
         return self.layer(x.flatten(1))
 """
@@ -152,3 +154,22 @@ def test_a_sweep_that_is_told_to_end_keeps_what_is_finished(code: Path, tmp_path
     assert "Traceback" not in said
     assert not list(tmp_path.glob("out/cells/*/.*.part"))
     assert not (tmp_path / "out" / ".writer").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mask", ["bars", "auto"])
+def test_a_sticker_that_is_told_to_end_ends_within_a_step(code: Path, tmp_path: Path, mask: str) -> None:
+    out = tmp_path / "sticker"
+    command = [sys.executable, "-m", "advkit", "sticker", "--model", f"{code}:Slow:0:0.5", "--class", "stop"]
+    command += ["--target", "yield", "--mask", mask, "--out", str(out)]
+    search = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    awaited((tmp_path / "asked").exists, search)
+    time.sleep(1.5)
+    search.send_signal(signal.SIGTERM)
+    began = time.monotonic()
+    _, said = search.communicate(timeout=60)
+    assert time.monotonic() - began < 15  # a step takes half a second, all of them minutes
+    assert search.returncode == 143, said
+    assert "Interrupted" in said
+    assert "Traceback" not in said
+    assert (out / "sticker.json").is_file() == (mask == "bars")

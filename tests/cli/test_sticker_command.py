@@ -73,7 +73,7 @@ def test_photos_are_fitted_and_held_out(run, tmp_path, preset):
         (["--area", "5%"], "--mask auto"),
         (["--mask", "5,5;9,5"], "polygon"),
         (["--mask", "900,900;1000,900;1000,1000"], "leaves the sign's square"),
-        (["--mask", "1,1;4,1;4,4"], "outside the sign"),
+        (["--mask", "1,1;40,1;1,40"], "outside the sign"),
         (["--mask", "none.png"], "there is no mask"),
         (["--palette", "one.csv"], "cannot be read"),
         (["--colours", "blue"], "choice of colours"),
@@ -113,3 +113,21 @@ def test_ctrl_c_keeps_what_was_found(run, tmp_path, monkeypatch):
     assert "Interrupted after 1 steps" in answer.err
     assert json.loads(answer.out)["steps_done"] == 1
     assert Sticker.load(tmp_path).facts["steps_done"] == 1
+    assert Sticker.load(tmp_path).facts["success"] == []  # who wants to leave does not wait for hundreds of views
+    assert f"score it by: advkit drive {tmp_path}" in answer.err
+
+
+def test_ctrl_c_while_the_mask_is_searched_ends_there(run, tmp_path, monkeypatch):
+    from advkit.engine.design.optimise import _Search
+
+    begun = []
+
+    def stop(self, theta, temperature, rng):
+        begun.append(self.recipe.mode)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_Search, "gradient", stop)
+    answer = run("sticker", *QUICK, "--mask", "auto", "--out", tmp_path / "new")
+    assert answer.code == 130
+    assert begun == ["add"]  # the sparse change that shows where the mask is to be, and no sticker after it
+    assert not (tmp_path / "new" / "sticker.json").exists()

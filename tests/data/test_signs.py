@@ -236,3 +236,18 @@ def test_the_background_is_what_is_seen_around_the_sign_and_not_the_sign() -> No
 def test_a_background_of_no_size_is_refused() -> None:
     with pytest.raises(DataError, match="background"):
         Signs(count=1).background(0, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "share"),
+    [("stop", 0.9084), ("no entry", 0.98), ("yield", 0.98), ("priority road", 0.7164), ("us speed limit 35", 0.74)],
+)
+def test_a_sign_is_as_wide_as_traffic_rules_measure_it(name, share):
+    # Across flats, the diameter, the side of a triangle, the side of a diamond, the width of a plate.
+    signs = Signs(count=1)
+    assert signs.filled(signs.classes.index(name)) == pytest.approx(share, abs=1e-4)
+
+
+def test_every_sign_is_drawn_in_its_square():
+    signs = Signs(count=1)
+    assert all(0.5 < signs.filled(label) < 1 for label in range(len(signs.classes)))

@@ -271,3 +271,20 @@ def test_settings_that_cannot_be_are_refused():
         auto_mask(Brightness(), dark_sign(), 0, 1, QUICK, 0.0)
     with pytest.raises(InputError, match="Did you mean 'stop'"):
         rendered("stpo", 32, 750.0)
+
+
+def test_a_polygon_in_mm_is_measured_from_the_edge_of_the_sign():
+    # A sign of 600 mm in a square of 750: 75 mm of it stand on every side.
+    cover = torch.ones(100, 100)
+    mask = mask_of("0,0;300,0;300,600;0,600", cover, 600.0, 0.8)
+    assert torch.equal(mask.amax(0).nonzero().flatten(), torch.arange(10, 50))
+    assert torch.equal(mask.amax(1).nonzero().flatten(), torch.arange(10, 90))
+    assert torch.equal(mask, mask_of("0,0;0.5,0;0.5,1;0,1", cover, 600.0, 0.8))
+
+
+def test_a_drawn_stop_sign_of_750_mm_has_cells_of_30_mm():
+    stage = rendered("stop", 32, 750.0, backgrounds=1)
+    assert (stage.camera.width, stage.filled) == (0.75, pytest.approx(0.9084, abs=1e-4))
+    # 128 pixels of a square of 825.6 mm, so five of them are 32.3 mm wide and four 25.8
+    assert Recipe().paint(128, 750.0 / stage.filled).cells.cell == 5
+    assert Recipe().paint(128, 750.0).cells.cell == 6

@@ -58,9 +58,9 @@ def pages(dpi: int = 110) -> list[np.ndarray]:
 def scene(*, tags: bool = True, card: bool = True) -> np.ndarray:
     """The sign with the sticker, its tags and the colour card on a board, (SIDE, SIDE, 3) sRGB."""
     board = np.full((SIDE, SIDE, 3), 0.55, np.float32)
-    per_mm = SIDE / (1 + 2 * ROOM) / sheet().sign_mm
-    start = ROOM * sheet().sign_mm
-    side = round(per_mm * sheet().sign_mm)
+    per_mm = SIDE / (1 + 2 * ROOM) / sheet().square_mm
+    start = ROOM * sheet().square_mm
+    side = round(per_mm * sheet().square_mm)
     sign = sticker().on(torch.nn.functional.interpolate(face()[None], (side, side), mode="area")[0]).numpy()
     at = round(start * per_mm)
     patch = board[at : at + side, at : at + side]
@@ -114,10 +114,10 @@ def true_corners(matrix: np.ndarray) -> np.ndarray:
 
 def bounds_corners(matrix: np.ndarray) -> np.ndarray:
     """Of the sign's own bounds in the photo."""
-    own, scale = sheet(), SIDE / (1 + 2 * ROOM) / sheet().sign_mm
+    own, scale = sheet(), SIDE / (1 + 2 * ROOM) / sheet().square_mm
     left, top = own.bounds.x, own.bounds.y
     right, below = left + own.bounds.width, top + own.bounds.height
-    points = np.array([[[left, top], [right, top], [right, below], [left, below]]]) + ROOM * own.sign_mm
+    points = np.array([[[left, top], [right, top], [right, below], [left, below]]]) + ROOM * own.square_mm
     return cv2.perspectiveTransform(points * scale, matrix)[0]
 
 

@@ -258,3 +258,47 @@ def test_control_c_ends_everything_quietly_and_keeps_what_is_finished(code: Path
     assert "Traceback" not in said
     assert gone(workers, 5)
     assert not list(tmp_path.glob("out/cells/*/.*.part"))
+
+
+UNGUARDED = """
+import threading
+import advkit
+from advkit.executors.processes import Processes
+
+def go():
+    try:
+        advkit.sweep("lenet", "signs", "fgsm", "8/255", samples=4, out=OUT, executor=Processes(2))
+    except advkit.AdvkitError as error:
+        print("refused:", error, flush=True)
+
+CALL
+"""
+
+
+@pytest.mark.parametrize("call", ["go()", "thread = threading.Thread(target=go); thread.start(); thread.join()"])
+def test_a_script_without_a_main_guard_is_told_at_once(tmp_path: Path, call: str) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(UNGUARDED.replace("OUT", repr(str(tmp_path / "out"))).replace("CALL", call))
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("refused: "), done
+    assert 'put it under if __name__ == "__main__":' in done.stdout
+    assert done.stdout.count("refused") == 1
+    assert "Traceback" not in done.stderr
+    if call == "go()":
+        assert "line 12 of script.py" in done.stdout
+        assert not (tmp_path / "out").exists()
+
+
+def test_what_workers_may_import_is_not_refused(tmp_path: Path) -> None:
+    from advkit.executors._guard import _guarded
+
+    script = tmp_path / "script.py"
+    script.write_text('import x\nif __name__ == "__main__":\n    x.go()\n')
+    assert _guarded(script, 3)
+    assert not _guarded(script, 1)
+    script.write_text('import sys\nif __name__ != "__main__":\n    sys.exit()\nx.go()\n')
+    assert _guarded(script, 4)
+    script.write_text("if True:\n    x.go()\n")
+    assert not _guarded(script, 2)
+    assert _guarded(tmp_path / "none.py", 1)

@@ -7,7 +7,8 @@ import math
 import pytest
 import torch
 
-from advkit.core import Linf
+from advkit.core import L2, Linf
+from advkit.errors import InputError
 from advkit.results.outcome import Evaluation, Outcome
 from advkit.results.statistics import share
 
@@ -128,3 +129,27 @@ def test_a_result_prints_as_a_reader_wants_it() -> None:
     assert lines[2].startswith("a at 8/255: 40.0 [")
     assert lines[3].startswith("+ b at 8/255: 20.0 [")
     assert lines[4].startswith("worst case at 8/255: 20.0 [")
+
+
+def test_a_radius_is_known_by_its_text_and_by_its_value() -> None:
+    result = evaluation(outcome("a", [1, 1, 0, 1, 0]), outcome("a", [1, 0, 0, 1, 0], "4/255"))
+    assert result.stands("8/255").tolist() == [False, False, True, True, False]
+    for radius in (4 / 255, "4/255", "4px"):
+        assert result.stands(radius).tolist() == [False, True, True, True, False]
+
+
+@pytest.mark.parametrize("radius", ["0.5", 0.5, "nonsense", None, float("nan"), True, (4, 255)])
+def test_a_radius_that_was_not_asked_is_refused_with_those_that_were(radius: object) -> None:
+    result = evaluation(outcome("a", [1, 1, 0, 1, 0]), outcome("a", [1, 0, 0, 1, 0], "4/255"))
+    with pytest.raises(InputError, match=r"^nothing is known of the radius .*; there are 8/255, 4/255\.$"):
+        result.stands(radius)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"; no attack was run\.$"):
+        evaluation().stands(radius)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("name", "threat"), [("b", Linf("8/255")), ("a", None), ("a", L2(0.5)), (None, "8/255")])
+def test_an_outcome_that_there_is_not_is_refused_with_those_that_there_are(name: object, threat: object) -> None:
+    result = evaluation(outcome("a", [1, 1, 0, 1, 0]))
+    assert result.outcome("a", Linf("8/255")) is result.outcomes[0]
+    with pytest.raises(InputError, match=r"there is no outcome of .*; there are: a in Linf\(eps=8/255\)\.$"):
+        result.outcome(name, threat)  # type: ignore[arg-type]

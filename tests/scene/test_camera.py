@@ -3,10 +3,11 @@
 import pytest
 import torch
 
+from advkit.data.signs import Signs
 from advkit.errors import InputError
 from advkit.scene import RP2_POSES, Camera, View
 from advkit.scene.geometry import apply, homography
-from advkit.scene.photograph import place
+from advkit.scene.photograph import photograph, place
 
 
 def width(view: View) -> torch.Tensor:
@@ -85,3 +86,23 @@ def test_a_camera_that_cannot_be_is_refused(settings):
 def test_a_view_from_inside_the_sign_is_refused():
     with pytest.raises(InputError, match="nearer"):
         Camera().corners(View.of(distance=0.3, yaw=60.0))
+
+
+def test_a_sign_that_leaves_room_in_its_square_is_as_wide_as_it_is_said_to_be():
+    view = View.of(distance=1.524)
+    whole, octagon = Camera(), Camera(filled=0.9084)
+    assert float(octagon.pixels(view)) == float(whole.pixels(view)) == pytest.approx(492.1, abs=0.1)
+    torch.testing.assert_close(octagon.corners(view), whole.corners(view) / 0.9084)
+
+
+def test_a_drawn_stop_sign_of_750_mm_is_seen_as_wide_as_the_camera_says():
+    signs, view = Signs(count=1), View.of(distance=1.524)
+    label = signs.classes.index("stop")
+    camera = Camera(filled=signs.filled(label), margin=0.0, size=256)
+    white = signs.face(label, 512)
+    white[:3] = 1.0
+    seen = photograph(white[None], torch.zeros(1, 3, 256, 256), view, camera)
+    share = float(seen[0, 0, 128].mean())  # of the crop, in the middle row
+    assert share * float(camera.box(view)[1][0, 0]) == pytest.approx(float(camera.pixels(view)), rel=0.005)
+    with pytest.raises(InputError, match=r"filled is 1\.5"):
+        Camera(filled=1.5)

@@ -73,5 +73,5 @@ def test_the_temperature_falls_by_equal_factors():
 
 
 def test_cells_that_are_too_large_are_refused():
-    with pytest.raises(InputError, match="sign of 750 mm"):
+    with pytest.raises(InputError, match="square of 750 mm"):
         Cells.at_least(800.0, 750.0, 64)

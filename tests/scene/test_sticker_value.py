@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -106,3 +108,14 @@ def test_a_folder_without_a_sticker_and_a_damaged_one_are_said(tmp_path):
     (tmp_path / "sticker.json").write_text("{}")
     with pytest.raises(InputError, match="damaged"):
         Sticker.load(tmp_path)
+
+
+def test_the_square_is_wider_than_the_sign_and_is_kept(tmp_path):
+    whole = bar()
+    octagon = replace(whole, filled=0.8)
+    assert octagon.square_mm == whole.square_mm / 0.8
+    assert octagon.mm_per_pixel == whole.mm_per_pixel / 0.8
+    octagon.save(tmp_path)
+    assert Sticker.load(tmp_path).filled == 0.8
+    with pytest.raises(InputError, match="filled is 0"):
+        replace(whole, filled=0.0)

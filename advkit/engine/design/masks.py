@@ -17,12 +17,14 @@ _BARS = ((0.2, 0.14, 0.8, 0.28), (0.2, 0.72, 0.8, 0.86))  # above and below the 
 _RATIOS = (1.0, 1.5, 2.5, 4.0)
 
 
-def mask_of(text: str, cover: Tensor, sign_mm: float) -> Tensor:
+def mask_of(text: str, cover: Tensor, sign_mm: float, filled: float = 1.0) -> Tensor:
     """The mask (n, n) of 0 and 1 that a text names, on a sign that covers ``cover`` (n, n).
 
+    The sign is ``sign_mm`` wide, which is the share ``filled`` of the raster.
+
     ``poster`` is the whole sign, ``bars`` two graffiti bars; ``x,y;x,y;x,y`` a polygon in mm, or in shares of the sign's width
-    where no number is above 1; else a picture file, whose bright (or opaque) half sticks. What would stand over the sign's
-    edge is cut off. Raises InputError where nothing is left.
+    where no number is above 1, from the upper left corner of the square around the sign; else a picture file, whose bright
+    (or opaque) half sticks. What would stand over the sign's edge is cut off. Raises InputError where nothing is left.
     """
     size = len(cover)
     if text == "poster":
@@ -30,7 +32,7 @@ def mask_of(text: str, cover: Tensor, sign_mm: float) -> Tensor:
     elif text == "bars":
         wanted = sum((_rectangle(size, *bar) for bar in _BARS), torch.zeros(size, size))
     elif ";" in text:
-        wanted = _polygon(text, size, sign_mm)
+        wanted = _polygon(text, size, sign_mm, filled)
     else:
         wanted = _picture(text, size)
     if not bool((wanted > 0).any()):
@@ -47,7 +49,7 @@ def _rectangle(size: int, left: float, top: float, right: float, bottom: float) 
     return (along[:, None] & across[None]).float()
 
 
-def _polygon(text: str, size: int, sign_mm: float) -> Tensor:
+def _polygon(text: str, size: int, sign_mm: float, filled: float) -> Tensor:
     """The pixels whose centres lie in a polygon (even-odd rule)."""
     try:
         corners = [tuple(float(part) for part in corner.split(",")) for corner in text.strip(";").split(";")]
@@ -65,6 +67,7 @@ def _polygon(text: str, size: int, sign_mm: float) -> Tensor:
             f"the polygon {text} leaves the sign's square, which is {sign_mm:g} mm wide; give points from 0 to {sign_mm:g} mm, "
             "or from 0 to 1 as shares of it."
         )
+    points = filled * points + (1 - filled) / 2  # the sign stands in the middle of the raster
     centres = (torch.arange(size, dtype=torch.float64) + 0.5) / size
     y, x = centres[:, None], centres[None]
     inside = torch.zeros(size, size, dtype=torch.bool)

@@ -77,9 +77,9 @@ class Recipe:
                 "colours that are added to the sign's are free and cannot be printed: colours free, print none."
             )
 
-    def paint(self, size: int, sign_mm: float) -> Paint:
-        """What the colours are made of on a raster of ``size``."""
-        cells = Cells.at_least(self.cell_mm, sign_mm, size)
+    def paint(self, size: int, square_mm: float) -> Paint:
+        """What the colours are made of on a raster of ``size`` pixels, which are spread over a square of this width."""
+        cells = Cells.at_least(self.cell_mm, square_mm, size)
         if self.colours == "free":
             return Free(cells, "none" if self.mode == "add" else "sigmoid")
         return FromPalette(cells, self.palette if self.colours == "palette" else Palette.of("black-white"))
@@ -157,7 +157,7 @@ class _Search:
     def __init__(self, passes: Passes, stage: Stage, mask: Tensor, goal: Goal, recipe: Recipe, sign_mm: float) -> None:
         self.passes, self.stage, self.mask, self.goal, self.recipe = passes, stage, mask, goal, recipe
         self.streams = Rng.of(recipe.seed, torch.zeros(1, dtype=torch.long, device=mask.device)).fold("sticker")
-        self.paint = recipe.paint(len(mask), sign_mm)
+        self.paint = recipe.paint(len(mask), sign_mm / stage.filled)
         self.check = stage.draw(self.streams.fold("check"), _CHECK_VIEWS)
         self.best: Tensor | None = None
         self.best_rank = (-1.0, -float("inf"))
@@ -236,7 +236,10 @@ def auto_mask(
     pieces: int = 3,
     progress: Callable[[int, int], None] | None = None,
 ) -> Tensor:
-    """Where a sparse change (L1) of the whole sign concentrates: RP2's first phase, with rectangles placed by the machine."""
+    """Where a sparse change (L1) of the whole sign concentrates: RP2's first phase, with rectangles placed by the machine.
+
+    Raises KeyboardInterrupt where it is interrupted.
+    """
     if not 0 < area <= 1:
         raise InputError(f"area is {100 * area:g} %; give a share of the sign above 0 and up to 100 %.")
     whole = (stage.cover > 0.5).to(stage.cover)
@@ -245,6 +248,8 @@ def auto_mask(
         tv_weight=0.0, lr=0.1, cell_mm=0.0, mode="add",
     )  # fmt: skip
     found = optimise(model, stage, whole, label, target, sparse, progress=progress)
+    if found.interrupted:  # a mask of half a search is none, and there is nothing yet to keep
+        raise KeyboardInterrupt
     change = ((stage.under + found.colours).clamp(0, 1) - stage.under).abs().amax(0) * whole
     width = max(1, len(change) // 16) | 1
     return salient(F.avg_pool2d(change[None, None], width, 1, width // 2)[0, 0], stage.cover, area, pieces)

@@ -49,6 +49,8 @@ class Stage(ABC):
     """(n, n): how much of each place of the sticker's square is sign."""
     under: Tensor
     """(3, n, n): what is there without a sticker, at the mean of all photographs where there are many."""
+    filled: float = 1.0
+    """The sign's width as a share of the side of the sticker's square."""
 
     @abstractmethod
     def to(self, device: torch.device) -> Stage:
@@ -81,6 +83,11 @@ class OnSign(Stage):
     def under(self) -> Tensor:  # type: ignore[override]
         """The face's colours."""
         return self.face[:3]
+
+    @property
+    def filled(self) -> float:  # type: ignore[override]
+        """As the camera has it."""
+        return self.camera.filled
 
     def to(self, device: torch.device) -> OnSign:
         """The same on a device."""
@@ -169,16 +176,17 @@ def rendered(
     backgrounds: int = 64,
     seed: int = 0,
 ) -> OnSign:
-    """A sign that advkit draws, for pictures of ``size``: its surroundings are those of the drawn data of that split."""
+    """A sign ``sign_mm`` wide that advkit draws, for pictures of ``size``; its surroundings are those of the drawn data."""
     signs = Signs(split, count=backgrounds, seed=seed)
     if name not in signs.classes:
         raise InputError(
             f"no sign is drawn under the name {name!r}.{nearest(name, signs.classes)} Name the face by --face: "
             f"{', '.join(signs.classes)}."
         )
+    label = signs.classes.index(name)
     return OnSign(
-        signs.face(signs.classes.index(name), max(raster, size)),
+        signs.face(label, max(raster, size)),
         torch.stack([signs.background(index, size) for index in range(backgrounds)]),
         views or Views(),
-        Camera(width=sign_mm / 1000, size=size),
+        Camera(width=sign_mm / 1000, filled=signs.filled(label), size=size),
     )
