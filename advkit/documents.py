@@ -25,6 +25,7 @@ __all__ = [
     "LARGEST_TOML",
     "DocumentError",
     "DocumentMissing",
+    "ordered_header",
     "parse_json",
     "parse_toml",
     "read_content",
@@ -123,6 +124,20 @@ def parse_json(text: str | bytes, source: object) -> Any:
             return found
         raise DocumentError(source, "it holds half a character (a lone surrogate)")
     return found
+
+
+def ordered_header(content: bytes) -> bytes:
+    """A safetensors file, or its beginning up to the tensors, with its facts in the order of their names.
+
+    The library writes them in an order that it draws anew each time, so that equal weights would give unequal files.
+    """
+    size = int.from_bytes(content[:8], "little")
+    header = parse_json(content[8 : 8 + size], "the header")
+    if "__metadata__" in header:
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + content[8 + size :]
 
 
 def parse_toml(text: str, source: object) -> dict[str, Any]:

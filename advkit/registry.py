@@ -10,22 +10,25 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import inspect
+import math
+import numbers
 import pkgutil
 import types
 import typing
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from fractions import Fraction
+from functools import cache, wraps
 from importlib.metadata import entry_points
 from typing import Any, Generic, TypeVar
 
 from advkit.errors import InputError, UnknownName, nearest
+from advkit.numbers import fraction_of, shortened, whole_of
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
-__all__ = ["Entry", "Registry"]
+__all__ = ["Checked", "Entry", "Registry"]
 
 
 @dataclass(frozen=True)
@@ -231,11 +234,13 @@ def _read(what: str, text: str, hint: Any) -> object:
         if hint is bool:
             return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[text.lower()]
         if hint is int:
-            return int(text)
+            return _checked(what, whole_of(text), hint)
         if hint is float:
-            return float(Fraction(text))
-    except (ValueError, KeyError, ZeroDivisionError):
-        raise InputError(f"{what} is {text!r}; give {_PLAIN[hint]}.") from None
+            return float(fraction_of(text))
+    except InputError:
+        raise
+    except (ValueError, KeyError, ArithmeticError):
+        raise InputError(f"{what} is {shortened(text)}; give {_PLAIN[hint]}.") from None
     return text
 
 
@@ -252,13 +257,104 @@ def _fitting(what: str, value: Any, hint: Any) -> object:
     registry = Registry._all.get(getattr(kinds[0], "__name__", ""))
     if registry is not None:
         raise InputError(f"{what} is {_spelled(value)}; give the name of a {registry.kind}.")
-    if typing.get_origin(kinds[0]) is typing.Literal and value not in typing.get_args(kinds[0]):
-        raise InputError(f"{what} is {_spelled(value)}; allowed: {', '.join(map(str, typing.get_args(kinds[0])))}.")
-    if set(kinds) <= set(_PLAIN) and not any(_is_a(value, kind) for kind in kinds):
-        raise InputError(f"{what} is {_spelled(value)}; give {_PLAIN[kinds[0]]}.")
-    return value
+    return _checked(what, value, hint)
 
 
+class Checked:
+    """What is made of settings: every one that has another type than its field declares is refused, in a sentence.
+
+    A base of frozen dataclasses. Their own ``__post_init__`` finds the types right, numbers finite (but where the field's own
+    default is infinite) and counts below a billion.
+    """
+
+    def __init_subclass__(cls, **more: Any) -> None:
+        super().__init_subclass__(**more)
+        own = cls.__dict__.get("__post_init__")
+        if own is None:
+            return
+
+        @wraps(own)
+        def first_checked(self: Any) -> None:
+            if type(self).__post_init__ is first_checked:  # and not called by that of a subclass, which did it
+                _check_fields(self)
+            own(self)
+
+        cls.__post_init__ = first_checked  # type: ignore[method-assign]
+
+    def __post_init__(self) -> None:
+        _check_fields(self)
+
+
+def _check_fields(made: Any) -> None:
+    """Raise InputError where a field of a dataclass holds what it does not declare."""
+    for name, hint, endless in _fields_of(type(made)):  # type: ignore[arg-type]  # a class is hashable
+        _checked(f"{type(made).__name__}: {name}", getattr(made, name), hint, endless)
+
+
+@cache
+def _fields_of(kind: type) -> tuple[tuple[str, Any, bool], ...]:
+    """Of each field its name, its declared type, and whether its default is infinite."""
+    if not dataclasses.is_dataclass(kind):
+        return ()
+    try:
+        hints = typing.get_type_hints(kind)
+    except NameError:  # a class of the caller's own, whose types only type checkers see
+        return ()
+    found = [each for each in dataclasses.fields(kind) if each.init]
+    return tuple((each.name, hints[each.name], each.default == math.inf) for each in found)
+
+
+def _checked(what: str, value: Any, hint: Any, endless: bool = False) -> Any:
+    """The value, if it is of the declared type. What only a type checker can tell is taken as it is."""
+    union = isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union
+    kinds = typing.get_args(hint) if union else (hint,)
+    if any(_fits(value, kind) for kind in kinds):
+        if float in kinds and isinstance(value, float) and not math.isfinite(value) and not endless:
+            raise InputError(f"{what} is {value}; give a finite number.")
+        if _is_a(value, int) and abs(value) > _MOST and "seed" not in what:
+            raise InputError(f"{what} is {shortened(value)}; give at most {_MOST:,}.")
+        if isinstance(value, tuple) and (inner := _inner(kinds)) is not None:
+            for number, part in enumerate(value):
+                _checked(f"{what}, number {number + 1}", part, inner)
+        return value
+    first = next((kind for kind in kinds if kind is not type(None)), hint)
+    if typing.get_origin(first) is typing.Literal:
+        allowed = typing.get_args(first)
+        raise InputError(
+            f"{what} is {_spelled(value)};{nearest(str(value), map(str, allowed))} allowed: {', '.join(map(str, allowed))}."
+        )
+    name = getattr(first, "__name__", str(first))
+    raise InputError(f"{what} is {_spelled(value)}; give {_PLAIN.get(first, f'a {name}')}.")
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a value is of a declared type, as far as that can be told."""
+    origin = typing.get_origin(kind)
+    if origin is typing.Literal:
+        return any(value == one and type(value) is type(one) for one in typing.get_args(kind))
+    if kind is float:
+        return isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if kind is int:
+        return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if kind is type(None):
+        return value is None
+    if kind is tuple or origin is tuple:
+        return isinstance(value, tuple)
+    if not isinstance(kind, type) or origin is not None or getattr(kind, "_is_protocol", False):
+        return True
+    return isinstance(value, kind)
+
+
+def _inner(kinds: tuple[Any, ...]) -> Any:
+    """The type of the parts of a tuple of any length, where one is declared."""
+    for kind in kinds:
+        parts = typing.get_args(kind) if typing.get_origin(kind) is tuple else ()
+        if len(parts) == 2 and parts[1] is Ellipsis:
+            return parts[0]
+    return None
+
+
+_MOST = 10**9  # of anything that is counted: steps, restarts, queries
 _PLAIN: dict[Any, str] = {
     bool: "true or false",
     int: "a whole number",
@@ -273,4 +369,4 @@ def _is_a(value: object, kind: type) -> bool:
 
 
 def _spelled(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else repr(value)
+    return str(value).lower() if isinstance(value, bool) else shortened(value)

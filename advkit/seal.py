@@ -13,13 +13,14 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from advkit.documents import ordered_header
+
 __all__ = ["Unsealed", "holds_json", "holds_tensors", "sealed_json", "sealed_tensors", "sha256"]
 
 _HEAD = b'{"sealed": 1,'
 _TAIL = re.compile(rb',\n "sha256": "([0-9a-f]{64})"\n\}\n')
 _TAIL_SIZE = len(',\n "sha256": ""\n}\n') + 64
 _NONE = "0" * 64
-_ALIGNED = 8  # bytes: as the format has it
 _MARK = b'"sha256":"'  # as the header of a safetensors file is written: without spaces
 
 
@@ -59,11 +60,7 @@ def sealed_tensors(save: Callable[..., bytes], arrays: Mapping[str, Any], facts:
     """
     content: bytes = save(dict(arrays), {**facts, "sha256": _NONE})
     end = 8 + int.from_bytes(content[:8], "little")
-    header = json.loads(content[8:end])
-    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * (-len(text) % _ALIGNED)
-    start = len(text).to_bytes(8, "little") + text
+    start = ordered_header(content[:end])
     place = start.index(_MARK + _NONE.encode()) + len(_MARK)
     digest = hashlib.sha256(start)
     digest.update(memoryview(content)[end:])

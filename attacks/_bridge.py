@@ -7,7 +7,6 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from fractions import Fraction
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from math import inf
@@ -18,6 +17,7 @@ from advkit.core.external import External
 from advkit.core.goal import Diverge, Goal, Targeted
 from advkit.core.threat import Ball
 from advkit.errors import InputError, MissingExtra, UnknownName
+from advkit.numbers import fraction_of, whole_of
 from advkit.registry import Entry
 
 __all__ = ["ANY", "Bridge", "Bridged", "Peer", "is_targeted", "kebab"]
@@ -210,6 +210,6 @@ def _guessed(text: str) -> object:
 
 def _number(text: str) -> int | float | None:
     try:
-        return int(text) if re.fullmatch(r"[+-]?\d+", text.strip()) else float(Fraction(text))
-    except (ValueError, ZeroDivisionError):
+        return whole_of(text) if re.fullmatch(r"[+-]?\d+", text.strip()) else float(fraction_of(text))
+    except (ValueError, ArithmeticError):
         return None

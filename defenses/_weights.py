@@ -15,6 +15,7 @@ from torch import Tensor
 from advkit.atomic import put_whole
 from advkit.backbones.checkpoint import EMBEDDED, Checkpoint, read_weights
 from advkit.defenses._denoisers import Denoiser, build_denoiser
+from advkit.documents import ordered_header
 from advkit.errors import InputError, ModelError
 
 __all__ = ["Rows", "check_weights", "cleaned", "denoiser", "number", "read_denoiser", "save_denoiser"]
@@ -29,7 +30,7 @@ def save_denoiser(path: str | Path, net: Denoiser, facts: Mapping[str, str]) -> 
     path = Path(path)
     own = {"denoiser": net.kind, "settings": json.dumps(net.settings, sort_keys=True)}
     tensors = {key: value.detach().cpu().contiguous().clone() for key, value in net.state_dict().items()}
-    put_whole(path, save(tensors, metadata={**facts, **own}))
+    put_whole(path, ordered_header(save(tensors, metadata={**facts, **own})))
     return path
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from advkit.atomic import check_path
 from advkit.backbones import sources, usercode
 from advkit.backbones.checkpoint import Checkpoint, is_torchscript, read_weights
 from advkit.backbones.classifier import Classifier, normalisation
@@ -149,6 +150,8 @@ def _is_code(spec: str) -> bool:
 
 
 def _of_text(spec: str, wish: Wish, mean: Numbers, std: Numbers, trust: Trust) -> Classifier:
+    check_path("the model", spec)
+    check_path("the weights", wish.weights)
     admit(spec, trust)
     source, _, rest = spec.partition(":")
     path = Path(spec).expanduser()

@@ -13,7 +13,7 @@ from advkit.backbones.checkpoint import Checkpoint
 from advkit.backbones.classifier import Classifier
 from advkit.backbones.fit import member_of
 from advkit.catalog import BACKBONES
-from advkit.documents import parse_json
+from advkit.documents import ordered_header, parse_json
 from advkit.errors import ModelError
 
 __all__ = ["input_count", "output_count", "put_weights", "save_model"]
@@ -83,7 +83,7 @@ def save_model(
     facts |= {"settings": json.dumps(dict(settings or {}), sort_keys=True)}
     # clones: safetensors refuses tensors that share memory
     tensors = {key: value.detach().cpu().contiguous().clone() for key, value in model.state_dict().items()}
-    write_whole(path, lambda beside: beside.write_bytes(save(tensors, metadata=facts)))
+    write_whole(path, lambda beside: beside.write_bytes(ordered_header(save(tensors, metadata=facts))))
     return path
 
 

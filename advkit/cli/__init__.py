@@ -12,7 +12,9 @@ from typing import Any
 
 import click
 
+from advkit.cli._output import tolerant_streams
 from advkit.cli._signals import ended_by_signals, exit_code
+from advkit.private import kept_words, redacted
 
 __all__ = ["main"]
 
@@ -89,43 +91,66 @@ def cli(ctx: click.Context) -> None:
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run a command line. Bad input: one sentence on standard error and exit code 2; Ctrl-C: 130; a bug: its traceback."""
+    """Run a command line. Bad input: one sentence on standard error and exit code 2; Ctrl-C: 130; a bug: its traceback.
+
+    A standard output that is full or closed costs no result: the command goes on, says so at its end, and exits with 1.
+    """
+    with tolerant_streams() as unheard:
+        code = _run(None if args is None else [*args])
+    if unheard:
+        click.echo(f"Error: standard output cannot be written ({unheard[0]}); what was to be saved is saved.", err=True)
+        code = code or 1
+    sys.exit(code)
+
+
+def _run(given: list[str] | None) -> int:
+    """The exit code of a command line."""
     from advkit.errors import AdvkitError, InputError, ThreatViolation
 
     # Read when torch is loaded. A thread that spins while it waits keeps the thread it waits for off a busy processor.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    given = None if args is None else [*args]
+    # The words as they were given, for what is to be done again by the same command.
+    words = sys.argv[1:] if given is None else given
     try:
+        if any("\0" in word for word in words):
+            raise InputError("a word of the command line holds a null character; nothing has such a name.")
         with ended_by_signals(), warnings.catch_warnings():
             warnings.showwarning = _note
-            # The words as they were given, for what is to be done again by the same command.
-            words = sys.argv[1:] if given is None else given
-            code: Any = cli.main(args=given, prog_name="advkit", standalone_mode=False, obj=words)
+            code: Any = cli.main(args=given, prog_name="advkit", standalone_mode=False, obj=[*map(kept_words, words)])
+    except SystemExit as ended:
+        code = ended.code
     except click.UsageError as error:
         where = error.ctx.command_path if error.ctx else "advkit"
         message = _short(error.format_message())
         click.echo(f"Error: {message}{'' if message.endswith(('.', '?')) else '.'} See {where} --help.", err=True)
-        sys.exit(2)
+        return 2
     except click.ClickException as error:
         error.show()
-        sys.exit(error.exit_code)
+        return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("Interrupted.", err=True)
-        sys.exit(exit_code())
+        return exit_code()
     except InputError as error:
         click.echo(f"Error: {_short(str(error))}", err=True)
-        sys.exit(2)
+        return 2
     except ThreatViolation:  # a bug, and its place is worth knowing
         raise
     except AdvkitError as error:
         click.echo(f"Error: {_short(str(error))}", err=True)
-        sys.exit(1)
-    sys.exit(code if isinstance(code, int) else 0)
+        return 1
+    except OSError as error:
+        if error.filename is None:  # not of a file that somebody named
+            raise
+        click.echo(f"Error: {_short(str(error.filename))} cannot be used: {error.strerror}.", err=True)
+        return 2
+    return code if isinstance(code, int) else 0
 
 
 def _short(message: str) -> str:
     """A sentence in which what was given, a path or a number, is not longer than a reader can look through."""
-    return re.sub(rf"\S{{{_WORD},}}", lambda found: f"{found[0][: _WORD // 2]} ... {found[0][-_WORD // 4 :]}", message)
+    return re.sub(
+        rf"\S{{{_WORD},}}", lambda found: f"{found[0][: _WORD // 2]} ... {found[0][-_WORD // 4 :]}", redacted(message)
+    )
 
 
 def _note(message: Warning | str, *_: object, **__: object) -> None:

@@ -32,14 +32,18 @@ def build_attacks(
 ) -> list[Attack | Ensemble]:
     """Every attack at every radius. A flag or setting reaches the attacks that have it, and must reach one."""
     from advkit.core import BALLS
+    from advkit.core.attack import check_bounded
 
     entries, ball, given = _chosen(names, norm, flags, settings)
     threats = list(dict.fromkeys(BALLS[ball](radius) for radius in _radii(eps, ball, entries)))
-    return [
+    made = [
         entry.create(threat=threat, **{key: value for key, value in given.items() if key in entry.settings})
         for threat in threats
         for entry in entries
     ]
+    for attack in made:
+        check_bounded(attack)
+    return made
 
 
 def attack_specs(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from advkit.cli._command import PathType
 from advkit.errors import InputError, UnknownName
 
 if TYPE_CHECKING:
@@ -64,9 +65,7 @@ _FORMAT = click.option(
     metavar="NAME",
     help="table, markdown, csv, json, latex or html. [default: by --out, else table]",
 )
-_OUT = click.option(
-    "--out", type=click.Path(path_type=Path), metavar="FILE", help="Write here: .md, .csv, .json, .tex, .html or .txt."
-)
+_OUT = click.option("--out", type=PathType(), metavar="FILE", help="Write here: .md, .csv, .json, .tex, .html or .txt.")
 
 
 def format_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -76,7 +75,7 @@ def format_options(command: Callable[..., None]) -> Callable[..., None]:
 
 def grid_options(command: Callable[..., None]) -> Callable[..., None]:
     """DIR, --filter, --outdated, --format and --out."""
-    folder = click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+    folder = click.argument("folder", metavar="DIR", type=PathType())
     return folder(filter_option(outdated_option(format_options(command))))
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from advkit.cli._attacks import build_attacks, named
+from advkit.cli._command import Command, PathType
 from advkit.cli._pictures import Gallery, check_target, narrowed, picture_and_model
 from advkit.cli._saved import as_option, judged_files, kept_form, recipe_of
 from advkit.cli._shared import DataChoice, ModelChoice, bar, check_format, console, model_and_data, writable_folder
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 _SAMPLES = 200
 
 
-@click.command(name="attack")
+@click.command(name="attack", cls=Command)
 @model_and_data
 @click.option("--attack", "attacks", multiple=True, metavar="NAME", help="An attack (advkit list attacks); repeatable. "
               "[default: standard; with --steps, --step-size, --restarts or --set: worst-case, which is PGD]")  # fmt: skip
@@ -57,7 +58,7 @@ _SAMPLES = 200
 @click.option("--survivors", is_flag=True, help="Run each attack only on what the attacks before it left standing.")
 @click.option("--samples", type=int, help="Attack the first so many examples. [default: 200; all of a picture]")
 @click.option("--exclude", multiple=True, metavar="CLASS", help="Leave out the examples of a class; repeatable.")
-@click.option("--image", type=click.Path(path_type=Path), multiple=True, help="Attack this picture instead of --data.")
+@click.option("--image", type=PathType(), multiple=True, help="Attack this picture instead of --data.")
 @click.option("--label", metavar="CLASS", help="True class of --image. [default: what the model says]")
 @click.option("--batch-size", type=int, help="Examples per pass; halved where memory runs out. [default: by size]")
 @click.option("--precision", default="auto", show_default=True, help="What steers the search: auto, float32, folded, "
@@ -69,14 +70,14 @@ _SAMPLES = 200
               "interval.")  # fmt: skip
 @click.option(
     "--save",
-    type=click.Path(path_type=Path),
+    type=PathType(),
     metavar="DIR",
     help="Write facts and adversarial pictures here, and what was fitted (a patch).",
 )
 @as_option
 @click.option(
     "--figure",
-    type=click.Path(path_type=Path),
+    type=PathType(),
     metavar="FILE",
     help="Draw picture, perturbation and result, each at its strongest.",
 )
@@ -136,6 +137,7 @@ def command(
     from advkit.engine.stages import Observer
     from advkit.results.figure import check_suffix
     from advkit.results.files import Saver
+    from advkit.results.run_folder import admit_run, run_folder
 
     # Parse
     kept = kept_form(kept_as, save)
@@ -148,6 +150,8 @@ def command(
         raise InputError("--label is the class of --image, and there is none; leave it out, or name a picture.")
     if figure:
         check_suffix(figure)
+    if save:
+        admit_run(save)
     writable_folder(save)
     writable_folder(figure.parent if figure else None)
     guard = read_defense(defense, Trust.of(defense))
@@ -176,7 +180,8 @@ def command(
     screen = console(quiet)
     if save and kept == "png":
         check_png(source)
-    saver = Saver(save, lambda indices: source.pictures(indices), kept) if save else None
+    place = click.get_current_context().with_resource(run_folder(save)) if save else None
+    saver = Saver(place, lambda indices: source.pictures(indices), kept) if place else None
     gallery = Gallery()
     last: list[Evaluation] = []
 
@@ -186,8 +191,8 @@ def command(
             saver.add(name, part.example, part.x_adv)
 
     def fitted(name: str, thing: Applied) -> None:
-        if save:
-            save_fitted(thing, save / f"{name.replace('/', '-')}.safetensors")
+        if place:
+            save_fitted(thing, place / f"{name.replace('/', '-')}.safetensors")
 
     # Run
     observer = Observer(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from advkit.cli._command import Command, PathType
 from advkit.cli._pictures import narrowed
 from advkit.cli._shared import (
     DataChoice,
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 _SAMPLES = 50
 
 
-@click.command(name="certify")
+@click.command(name="certify", cls=Command)
 @model_and_data
 @click.option("--by", "by", multiple=True, metavar="NAME[:SETTINGS]", help="What certifies (advkit list defenses), as "
               "smoothing:sigma=0.5; repeatable. [default: smoothing]")  # fmt: skip
@@ -58,12 +59,8 @@ _SAMPLES = 50
 @click.option("--check", "checks", multiple=True, metavar="ATTACK", help="Attack every certified example inside its radius, "
               "as pgd or pgd:steps=10; repeatable. A success is an error.")  # fmt: skip
 @click.option("--batch-size", type=int, help="Pictures per pass; halved where memory runs out. [default: by size]")
-@click.option(
-    "--out", type=click.Path(path_type=Path), metavar="DIR", help="Keep what is done here, and go on from there."
-)
-@click.option(
-    "--figure", type=click.Path(path_type=Path), metavar="FILE", help="Draw certified accuracy over the radius."
-)
+@click.option("--out", type=PathType(), metavar="DIR", help="Keep what is done here, and go on from there.")
+@click.option("--figure", type=PathType(), metavar="FILE", help="Draw certified accuracy over the radius.")
 @form_and_quiet
 def command(
     choice: ModelChoice,
@@ -95,6 +92,7 @@ def command(
     from advkit.engine.certify import attack_inside, certify, read_attack
     from advkit.engine.defend import read_defense
     from advkit.results.figures import check_suffix
+    from advkit.results.lock import locked
 
     # Parse
     check_format(form)
@@ -127,6 +125,8 @@ def command(
     screen.print(f"device {choice.device_name}, seed {choice.seed}", markup=False)
 
     # Run
+    if out:
+        click.get_current_context().with_resource(locked(out, "certify"))
     found: list[Certification] = []
     inside: list[Inside] = []
     interrupted = False
@@ -188,14 +188,17 @@ def _guarded(choice: ModelChoice, by: tuple[str, ...], defense: str | None, sour
 
 def _radii(texts: tuple[str, ...]) -> tuple[float, ...]:
     """Ascending, each once."""
-    from fractions import Fraction
+    from advkit.numbers import fraction_of
 
     try:
-        found = {float(Fraction(part.strip())) for text in texts for part in text.split(",")}
-    except (ValueError, ZeroDivisionError, OverflowError):
+        found = {float(fraction_of(part.strip())) for text in texts for part in text.split(",")}
+    except (ValueError, ArithmeticError):
         raise InputError(f"--radius is {', '.join(texts)!r}; give numbers such as 0.5 or 2/255, with commas.") from None
-    if any(radius < 0 for radius in found):
-        raise InputError(f"--radius is {', '.join(texts)!r}; a radius is 0 or more.")
+    if any(radius <= 0 for radius in found):
+        raise InputError(
+            f"--radius is {', '.join(texts)!r}; give radii above 0: at 0 nothing is certified, and advkit attack prints the "
+            "accuracy without attack."
+        )
     return tuple(sorted(found))
 
 

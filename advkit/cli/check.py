@@ -7,12 +7,13 @@ import sys
 
 import click
 
+from advkit.cli._command import Command
 from advkit.cli._shared import DataChoice, ModelChoice, bar, check_format, console, defended, model_and_data
 from advkit.errors import InputError
 from advkit.trust import Trust
 
 
-@click.command(name="check")
+@click.command(name="check", cls=Command)
 @model_and_data
 @click.option("--defense", default="none", show_default=True, metavar="NAME", help="What stands in front of the model: "
               "jpeg:75, bits:4 ..., chained by +, or a module of your own, FILE.py:NAME.")  # fmt: skip

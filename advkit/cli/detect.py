@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from advkit.cli._command import Command, PathType
 from advkit.cli._shared import (
     DataChoice,
     ModelChoice,
@@ -23,7 +24,7 @@ from advkit.errors import InputError
 from advkit.trust import Trust
 
 
-@click.command(name="detect")
+@click.command(name="detect", cls=Command)
 @model_and_data
 @click.option("--by", default="feature-squeezing", show_default=True, metavar="NAME", help="The detector.")
 @click.option("--squeezer", "squeezers", multiple=True, metavar="NAME", help="Of feature squeezing: a wrapper such as bits:5 "
@@ -41,7 +42,7 @@ from advkit.trust import Trust
 @click.option("--samples", type=click.IntRange(1), default=200, show_default=True, help="The first so many examples; the "
               "threshold is chosen on the first half.")  # fmt: skip
 @click.option("--batch-size", type=click.IntRange(1), help="Examples per pass. [default: by size]")
-@click.option("--figure", type=click.Path(path_type=Path), metavar="FILE", help="Draw ROC curves (.png, .svg, .pdf).")
+@click.option("--figure", type=PathType(), metavar="FILE", help="Draw ROC curves (.png, .svg, .pdf).")
 @form_and_quiet
 def command(
     choice: ModelChoice,

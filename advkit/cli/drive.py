@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from advkit.cli._command import Command, PathType
 from advkit.cli._physical import aimed, fact, saved_sticker
 from advkit.cli._shared import DataChoice, ModelChoice, bar, check_format, console, form_and_quiet, model_and_data
 from advkit.errors import DataError, InputError, UnknownName
@@ -28,8 +29,8 @@ _LARGEST_FACE = 512  # px
 _BACKGROUNDS = 200
 
 
-@click.command(name="drive")
-@click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
+@click.command(name="drive", cls=Command)
+@click.argument("folder", type=PathType(), metavar="DIR")
 @click.option("--class", "label", metavar="CLASS", help="What the sign is. [default: as the sticker's design says]")
 @click.option("--target", metavar="CLASS", help="What it is to be read as; none for any wrong class. "
               "[default: as the sticker's design says]")  # fmt: skip
@@ -57,9 +58,9 @@ _BACKGROUNDS = 200
 @click.option("--focal", type=float, default=1000.0, show_default=True, help="Focal length of the camera, in px.")
 @click.option("--crop", type=click.Choice(["square", "tight"]), default="square", show_default=True,
               help="The box around the sign; a tight one is stretched to a square, which undoes foreshortening.")  # fmt: skip
-@click.option("--figure", type=click.Path(path_type=Path), metavar="FILE", help="Draw success over distance and angle (.png, "
+@click.option("--figure", type=PathType(), metavar="FILE", help="Draw success over distance and angle (.png, "
               ".svg, .pdf).")  # fmt: skip
-@click.option("--gif", type=click.Path(path_type=Path), metavar="FILE", help="Of --drive-by: animate the first drive, with "
+@click.option("--gif", type=PathType(), metavar="FILE", help="Of --drive-by: animate the first drive, with "
               "what is read in each frame.")  # fmt: skip
 @model_and_data
 @form_and_quiet

@@ -6,20 +6,21 @@ from pathlib import Path
 
 import click
 
+from advkit.cli._command import Command, PathType
 from advkit.errors import InputError
 
 _ALL = "all"
 
 
-@click.command(name="figure")
-@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.command(name="figure", cls=Command)
+@click.argument("folder", metavar="DIR", type=PathType())
 @click.option(
     "--kind", required=True, metavar="KIND", help="curves, tradeoff, size, classes, distances, transfer; or all."
 )
 @click.option(
     "--out",
     required=True,
-    type=click.Path(path_type=Path),
+    type=PathType(),
     help="A file that ends in .png, .svg or .pdf; with --kind all, a folder.",
 )
 @click.option(

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import click
 
+from advkit.cli._command import Command, PathType
 from advkit.errors import InputError
 from advkit.trust import Trust
 
 
-@click.command(name="init")
-@click.argument("file", default="study.toml", type=click.Path(path_type=Path), metavar="[FILE]")
+@click.command(name="init", cls=Command)
+@click.argument("file", default="study.toml", type=PathType(), metavar="[FILE]")
 @click.option("--model", "models", multiple=True, metavar="NAME", help="A model as for advkit attack; repeatable. "
               "[default: the embedded resnets and lenet]")  # fmt: skip
 @click.option("--attack", "attacks", multiple=True, metavar="NAME", help="An attack (advkit list attacks); repeatable. "

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from advkit.cli._attacks import balls_of
+from advkit.cli._command import Command, refuse_idle
 from advkit.cli._shared import bar, check_format, console
 from advkit.errors import InputError, UnknownName
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 _KINDS = ("attacks", "backbones", "datasets", "defenses", "directions", "executors", "losses", "trackers")
 
 
-@click.command(name="list")
+@click.command(name="list", cls=Command)
 @click.argument("kind", required=False, metavar="[KIND]")
 @click.option(
     "--size", type=click.IntRange(1), default=32, show_default=True, help="Side of the pictures, for backbones."
@@ -31,8 +32,17 @@ _KINDS = ("attacks", "backbones", "datasets", "defenses", "directions", "executo
 @click.option("--only", metavar="TEXT", default="", help="Names that hold this text.")
 @click.option("--bridged", is_flag=True, help="Also the attacks of Foolbox, torchattacks and ART that are installed.")
 @click.option("--format", "form", default="table", show_default=True, help="table, markdown, csv, json, latex or html.")
+@click.pass_context
 def command(
-    kind: str | None, size: int, channels: int, classes: int, settings: bool, only: str, bridged: bool, form: str
+    ctx: click.Context,
+    kind: str | None,
+    size: int,
+    channels: int,
+    classes: int,
+    settings: bool,
+    only: str,
+    bridged: bool,
+    form: str,
 ) -> None:
     """List what there is, by name: attacks, backbones, datasets, defenses, directions, executors, losses or trackers.
 
@@ -44,6 +54,16 @@ def command(
     if kind is not None and kind not in _KINDS:
         raise UnknownName("list", kind, _KINDS)
     check_format(form)
+    if kind == "backbones":
+        refuse_idle(
+            ctx, "on the list of backbones, whose settings advkit list shows with all lists", "settings", "bridged"
+        )
+    elif kind is not None:
+        refuse_idle(
+            ctx, f"on the list of {kind}", "size", "channels", "classes", *([] if kind == "attacks" else ["bridged"])
+        )
+    else:
+        refuse_idle(ctx, "without the word backbones", "size", "channels", "classes")
     tables = {
         each: _backbones(size, channels, classes, only)
         if kind == "backbones"

@@ -9,13 +9,14 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
+from advkit.cli._command import Command, PathType
 from advkit.cli._shared import DataChoice, ModelChoice, check_format, console, model_and_data, writable_folder
 from advkit.errors import InputError
 
 
-@click.command(name="photo")
-@click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
-@click.option("--image", "images", multiple=True, type=click.Path(path_type=Path), metavar="FILE",
+@click.command(name="photo", cls=Command)
+@click.argument("folder", type=PathType(), metavar="DIR")
+@click.option("--image", "images", multiple=True, type=PathType(), metavar="FILE",
               help="A photo of the sign with the sticker, or of the printed page; repeatable.")  # fmt: skip
 @click.option("--corners", "corners", multiple=True, metavar="X,Y;X,Y;X,Y;X,Y", help="Of the upright rectangle around the "
               "sign, in pixels: upper left, upper right, lower right, lower left; once for each --image. [default: found "
@@ -32,9 +33,7 @@ from advkit.errors import InputError
     "--margin", type=click.FloatRange(0, 1), default=0.1, show_default=True, help="Around the sign, of its side."
 )
 @model_and_data
-@click.option(
-    "--figure", type=click.Path(path_type=Path), metavar="FILE", help="Draw the rectified photos (.png, .svg, .pdf)."
-)
+@click.option("--figure", type=PathType(), metavar="FILE", help="Draw the rectified photos (.png, .svg, .pdf).")
 @click.option("--format", "form", default="table", show_default=True, help="table, markdown, csv, json, latex or html.")
 @click.option("--quiet", is_flag=True, help="No header.")
 def command(

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import click
 
+from advkit.cli._command import Command, PathType
 from advkit.cli._shared import console
 from advkit.errors import InputError
 
 
-@click.command(name="print")
-@click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
-@click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="[default: DIR/print.pdf]")
+@click.command(name="print", cls=Command)
+@click.argument("folder", type=PathType(), metavar="DIR")
+@click.option("--out", type=PathType(), metavar="FILE", help="[default: DIR/print.pdf]")
 @click.option("--paper", default="a4", show_default=True, metavar="NAME", help="a4 or letter.")
 @click.option(
     "--width",

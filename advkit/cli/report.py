@@ -6,12 +6,12 @@ from pathlib import Path
 
 import click
 
+from advkit.cli._command import Command, PathType
 
-@click.command()
-@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
-@click.option(
-    "--out", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE.html", help="[default: DIR/report.html]"
-)
+
+@click.command(cls=Command)
+@click.argument("folder", metavar="DIR", type=PathType())
+@click.option("--out", type=PathType(dir_okay=False), metavar="FILE.html", help="[default: DIR/report.html]")
 def command(folder: Path, out: Path | None) -> None:
     """Write the results of a sweep as one HTML page: table, curves, pictures, checks, and how to run it again.
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from advkit.cli._command import Command, PathType
 from advkit.cli._results import (
     filter_option,
     form_of,
@@ -19,7 +20,7 @@ from advkit.cli._results import (
 )
 from advkit.errors import UnknownName
 
-_FOLDER = click.Path(path_type=Path)
+_FOLDER = PathType()
 
 
 class _Group(click.Group):
@@ -45,7 +46,7 @@ def command() -> None:
     """
 
 
-@command.command(name="list")
+@command.command(name="list", cls=Command)
 @click.argument("folder", metavar="DIR", type=_FOLDER)
 @filter_option
 @format_options
@@ -63,7 +64,7 @@ def list_(folder: Path, filters: tuple[str, ...], form: str | None, out: Path | 
         put_table(list_table(cells, full=kind == "csv"), kind, 1, out)
 
 
-@command.command()
+@command.command(cls=Command)
 @click.argument("folder", metavar="DIR", type=_FOLDER)
 @click.argument("key")
 @click.option("--format", "form", metavar="NAME", help="table or json. [default: table]")
@@ -79,7 +80,7 @@ def show(folder: Path, key: str, form: str | None) -> None:
     put(json.dumps(found) if form == "json" else "\n".join(show_lines(found)), None)
 
 
-@command.command()
+@command.command(cls=Command)
 @click.argument("folder", metavar="DIR", type=_FOLDER)
 def check(folder: Path) -> None:
     """Read every byte of what advkit wrote and say what is damaged, altered, missing or foreign. Exit code 1 where anything is.
@@ -96,7 +97,7 @@ def check(folder: Path) -> None:
         sys.exit(1)
 
 
-@command.command()
+@command.command(cls=Command)
 @click.argument("before", metavar="DIR_A", type=_FOLDER)
 @click.argument("after", metavar="DIR_B", type=_FOLDER)
 @filter_option
@@ -121,7 +122,7 @@ def compare(
         put_table(table, kind, len(table.heads) - 3, out)
 
 
-@command.command()
+@command.command(cls=Command)
 @click.argument("into", metavar="INTO", type=_FOLDER)
 @click.argument("sources", metavar="FROM...", type=_FOLDER, nargs=-1, required=True)
 def merge(into: Path, sources: tuple[Path, ...]) -> None:
@@ -139,7 +140,7 @@ def merge(into: Path, sources: tuple[Path, ...]) -> None:
     )
 
 
-@command.command()
+@command.command(cls=Command)
 @click.argument("folder", metavar="DIR", type=_FOLDER)
 @filter_option
 @outdated_option

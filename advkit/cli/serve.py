@@ -7,9 +7,11 @@ from pathlib import Path
 
 import click
 
+from advkit.cli._command import Command, PathType
 
-@click.command()
-@click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
+
+@click.command(cls=Command)
+@click.argument("folder", metavar="DIR", type=PathType(file_okay=False))
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes a free one.")
 @click.option(
     "--host", default="127.0.0.1", show_default=True, help="Address to listen at; others than this reach others."

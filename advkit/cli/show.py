@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from advkit.cli._attacks import build_attacks
+from advkit.cli._command import Command, PathType
 from advkit.cli._shared import bar, checked_device, console, trust_option, trusted, writable_folder
 from advkit.errors import InputError, UnknownName
 
@@ -20,14 +21,14 @@ _KINDS = ("grid", "curves", "distances", "confusion")
 _ASKS = {"grid", "curves"}  # what needs the model
 
 
-@click.command(name="show")
-@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.command(name="show", cls=Command)
+@click.argument("folder", metavar="DIR", type=PathType())
 @click.option("--only", metavar="KINDS", help=f"Of {', '.join(_KINDS)} only these, with commas. [default: all]")
 @click.option("--examples", type=click.IntRange(1, 64), default=8, show_default=True, help="Of grids and curves; the first "
               "that were beaten.")  # fmt: skip
 @click.option("--attack", "names", multiple=True, metavar="NAME", help="Only this attack of the table; repeatable.")
 @click.option("--eps", "radii", multiple=True, metavar="RADIUS", help="Only this radius; repeatable.")
-@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Write here. [default: DIR/figures]")
+@click.option("--out", type=PathType(), metavar="DIR", help="Write here. [default: DIR/figures]")
 @click.option("--suffix", default=".png", show_default=True, help=".png, .svg or .pdf.")
 @click.option("--dpi", type=click.IntRange(30, 2400), default=200, show_default=True, help="Dots per inch, of .png.")
 @click.option("--model", metavar="NAME", help="The model, where it is not where it was: as for advkit attack.")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from advkit.cli._command import Command, PathType
 from advkit.cli._shared import (
     DataChoice,
     ModelChoice,
@@ -37,7 +38,7 @@ _SHOWN = 6  # views in the figure
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm"}
 
 
-@click.command(name="sticker")
+@click.command(name="sticker", cls=Command)
 @click.option("--class", "label", default="stop", show_default=True, metavar="CLASS", help="What the sign is.")
 @click.option("--target", metavar="CLASS", help="What it is to be read as. [default: anything else]")
 @click.option("--mask", default="bars", show_default=True, metavar="SHAPE|FILE|X,Y;X,Y;...", help="Where it may stick: bars, "
@@ -63,7 +64,7 @@ _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm"}
 @click.option("--sign-mm", type=float, default=750.0, show_default=True, help="Width of the sign as traffic rules state it: "
               "across the flats of an octagon or a diamond, the diameter of a disc, the side of a triangle.")  # fmt: skip
 @click.option("--face", metavar="NAME", help="The class of signs whose face is drawn. [default: that of --class]")
-@click.option("--photos", type=click.Path(path_type=Path), metavar="DIR", help="Stick it on these photos of the sign instead; "
+@click.option("--photos", type=PathType(), metavar="DIR", help="Stick it on these photos of the sign instead; "
               "a mask is then a picture in their frame.")  # fmt: skip
 @click.option("--held-out", type=int, help="Photos that only score it. [default: a third]")
 @click.option(
@@ -73,10 +74,8 @@ _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm"}
     show_default=True,
     help="Fresh views that score it, and as many in all at RP2's 15 poses.",
 )
-@click.option(
-    "--out", type=click.Path(path_type=Path), metavar="DIR", help="Write sticker.png, .safetensors and .json here."
-)
-@click.option("--figure", type=click.Path(path_type=Path), metavar="FILE", help="Draw the sticker, and what is read in some of "
+@click.option("--out", type=PathType(), metavar="DIR", help="Write sticker.png, .safetensors and .json here.")
+@click.option("--figure", type=PathType(), metavar="FILE", help="Draw the sticker, and what is read in some of "
               "the views that score it (.png, .svg, .pdf).")  # fmt: skip
 @model_and_data
 @form_and_quiet

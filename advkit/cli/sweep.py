@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from advkit.cli._command import Command, PathType
 from advkit.cli._results import form_of, put, put_doubts, put_pivot
 from advkit.cli._shared import DataChoice, ModelChoice, console, models_and_data, pairs
 from advkit.cli._signals import exit_code
 from advkit.cli._wanted import save_study, wanted_by_file, wanted_by_flags
 from advkit.errors import InputError
+from advkit.private import kept_words
 
 if TYPE_CHECKING:
     from advkit.engine.sweep import Plan, Result
@@ -23,8 +25,8 @@ if TYPE_CHECKING:
     from advkit.results.grid import Grid
 
 
-@click.command(name="sweep")
-@click.argument("study", required=False, metavar="[STUDY.toml]", type=click.Path(path_type=Path))
+@click.command(name="sweep", cls=Command)
+@click.argument("study", required=False, metavar="[STUDY.toml]", type=PathType())
 @models_and_data
 @click.option("--attack", "attacks", multiple=True, metavar="NAME", help="An attack (advkit list attacks); repeatable. "
               "[default: standard; with --steps, --step-size, --restarts or --set: worst-case, which is PGD]")  # fmt: skip
@@ -60,13 +62,13 @@ if TYPE_CHECKING:
 )
 @click.option("--pictures", type=click.IntRange(0), default=16, show_default=True, help="Keep the adversarial pictures of the "
               "first so many examples, for the report.")  # fmt: skip
-@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="The store of the results. [default: the study's "
+@click.option("--out", type=PathType(), metavar="DIR", help="The store of the results. [default: the study's "
               "name, or sweep]")  # fmt: skip
 @click.option(
     "--resume/--no-resume", default=True, help="Keep what DIR holds already, or compute it again. [default: resume]"
 )
 @click.option("--dry-run", is_flag=True, help="Show the plan: cells, passes and time; keep nothing.")
-@click.option("--save-study", type=click.Path(path_type=Path), metavar="FILE", help="Also write what is asked for as a study "
+@click.option("--save-study", type=PathType(), metavar="FILE", help="Also write what is asked for as a study "
               "file, from which the same cells are made.")  # fmt: skip
 @click.option("--on", metavar="NAME", help="Where the work is done: local, processes, ray, slurm. [default: local; processes "
               "with --workers]")  # fmt: skip
@@ -111,7 +113,7 @@ def command(
     out = given["out"] or Path(study.stem if study else "sweep")
     command_line = shlex.join(["advkit", *context.find_root().obj])
     text = write_study(wanted)
-    wanted = replace(wanted, command=command_line, about={**wanted.about, "study": text})
+    wanted = replace(wanted, command=command_line, about={**wanted.about, "study": kept_words(text)})
     trackers = _trackers(given["track"])
     Store(out).admit()
     if given["save_study"] is not None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from advkit.cli._command import Command
 from advkit.cli._results import form_of, grid_options, opened, put, put_doubts, put_lines, put_pivot
 from advkit.errors import InputError
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 _HELP = "model, weights, defense, data, norm, goal, seed, attack, surrogate, eps, with commas."
 
 
-@click.command(name="table")
+@click.command(name="table", cls=Command)
 @grid_options
 @click.option("--rows", default="model,defense", show_default=True, metavar="KEYS", help=f"What makes a row: {_HELP}")
 @click.option("--columns", default="attack,eps", show_default=True, metavar="KEYS", help="What makes a column. What is in "

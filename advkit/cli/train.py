@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from advkit.cli._command import Command, PathType
 from advkit.cli._shared import DataChoice, ModelChoice, console, model_and_data, pairs, writable_folder
 from advkit.errors import AdvkitError, InputError
 
@@ -57,8 +58,8 @@ def _recipe_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-@click.command(name="train")
-@click.argument("file", required=False, metavar="[RECIPE.toml]", type=click.Path(path_type=Path))
+@click.command(name="train", cls=Command)
+@click.argument("file", required=False, metavar="[RECIPE.toml]", type=PathType())
 @model_and_data
 @click.option("--defense", metavar="TEXT", help="The objective, such as trades:beta=6+awp. [default: standard]")
 @click.option("--eps", help="Radius of an adversarial objective, such as 8/255.")
@@ -78,7 +79,7 @@ def _recipe_options(command: Callable[..., None]) -> Callable[..., None]:
     help="Stop at the first sign of catastrophic overfitting, or go on.",
 )
 @click.option("--variant", help="Name under which the weights are found. [default: the defense]")
-@click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="File to write.")
+@click.option("--out", required=True, type=PathType(dir_okay=False), help="File to write.")
 @click.option("--fresh", is_flag=True, help="Begin anew, where the same command would go on.")
 @click.option(
     "--checkpoint-every", default=60.0, show_default=True, metavar="SECONDS", help="Besides each epoch's end."
@@ -119,6 +120,7 @@ def command(
     torchrun --nproc-per-node 2 -m advkit train --out signs.safetensors
     """
     from advkit.engine.training import joined
+    from advkit.results.lock import locked
 
     with joined(choice.device_name) as ranks, _one_voice(ranks):
         given_names = {
@@ -143,6 +145,8 @@ def command(
             raise InputError(f"--out is {out}; weights are written as .safetensors, so give a name that ends so.")
         writable_folder(out.parent)
         screen = console(quiet or not ranks.first)
+        if ranks.first:
+            ctx.with_resource(locked(out.with_suffix(".training"), "training"))
         trackers = _trackers(track if ranks.first else ())
         training = _run(asked, ranks, screen, out, fresh, checkpoint_every, trackers, ctx.obj or [])
         if ranks.first:

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import click
 
+from advkit.cli._command import Command, PathType
 from advkit.cli._shared import DataChoice, ModelChoice, bar, console, model_and_data, pairs, writable_folder
 from advkit.errors import InputError
 
 
-@click.command(name="train-denoiser")
+@click.command(name="train-denoiser", cls=Command)
 @model_and_data
 @click.option(
     "--denoiser",
@@ -37,7 +38,7 @@ from advkit.errors import InputError
 @click.option("--batch-size", default=64, show_default=True, help="Examples per step.")
 @click.option("--learning-rate", default=2e-3, show_default=True, help="Peak of AdamW's one-cycle schedule.")
 @click.option("--shift", default=2, show_default=True, help="Pixels by which pictures are moved at random.")
-@click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="File to write.")
+@click.option("--out", required=True, type=PathType(dir_okay=False), help="File to write.")
 @click.option("--fresh", is_flag=True, help="Begin anew, where the same command would go on.")
 @click.option("--quiet", is_flag=True, help="No progress.")
 def command(
@@ -96,11 +97,14 @@ def command(
     recipe = replace(
         RECIPE, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, shift=shift, seed=choice.seed
     )
+    from advkit.results.lock import locked
+
     if out.suffix != ".safetensors":
         raise InputError(f"--out is {out}; weights are written as .safetensors, so give a name that ends so.")
     writable_folder(out.parent)
     splits = given.name in DATASETS and "split" in DATASETS[given.name].settings
     pictures = (replace(given, settings=(*given.settings, "split=train")) if splits else given).build(samples)
+    click.get_current_context().with_resource(locked(out.with_suffix(".training"), "training"))
     kept = replace(given, name=held_out, settings=()) if held_out else given
     test = kept.build(held_out_samples) if held_out or splits else None
     guide = None if without_guide else choice.build(pictures)

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import click
 
+from advkit.cli._command import Command, PathType
 from advkit.cli._shared import bar, checked_device, console, trust_option, trusted
 from advkit.errors import InputError, UnknownName
 
 
-@click.command(name="verify")
-@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.command(name="verify", cls=Command)
+@click.argument("folder", metavar="DIR", type=PathType())
 @click.option("--model", metavar="NAME", help="The model, where it is not where it was: as for advkit attack.")
 @click.option("--weights", metavar="FILE|NAME", help="Its weights, where they are not where they were.")
 @click.option("--data", metavar="NAME|PATH", help="The data, where they are not where they were.")

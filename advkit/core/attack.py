@@ -7,6 +7,7 @@ rows that stand at different steps.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,8 +20,10 @@ from advkit.core.goal import Goal, Untargeted, labels_of
 from advkit.core.losses import CrossEntropy, Loss
 from advkit.core.rng import Rng
 from advkit.core.threat import Ball
+from advkit.errors import InputError
+from advkit.registry import Checked
 
-__all__ = ["Ascent", "Attack", "Ensemble", "Point", "Ranking", "State", "Tells"]
+__all__ = ["Ascent", "Attack", "Ensemble", "Point", "Ranking", "State", "Tells", "check_bounded"]
 
 Tells = Literal["gradient", "scores", "decisions"]
 """What an attack must be told about the model: the knowledge column of the attack table."""
@@ -54,7 +57,7 @@ class Ascent(NamedTuple):
     grad: Tensor
 
 
-class Attack(ABC):
+class Attack(Checked, ABC):
     """A frozen value with ``first``, ``start`` and ``step``; calling it runs the engine's loop on tensors.
 
     Subclasses are frozen dataclasses with at least the fields ``threat`` and ``steps``.
@@ -166,6 +169,16 @@ class Ensemble:
     def threat(self) -> Ball:
         """The ball that all stages share."""
         return self.stages[0][1].threat
+
+
+def check_bounded(attack: Attack | Ensemble) -> None:
+    """Raise InputError where the radius is infinite and nothing looks for the nearest picture: that bounds nothing."""
+    stages = [stage for _, stage in attack.stages] if isinstance(attack, Ensemble) else [attack]
+    if attack.threat.eps == math.inf and not all(stage.minimal for stage in stages):
+        raise InputError(
+            "eps is inf, which bounds nothing; give a finite radius. Only attacks that look for the nearest adversarial "
+            "picture, such as ddn, work without one."
+        )
 
 
 def no_gradient(like: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from advkit.core.rng import Rng, identify
 from advkit.errors import InputError
+from advkit.registry import Checked
 
 __all__ = [
     "Backward",
@@ -36,7 +37,7 @@ Backward = Literal["exact", "straight-through", "surrogate"]
 function that stands for it."""
 
 
-class Objective(ABC):
+class Objective(Checked, ABC):
     """What training minimises: a frozen value with two halves, the pictures to be shown and the loss on them.
 
     The engine's loop calls ``examples`` first, outside of any gradient, then ``loss`` inside ``disturbed``, and takes the
@@ -86,7 +87,7 @@ def hard(y: Tensor) -> Tensor:
     return y.argmax(1) if y.ndim == 2 else y
 
 
-class Modifier(ABC):
+class Modifier(Checked, ABC):
     """What changes another objective: a frozen value (``trades+awp`` is the modifier awp on the objective trades)."""
 
     @abstractmethod
@@ -94,7 +95,7 @@ class Modifier(ABC):
         """The objective, changed."""
 
 
-class Wrapper(ABC):
+class Wrapper(Checked, ABC):
     """What stands in front of a model when it is used: a frozen value that maps pictures to pictures."""
 
     backward: ClassVar[Backward] = "exact"
@@ -182,7 +183,7 @@ class Certificate(NamedTuple):
     forwards: Tensor  # (B,) int64: passes that it took
 
 
-class Certifier(ABC):
+class Certifier(Checked, ABC):
     """What proves of a prediction that nothing within a radius changes it: a frozen value."""
 
     norm: ClassVar[str] = "l2"

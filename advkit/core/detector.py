@@ -7,10 +7,12 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from advkit.registry import Checked
+
 __all__ = ["Detector"]
 
 
-class Detector(ABC):
+class Detector(Checked, ABC):
     """What tells attacked pictures from others: a frozen value."""
 
     @abstractmethod

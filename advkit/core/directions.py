@@ -16,12 +16,13 @@ from advkit.catalog import DIRECTIONS
 from advkit.core.rng import Rng
 from advkit.core.types import Tree, expand
 from advkit.errors import InputError
+from advkit.registry import Checked
 
 __all__ = ["Chain", "Direction", "Diverse", "Momentum", "Nesterov", "Plain", "Smooth"]
 
 
 @dataclass(frozen=True)
-class Direction:
+class Direction(Checked):
     """Says what is remembered, what the model is shown, and where the ascent goes; here: the gradient itself."""
 
     @property

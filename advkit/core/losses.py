@@ -9,6 +9,7 @@ from torch import Tensor
 
 from advkit.catalog import LOSSES
 from advkit.core.goal import Goal, Targeted
+from advkit.registry import Checked
 
 __all__ = [
     "DLR",
@@ -27,7 +28,7 @@ _DLR_CLASSES = 4  # below this the sorted differences that normalise DLR do not 
 
 
 @dataclass(frozen=True)
-class Loss(ABC):
+class Loss(Checked, ABC):
     """What an attack ascends."""
 
     @abstractmethod

@@ -18,6 +18,7 @@ from advkit.core.rng import Rng
 from advkit.core.types import expand
 from advkit.core.units import Eps
 from advkit.errors import InputError
+from advkit.registry import Checked
 
 __all__ = ["BALLS", "L0", "L1", "L2", "Ball", "Linf", "Sparse"]
 
@@ -26,7 +27,7 @@ _SLACK = 1e-12  # relative room for the rounding of a float64 norm of up to 10^6
 
 
 @dataclass(frozen=True)
-class Ball(ABC):
+class Ball(Checked, ABC):
     """All pictures in [0, 1] within ``eps`` of the clean one; ``eps`` = inf leaves the box."""
 
     eps: Eps
@@ -38,6 +39,7 @@ class Ball(ABC):
 
     def __init__(self, eps: float | str) -> None:
         object.__setattr__(self, "eps", Eps(eps))
+        self.__post_init__()
         self._check()
 
     def _check(self) -> None:
@@ -48,6 +50,11 @@ class Ball(ABC):
     def norm(self) -> str:
         """The name of the norm in lower case: ``linf``."""
         return type(self).__name__.lower()
+
+    @property
+    def is_point(self) -> bool:
+        """The radius is 0: the clean picture is all there is, and nothing is searched."""
+        return float(self.eps) == 0
 
     @property
     def label(self) -> str:
@@ -290,7 +297,7 @@ class L0(Sparse):
     usual: ClassVar[str] = "10"
 
     def _check(self) -> None:
-        if self.eps != math.inf and (self.eps < 1 or not float(self.eps).is_integer()):
+        if self.eps != math.inf and not float(self.eps).is_integer():
             raise InputError(f"eps is {self.eps.exact} in L0, where it counts pixels; give a whole number, 1 or more.")
 
     def room(self, x: Tensor) -> int:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import numbers
 from fractions import Fraction
 
 from advkit.errors import InputError
+from advkit.numbers import fraction_of, shortened
 
 __all__ = ["Eps"]
 
@@ -16,7 +18,8 @@ class Eps(float):
     """A radius: a float that remembers how it is written exactly (``.exact``).
 
     Takes a text (``8/255``, ``8px`` for 8 of 255 grey levels, ``5%``, ``0.031``, ``inf``), a fraction or a number; a
-    number that equals k/255 is recognised. Raises InputError where the text is none of these or the value is not above 0.
+    number that equals k/255 is recognised. Raises InputError where the text is none of these or the value is below 0. A
+    radius of 0 leaves the clean picture alone.
     """
 
     exact: str
@@ -25,9 +28,14 @@ class Eps(float):
         """Read the value once; arithmetic with it is a float's."""
         if isinstance(value, Eps):
             return value
-        exact, number = _read(value) if isinstance(value, str) else (_write(value), float(value))
-        if not number > 0:  # also false for NaN
-            raise InputError(f"eps is {value}; it must be above 0, for example 8/255 (in Linf) or 0.5 (in L2).")
+        if isinstance(value, bool) or not isinstance(value, str | numbers.Real):
+            raise InputError(f"eps is {shortened(value)}; give a number, such as 8 / 255, or a text, such as '8/255'.")
+        try:
+            exact, number = _read(value) if isinstance(value, str) else (_write(value), float(value))
+        except OverflowError:
+            raise InputError(f"eps is {shortened(value)}; no float is as large.") from None
+        if not number >= 0:  # also false for NaN
+            raise InputError(f"eps is {value}; it must be 0 or more, for example 8/255 (in Linf) or 0.5 (in L2).")
         made = super().__new__(cls, number)
         made.exact = exact
         return made
@@ -58,17 +66,17 @@ def _read(text: str) -> tuple[str, float]:
     text = text.strip()
     try:
         if text.endswith("px"):
-            levels = Fraction(text[:-2])
+            levels = fraction_of(text[:-2])
             return f"{levels}/255" if levels.denominator == 1 else str(levels / 255), float(levels / 255)
         if text.endswith("%"):
-            share = float(Fraction(text[:-1]) / 100)
+            share = float(fraction_of(text[:-1]) / 100)
             return _write(share), share
         if text in ("inf", "infinity"):
             return "inf", math.inf
-        return text, float(Fraction(text))
-    except (ValueError, ZeroDivisionError, OverflowError):
+        return text, float(fraction_of(text))
+    except (ValueError, ArithmeticError):
         raise InputError(
-            f"eps is {text!r}; write a fraction (8/255), a number of grey levels (8px), a percentage (5%) "
+            f"eps is {shortened(text)}; write a fraction (8/255), a number of grey levels (8px), a percentage (5%) "
             "or a decimal (0.031)."
         ) from None
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from advkit.atomic import check_path
 from advkit.catalog import DATASETS
 from advkit.data.base import Data, TensorData
 from advkit.errors import DataError, nearest
@@ -46,6 +47,7 @@ def _made(spec: str | Path | Data | tuple[Tensor, Tensor], settings: dict[str, o
 
 def _source(spec: str | Path) -> str:
     """Which data set reads the path."""
+    check_path("the data", str(spec))
     path = Path(spec).expanduser()
     if path.is_dir():
         return "folder"

@@ -39,6 +39,8 @@ def attack_tensors(
     check_tensors(x, goal.classes, start)
     model = as_module(model)
     check_ready(model)
+    if attack.threat.is_point:
+        return x.detach().clone().clamp(0, 1)
     batch_size = batch_size or batch_for(model, x[0])
     with borrowed(model, mode=mode), torch.no_grad():
         clean = x.detach().clone().clamp(0, 1)

@@ -113,9 +113,11 @@ def read_defense(text: str, trust: Trust = NOTHING) -> Defense:
     """
     trained: list[str] = []
     wrappers: list[Wrapper] = []
-    for part in text.split("+"):
-        if part == "none":
-            continue
+    parts = text.split("+")
+    if "none" in parts and parts != ["none"]:
+        others = "+".join(part for part in parts if part != "none")
+        raise InputError(f"the defense {text} chains none with another; none stands alone: write {others or 'none'}.")
+    for part in parts if text != "none" else ():
         own = own_wrapper(part, trust)
         made = DEFENSES.build(part) if own is None else own
         name = part.partition(":")[0]

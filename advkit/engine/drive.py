@@ -15,6 +15,7 @@ from advkit.core.rng import Rng
 from advkit.engine.passes import Passes, batch_for, device_of
 from advkit.engine.precision import Precision
 from advkit.errors import InputError
+from advkit.registry import Checked
 from advkit.results.drive import Read
 from advkit.scene import DISTANCES_M, RP2_POSES, YAWS, Camera, View, Views, photograph
 from advkit.scene.printing import Palette, PrintModel, printed
@@ -41,7 +42,7 @@ distance at every yaw."""
 
 
 @dataclass(frozen=True, eq=False)
-class Scene:
+class Scene(Checked):
     """A sign, its sticker, what is around it, and how it is looked at.
 
     ``face`` (4, n, n) is the sign without the sticker, ``backgrounds`` (b, 3, s, s) what may be behind it. Each of the
@@ -102,7 +103,7 @@ class Scene:
 
 
 @dataclass(frozen=True)
-class Lane:
+class Lane(Checked):
     """A drive along a straight lane: a frame each 1/``rate`` seconds, of which every ``every``-th is read."""
 
     start: float = 76.0  # m along the lane

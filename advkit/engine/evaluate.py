@@ -169,8 +169,9 @@ def evaluate(
                 outcome = replace(outcome, repeated=again.of(f"{outcome.name}@{outcome.threat.eps.exact}"))
             result = replace(result, outcomes=(*result.outcomes, outcome))
             observer.row(result)
-        if doubts:
-            met = [Met(p.attack, o, p.replayed) for p, o in zip(plans, result.outcomes, strict=True)]
+        pairs = zip(plans, result.outcomes, strict=True)
+        met = [Met(p.attack, o, p.replayed) for p, o in pairs if not p.attack.threat.is_point]
+        if doubts and met:
             averaged = eot > 1 and repeats > 1
             found = find_doubts(result, met, net, source, batch_size=size, first=keep == "first", told=averaged)
             result = replace(result, doubts=found.found, checks=found.checks)

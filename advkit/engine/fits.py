@@ -23,7 +23,7 @@ def fit_files(stages: Stages) -> dict[str, tuple[str, Fitted]]:
         f"fitted-{s}-{r}.safetensors": (name, attack)
         for s, (name, attacks, _) in enumerate(stages)
         for r, attack in enumerate(attacks)
-        if isinstance(attack, Fitted)
+        if isinstance(attack, Fitted) and not attack.threat.is_point
     }
 
 

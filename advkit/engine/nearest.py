@@ -140,6 +140,8 @@ def _radii(attack: Attack, high: float | str | None, tolerance: float) -> list[E
         what = "looks for the nearest picture itself" if attack.minimal else "is one thing for many pictures"
         raise InputError(f"{name} {what}; bisect an attack that works in a ball of a given radius, such as PGD.")
     top = attack.threat.eps if high is None else Eps(high)
+    if not top > 0:
+        raise InputError("the largest radius is 0; give a high above 0.")
     if top == math.inf:
         raise InputError(
             f"the largest radius for {name} is infinite; give high a finite one, for example 8/255 in Linf."

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, get_args
 import torch
 from torch import Tensor, nn
 
+from advkit.atomic import check_path
 from advkit.backbones import Classifier
 from advkit.backbones.checkpoint import EMBEDDED
 from advkit.backbones.usercode import made_by_code
@@ -74,6 +75,8 @@ def own_wrapper(text: str, trust: Trust) -> Wrapper | None:
     ``backward = "straight-through"`` where it has no useful gradient, and ``random = True`` where it draws. Raises Untrusted
     for a text that the caller did not write himself.
     """
+    if text:
+        check_path("the defense", text)
     head = text.partition(":")[0]
     if ".py:" not in text and ("." not in head or ":" not in text):
         return None

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from advkit.errors import InputError
+from advkit.private import host
 
 __all__ = ["check_code", "circumstances", "code_version", "own_source", "parts_of", "worked_here"]
 
@@ -164,7 +165,7 @@ def worked_here(device: str) -> dict[str, str]:
     """Where and by what a shard was made: what of the circumstances may differ between the workers of a sweep."""
     known = circumstances()
     told = {name: known[name] for name in ("advkit", "torch", "python", "machine", "processor", "vector units", "git")}
-    told |= {"node": platform.node(), "device": device, "threads": str(torch.get_num_threads())}
+    told |= {**host(platform.node()), "device": device, "threads": str(torch.get_num_threads())}
     if device.startswith("cuda"):
         told |= {"gpu": torch.cuda.get_device_name(torch.device(device)), "cuda": known.get("cuda", "")}
     return told

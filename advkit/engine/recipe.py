@@ -15,6 +15,7 @@ from advkit.data import Data
 from advkit.data.picture import Picture
 from advkit.engine.defend import defend, read_defense
 from advkit.engine.specs import DataSpec, ModelSpec, settings_of
+from advkit.private import kept_path
 from advkit.trust import NOTHING, Trust
 
 __all__ = ["Bench", "Photos", "Recipe", "lasting", "lasting_model", "picture_hashes"]
@@ -128,10 +129,10 @@ class Recipe:
 
 
 def lasting(text: str) -> str:
-    """The name of a model, weights or data as it can be used from any folder: files by their full path."""
+    """The name of a model, weights or data as it can be used from any folder: files by their path from the root or the home."""
     name, colon, rest = text.partition(":")
     path = Path(name).expanduser()
-    return f"{path.resolve()}{colon}{rest}" if name and path.exists() else text
+    return f"{kept_path(path.resolve())}{colon}{rest}" if name and path.exists() else text
 
 
 def lasting_model(spec: ModelSpec) -> ModelSpec:

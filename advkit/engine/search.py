@@ -82,6 +82,24 @@ def search(
     minimal-norm attack one run at the largest radius, for the nearest adversarial picture.
     The sink gets what is finished, ``example`` being the place in the source and ``rung`` the radius.
     """
+    if attacks[0].threat.is_point:  # every example stays as it is without attack
+        found = Found.nothing(1, clean)
+        if len(attacks) == 1:
+            return found
+        larger = search(
+            attacks[1:],
+            passes,
+            source,
+            attacked[1:],
+            clean,
+            labels,
+            seed=seed,
+            nested=nested,
+            keep=keep,
+            sink=lambda finished: sink(finished._replace(rung=finished.rung + 1)),
+            progress=progress,
+        )
+        return Found(**{f.name: torch.cat([getattr(found, f.name), getattr(larger, f.name)]) for f in fields(Found)})
     found = Found.nothing(len(attacks), clean)
     if nested and attacks[0].minimal and len(attacks) > 1:
         return _nearest(attacks, passes, source, attacked, labels, found, seed, sink, progress)

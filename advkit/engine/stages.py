@@ -82,7 +82,7 @@ def run_stage(
     attacked = result.correct
     if plan.follows:
         attacked = result.outcome(plan.follows, plan.attack.threat).stands(result.labels)
-    chosen = attacked.nonzero().squeeze(1)
+    chosen = (attacked & (not plan.attack.threat.is_point)).nonzero().squeeze(1)
     found = Found.nothing(1, result.clean)
     title = f"{plan.name}@{plan.attack.threat.eps.exact}"
     began = time.perf_counter()

@@ -17,13 +17,14 @@ from typing import Any, get_args
 
 import torch
 
+from advkit.atomic import check_path
 from advkit.backbones.classifier import normalisation
 from advkit.backbones.load import admit
 from advkit.backbones.wish import MODEL_FILES
 from advkit.catalog import ATTACKS, BACKBONES, DATASETS
 from advkit.core.units import Eps
 from advkit.data import load_data
-from advkit.documents import DocumentError, parse_toml, read_text
+from advkit.documents import DocumentError, DocumentMissing, parse_toml, read_text
 from advkit.engine.defend import Against, read_defense
 from advkit.engine.precision import checked_precision
 from advkit.engine.specs import AttackSpec, DataSpec, ModelSpec, check_model, settings_of, usual_ball
@@ -131,9 +132,8 @@ def read_study(path: Path, trust: Trust = NOTHING) -> Sweep:
     try:
         text = read_text(path)
     except DocumentError as error:
-        raise InputError(
-            f"the study {path} cannot be read: {error.why}; advkit init {path} writes one to start from."
-        ) from None
+        hint = f"; advkit init {path} writes one to start from" if isinstance(error, DocumentMissing) else ""
+        raise InputError(f"the study {path} cannot be read: {error.why}{hint}.") from None
     with _at(str(path)):
         return parse_study(text, path.parent, trust)
 
@@ -350,6 +350,7 @@ def _attack(table: Mapping[str, Any], norm: str, radii: Sequence[str]) -> Attack
 
 def _placed(text: str, folder: Path) -> str:
     """A relative path that exists in ``folder`` as an absolute one, any other text as it is."""
+    check_path("the path", text)
     if folder.resolve() == Path.cwd() or not (folder / text).exists():
         return text
     return str((folder / text).resolve())

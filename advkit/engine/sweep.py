@@ -24,6 +24,7 @@ from advkit.engine.specs import AttackSpec, DataSpec, ModelSpec, usual_ball
 from advkit.engine.tasks import Executor, InProcess, Report, Task, Watch, stages_of
 from advkit.engine.tracking import Tracker
 from advkit.errors import InputError
+from advkit.private import redacted
 from advkit.results.check_store import mend
 from advkit.results.grid import Grid, Line, lines_of, load_grid
 from advkit.results.store import Store, Study
@@ -265,7 +266,9 @@ class _Herald:
                 tell(tracker)
             except Exception as error:  # a service that is down must not cost a sweep
                 self.trackers.remove(tracker)
-                warnings.warn(f"{type(tracker).__name__} is told no more, since it failed: {error}", stacklevel=2)
+                warnings.warn(
+                    f"{type(tracker).__name__} is told no more, since it failed: {redacted(str(error))}", stacklevel=2
+                )
 
 
 def _model_specs(models: str | nn.Module | Sequence[str] | Mapping[str, str | nn.Module]) -> Iterator[ModelSpec]:

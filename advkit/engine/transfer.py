@@ -90,6 +90,8 @@ def transfer(
         sink(shown)
 
     for radius, attack in enumerate(attacks):
+        if attack.threat.is_point:
+            continue
         chosen = attacked[radius].nonzero().squeeze(1)
         # What another library makes of an example may depend on its company, and that on which examples are attacked.
         shelf = None if isinstance(attack, External) else made

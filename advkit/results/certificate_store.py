@@ -24,6 +24,7 @@ from advkit.atomic import put_whole
 from advkit.errors import InputError
 from advkit.results.cell import Numbers
 from advkit.results.certificates import KINDS, Certificates
+from advkit.results.lock import LOCK_FILES
 from advkit.results.manifest import MANIFEST, Manifest, hashes_of
 from advkit.results.sealed import Broken, read_sealed
 from advkit.results.store import Span, gaps
@@ -103,7 +104,8 @@ class CertificateStore:
 
     def _foreign(self) -> bool:
         """Whether there is anything in the folder but what a killed first line left."""
-        return any(not path.name.startswith(".certificates.json.") for path in self.folder.iterdir())
+        names = (path.name for path in self.folder.iterdir())
+        return any(name not in LOCK_FILES and not name.startswith(".certificates.json.") for name in names)
 
 
 def parts_of(place: Path) -> list[tuple[Span, Path]]:

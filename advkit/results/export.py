@@ -15,6 +15,7 @@ import numpy as np
 
 from advkit.atomic import write_whole
 from advkit.errors import InputError, MissingExtra, StoreError
+from advkit.private import safe_cell
 from advkit.results.grid import Grid, Line
 from advkit.results.reading import Reading
 from advkit.results.row_json import flat_controls
@@ -146,8 +147,8 @@ def _csv(parts: Iterator[_Columns], path: Path) -> int:
         writer = csv.writer(file, lineterminator="\n")
         for columns in parts:
             if not count:
-                writer.writerow(columns)
-            rows = list(_rows(columns))
+                writer.writerow(map(safe_cell, columns))
+            rows = [tuple(map(safe_cell, row)) for row in _rows(columns)]
             writer.writerows(rows)
             count += len(rows)
         _settle(file)

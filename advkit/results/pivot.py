@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from functools import cached_property
 from math import inf
 from operator import itemgetter
 
 from advkit.errors import InputError, UnknownName, nearest
+from advkit.numbers import fraction_of
 from advkit.results.baseline import difference
 from advkit.results.grid import ITSELF, NONE, WORST, Grid, Line, wholes
 from advkit.results.statistics import holm
@@ -240,8 +240,8 @@ def in_order(grid: Grid, pivot: Pivot) -> Grid:
 def size_of(eps: str) -> float:
     """A radius as a number."""
     try:
-        return float(Fraction(eps))
-    except (ValueError, ZeroDivisionError):
+        return float(fraction_of(eps))
+    except (ValueError, ArithmeticError):
         return inf
 
 

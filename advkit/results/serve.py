@@ -141,7 +141,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         route = self.routes.get(self.path.partition("?")[0])
-        if not self.server.knows(self.headers.get("Host", "")):
+        hosts = self.headers.get_all("Host", [])
+        if len(hosts) > 1:
+            self._say(400, "A request has one Host header.")
+        elif not self.server.knows(hosts[0] if hosts else ""):
             self._say(421, "This server does not go by that name.")
         elif self.headers.get("Content-Length", "0") != "0" or "Transfer-Encoding" in self.headers:
             self._say(400, "A request with a body makes no sense here.")

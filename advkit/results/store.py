@@ -15,9 +15,7 @@ not whole is here as if it were not there, for a sweep makes it again; ``advkit.
 
 from __future__ import annotations
 
-import errno
 import os
-import platform
 import re
 import shutil
 import sys
@@ -35,6 +33,7 @@ from advkit.atomic import keep_names, put_whole
 from advkit.errors import InputError, StoreError
 from advkit.results.asked import Asked
 from advkit.results.cell import Cell, Facts, Picture, UnknownFields
+from advkit.results.lock import LOCK_FILES, locked
 from advkit.results.manifest import MANIFEST, Manifest, hashes_of
 from advkit.results.sealed import Broken, content_of, read_sealed
 from advkit.results.shard import Shard, Span, name_of, pack_facts, pack_pictures, read_pictures, read_shard
@@ -55,9 +54,7 @@ __all__ = [
 
 _FORMAT = 2
 _UNSEALED = 1  # the format of before: checksums of arrays, no manifest
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 _LOOKS = 0.1  # seconds between two looks for a file that another machine has written
-_LOCK, _SOFT_LOCK, _WRITER = ".lock", ".lock.held", ".writer"
 _STUDY = "study.json"
 _ASKED = "asked.json"
 _SHARD = re.compile(r"(\d+)-(\d+)\.safetensors")
@@ -133,7 +130,7 @@ class Store:
             return
         # What one that was killed in its first lines has left.
         halves = (path.name for name in ("store.json", MANIFEST) for path in self.folder.glob(f".{name}.*.part"))
-        ours = {_LOCK, _SOFT_LOCK, _WRITER, MANIFEST, *halves}
+        ours = {*LOCK_FILES, MANIFEST, *halves}
         if self.folder.exists() and not self.folder.is_dir():
             raise InputError(f"{self.folder} is a file; results are kept in a folder, so give the name of one.")
         if self.folder.exists() and any(path.name not in ours for path in self.folder.iterdir()):
@@ -151,41 +148,9 @@ class Store:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the store for one writer; the lock ends with the process, however that ends.
-
-        Where the file system keeps no locks (some NFS), a file stands for one; it outlives a writer that was killed on
-        another machine.
-        """
-        from filelock import Timeout
-
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            held = _held(self.folder)
-        except Timeout as error:
-            left = ""
-            if error.lock_file.endswith(_SOFT_LOCK):
-                left = f" This file system keeps no locks: if no sweep runs any more, remove {error.lock_file}."
-            raise InputError(
-                f"another sweep{self._writer()} is writing to {self.folder}; wait until it ends, or give another folder "
-                f"(--out).{left}"
-            ) from None
-        except OSError as error:
-            raise InputError(f"the folder {self.folder} cannot be written to ({error.strerror}).") from None
-        try:
-            with suppress(OSError):  # it only serves a message
-                (self.folder / _WRITER).write_text(f"process {os.getpid()} on {platform.node()}, since {_now()}")
+        """Hold the store for one writer; the lock ends with the process, however that ends."""
+        with locked(self.folder, "sweep", lasting=True):
             yield
-        finally:
-            with suppress(OSError):
-                (self.folder / _WRITER).unlink(missing_ok=True)
-            held.release()
-
-    def _writer(self) -> str:
-        """Who holds the lock, in brackets, as far as is known."""
-        try:
-            return f" ({(self.folder / _WRITER).read_text()})"
-        except (OSError, ValueError):
-            return ""
 
     def tidy(self) -> None:
         """Remove what killed writers left half written. Only for who holds the lock."""
@@ -477,22 +442,3 @@ def _has_shards(folder: str) -> bool:
 
 def _write_json(path: Path, found: Mapping[str, Any], *, lasting: bool = True) -> None:
     put_whole(path, sealed_json(found), lasting=lasting)
-
-
-def _now() -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-
-
-def _held(folder: Path) -> Any:
-    """The lock of a folder, held. Raises filelock's Timeout where another has it."""
-    from filelock import FileLock, SoftFileLock
-
-    held = FileLock(folder / _LOCK, timeout=0)
-    try:
-        held.acquire()
-    except OSError as error:
-        if error.errno not in _NO_LOCKS:
-            raise
-        held = SoftFileLock(folder / _SOFT_LOCK, timeout=0)
-        held.acquire()
-    return held

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from advkit.private import safe_cell
 from advkit.results.html import html
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ def markdown(table: Table) -> str:
 def comma_separated(table: Table) -> str:
     """CSV with a head line."""
     out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerows([table.flat_heads, *table.rows])
+    csv.writer(out, lineterminator="\n").writerows(map(safe_cell, row) for row in (table.flat_heads, *table.rows))
     return out.getvalue().rstrip("\n")
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from fractions import Fraction
 from math import nan
+
+from advkit.numbers import fraction_of
 
 __all__ = ["FAIL", "LUCK", "PASS", "WARN", "Verdict", "counted", "sentence", "size_of", "worst_level"]
 
@@ -35,8 +36,8 @@ def worst_level(levels: set[str]) -> str:
 def size_of(eps: str | None) -> float:
     """A radius as a number; 0 for none, NaN for a text that is no number."""
     try:
-        return float(Fraction(eps)) if eps else 0.0
-    except (ValueError, ZeroDivisionError):
+        return float(fraction_of(eps)) if eps else 0.0
+    except (ValueError, ArithmeticError):
         return nan
 
 

@@ -20,7 +20,7 @@ _LONGEST = 500  # characters of a parameter that every version of MLflow takes
 class MLflow(Tracker):
     """Logs a run to MLflow: http://HOST:5000, sqlite:///FILE.db ... (by default, where MLFLOW_TRACKING_URI says)."""
 
-    uri: str = ""
+    uri: str = field(default="", repr=False)  # it may hold a password
     experiment: str = "advkit"
 
     _client: Any = field(default=None, init=False, repr=False, compare=False)

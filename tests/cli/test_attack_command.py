@@ -235,7 +235,7 @@ def test_help_takes_less_than_half_a_second_of_processor_time() -> None:
     assert spent < 0.5, f"{spent:.2f} s of processor time, {time.perf_counter() - began:.2f} s by the clock"
 
 
-def test_a_reader_that_leaves_is_no_error() -> None:
+def test_a_reader_that_leaves_is_told_in_one_sentence() -> None:
     code = "from advkit.cli import main; main(['attack', '--help'])"
     with subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -243,4 +243,6 @@ def test_a_reader_that_leaves_is_no_error() -> None:
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.close()
-        assert process.stderr.read() == ""
+        said = process.stderr.read()
+        assert said.startswith("Error: standard output cannot be written (who reads it has left)")
+        assert said.count("\n") == 1

@@ -52,6 +52,16 @@ def ask(
     return answer.status, text, answer.headers
 
 
+def test_two_host_headers_are_refused(server: ReportServer):
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_address[1], timeout=20)
+    connection.putrequest("GET", "/")
+    connection.putheader("Host", "elsewhere.example")
+    connection.endheaders()
+    answer = connection.getresponse()
+    assert (answer.status, answer.read()) == (400, b"A request has one Host header.\n")
+    connection.close()
+
+
 def test_a_store_that_is_not_there_yet_waits_and_then_shows(server: ReportServer):
     folder = server.pages.folder
     status, page, headers = ask(server, "/")

@@ -381,7 +381,7 @@ def test_flags_that_say_how_it_is_run_go_with_a_study_file(run: Run, study: Path
         (("--on", "local", "--workers", "2"), ("--workers reaches nothing", "local")),
         (("--on", "processes", "--ray-address", "x"), ("--ray-address reaches nothing", "processes")),
         (("--norm", "linff"), ("'linff'", "Did you mean 'linf'?")),
-        (("--eps", "0"), ("0",)),
+        (("--eps", "-1"), ("0 or more",)),
         (("--batch-size", "0"), ("--batch-size is 0",)),
         (("--format", "jsno"), ("'jsno'", "Did you mean 'json'?")),
         (("--precision", "flot"), ("'flot'",)),

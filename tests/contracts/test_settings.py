@@ -23,7 +23,7 @@ from advkit.errors import InputError
         (lambda: BIM(step_size=0), "BIM: step_size is 0; give a fraction of eps above 0, for example 0.1."),
         (
             lambda: PGD(step_size=float("nan")),
-            "PGD: step_size is nan; give a fraction of eps above 0, for example 0.1.",
+            "PGD: step_size is nan; give a finite number.",
         ),
         (lambda: Noise(steps=0), "Noise: steps is 0; give the number of draws, 1 or more."),
         (lambda: Salt(Linf(0.1)), "Salt works in L0, where eps counts pixels, not in Linf 0.1."),

@@ -145,3 +145,30 @@ def test_nobody_else_parses_json_or_toml():
                 if told in ("json.load", "json.loads", "json.JSONDecoder", "import tomllib") or "from json" in told:
                     wrong.append(f"{path.relative_to(ROOT)}: {told}")
     assert all(each.startswith("advkit/documents.py") for each in wrong), wrong
+
+
+def test_the_same_tensors_and_facts_give_the_same_file_byte_for_byte(tmp_path: Path):
+    import torch
+
+    from advkit.backbones import save_model
+    from advkit.engine.training.checkpoint import read_checkpoint, save_tensors
+
+    torch.manual_seed(0)
+    net = torch.nn.Linear(4, 3)
+    extra = {f"fact {number}": f"ü{number}" for number in range(12)}
+    for name in ("a", "b"):
+        save_model(
+            tmp_path / f"{name}.safetensors",
+            net,
+            backbone="lenet",
+            classes=["x", "y", "z"],
+            channels=1,
+            size=2,
+            extra=extra,
+        )
+        save_tensors(tmp_path / f"{name}.check", {"net/w": net.weight}, {"advkit": json.dumps({"format": 1}), **extra})
+    for ending in ("safetensors", "check"):
+        assert (tmp_path / f"a.{ending}").read_bytes() == (tmp_path / f"b.{ending}").read_bytes()
+    saved = read_checkpoint(tmp_path / "a.check")
+    assert saved is not None
+    assert torch.equal(saved.groups["net"]["w"], net.weight)

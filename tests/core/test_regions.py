@@ -141,5 +141,5 @@ def test_shares_are_at_most_one_and_are_not_meant_in_grey_levels(name):
             InputError, match=r"is more than the whole in .*give a number in \(0, 1\], such as 0.05 or 5%"
         ):
             ball(wrong)
-    with pytest.raises(InputError, match="must be above 0"):
-        ball(0)
+    with pytest.raises(InputError, match="must be 0 or more"):
+        ball(-0.1)

@@ -44,13 +44,11 @@ class Scale(Wrapper):
     ("text", "made"),
     [
         ("none", ()),
-        ("none+none", ()),
         ("jpeg", (Jpeg(),)),
         ("jpeg:60", (Jpeg(60),)),
         ("jpeg:quality=60", (Jpeg(60),)),
         ("bits:3+jpeg:75", (Bits(3), Jpeg(75))),
         ("jpeg:75+bits:3", (Jpeg(75), Bits(3))),
-        ("none+bits:depth=3", (Bits(3),)),
     ],
 )
 def test_a_text_is_a_chain_of_wrappers_from_left_to_right(text: str, made: tuple[Wrapper, ...]) -> None:
@@ -67,6 +65,8 @@ def test_a_text_is_a_chain_of_wrappers_from_left_to_right(text: str, made: tuple
         ("jpeg:qualty=75", AdvkitError, ("qualty", "quality")),
         ("bits:four", AdvkitError, ("depth", "four")),
         ("none:3", UnknownName, ("'none'",)),
+        ("none+jpeg", InputError, ("chains none with another", "write jpeg")),
+        ("none+none", InputError, ("none stands alone", "write none")),
         ("", UnknownName, ("''",)),
         ("jpeg+", UnknownName, ("''",)),
         ("pgd-at", InputError, ("pgd-at is a way to train", "advkit train --defense pgd-at", "give the weights")),

@@ -128,7 +128,7 @@ def test_noise_comes_less_near_than_an_attack():
         (lambda m, x, y: nearest(DDN(), m, x, y), "DDN looks for the nearest picture itself; bisect an attack"),
         (lambda m, x, y: nearest(PGD(L2(math.inf)), m, x, y), "the largest radius for PGD is infinite; give high"),
         (lambda m, x, y: nearest(PGD(), m, x, y, tolerance=0), "tolerance is 0; give the step from one radius"),
-        (lambda m, x, y: nearest(PGD(), m, x, y, high=0), "eps is 0; it must be above 0"),
+        (lambda m, x, y: nearest(PGD(), m, x, y, high=0), "the largest radius is 0; give a high above 0"),
     ],
 )
 def test_what_cannot_be_bisected_is_refused_by_a_sentence(call, message):

@@ -127,7 +127,7 @@ def test_each_shard_says_where_it_was_made(tmp_path: Path) -> None:
         (told,) = Store(tmp_path).made(planned.cell)
         assert told == worked_here("cpu")
         assert told["threads"] == str(torch.get_num_threads())
-        assert {"node", "processor", "torch", "advkit", "git", "vector units"} <= told.keys()
+        assert {"processor", "torch", "advkit", "git", "vector units"} <= told.keys()
 
 
 def test_the_packages_that_decide_numbers_are_recorded() -> None:

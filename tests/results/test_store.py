@@ -167,7 +167,7 @@ def test_a_second_writer_is_told_who_the_first_is_and_a_killed_one_holds_nothing
     with subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True) as first:
         assert first.stdout is not None
         assert first.stdout.readline() == "held\n"
-        with pytest.raises(InputError, match=rf"another sweep \(process {first.pid} on .*, since .*Z\) is writing"):
+        with pytest.raises(InputError, match=rf"another sweep \(process {first.pid}, since .*Z\) is writing"):
             Store(tmp_path).lock().__enter__()
         first.send_signal(signal.SIGKILL)
         first.wait()

@@ -19,6 +19,7 @@ from advkit.engine.design.stage import Mode, Seen, Stage
 from advkit.engine.passes import Passes, batch_for, device_of
 from advkit.engine.precision import Precision
 from advkit.errors import InputError, UnknownName
+from advkit.registry import Checked
 from advkit.scene.cells import Cells, Free, FromPalette, Paint, annealed
 from advkit.scene.printing import Palette, PrintModel, nps, printed, total_variation
 
@@ -34,7 +35,7 @@ _TINY = 1e-12
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Checked):
     """How a sticker is searched: settings of RP2's objective, its colours and its printer.
 
     Minimised is the mean over ``views`` ways to look of the cross-entropy towards the target (or its negative, away from the

@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from advkit.atomic import write_whole
-from advkit.documents import parse_json, reason
+from advkit.documents import ordered_header, parse_json, reason
 from advkit.errors import InputError, ModelError
 
 __all__ = ["Saved", "check_same", "read_checkpoint", "save_tensors", "write_checkpoint"]
@@ -50,7 +50,15 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
         except SafetensorError as error:
             raise OSError(str(error)) from error
         beside.chmod(mode)
-        with beside.open("rb") as file:
+        with beside.open("r+b") as file:
+            size = int.from_bytes(file.read(8), "little")
+            file.seek(0)
+            head = ordered_header(file.read(8 + size))
+            if len(head) != 8 + size:  # it says the same in another order
+                raise RuntimeError(f"the header of {path} has {8 + size} bytes, and {len(head)} in order")
+            file.seek(0)
+            file.write(head)
+            file.flush()
             os.fsync(file.fileno())
 
     write_whole(path, write)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 
 from advkit.engine.training.augment import read_augmentation
 from advkit.errors import InputError, UnknownName
+from advkit.registry import Checked
 
 __all__ = ["OPTIMIZERS", "SCHEDULES", "Recipe", "learning_rate"]
 
@@ -15,7 +16,7 @@ OPTIMIZERS = ("adamw", "sgd")
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Checked):
     """How long and how fast: by default SGD with Nesterov momentum under a one-cycle learning rate (Smith & Topin 2018).
 
     Raises InputError for settings that cannot be followed.

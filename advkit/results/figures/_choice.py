@@ -6,10 +6,10 @@ import re
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from functools import cached_property
 
 from advkit.errors import InputError, UnknownName
+from advkit.numbers import fraction_of
 from advkit.results.cell import not_oblivious
 from advkit.results.filters import filtered
 from advkit.results.grid import WORST, Grid, Line, wholes
@@ -225,11 +225,11 @@ def radius(eps: str | None) -> float:
     text = str(eps).strip()
     try:
         if text.endswith("px"):
-            return float(Fraction(text[:-2]) / 255)
+            return float(fraction_of(text[:-2]) / 255)
         if text.endswith("%"):
-            return float(Fraction(text[:-1]) / 100)
-        return float("inf") if text == "inf" else float(Fraction(text))
-    except (ValueError, ZeroDivisionError):
+            return float(fraction_of(text[:-1]) / 100)
+        return float("inf") if text == "inf" else float(fraction_of(text))
+    except (ValueError, ArithmeticError):
         raise InputError(
             f"eps is {text!r}; write a fraction (8/255), a number of grey levels (8px) or a decimal."
         ) from None

@@ -1,0 +1,102 @@
+"""Standard output and standard error as streams that never cost a result: full, closed, or of few characters."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, TextIO, cast
+
+__all__ = ["Tolerant", "tolerant_streams"]
+
+
+class Tolerant:
+    """A text stream that writes as long as it can, and then remembers why it could not; a command goes on and saves."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self.trouble: Exception | None = None
+
+    def write(self, text: str) -> int:
+        """Write; a character that the stream has not is written as a question mark."""
+        if self.trouble is None:
+            try:
+                self._written(text)
+            except (OSError, ValueError) as error:  # ValueError: it is closed
+                self._lose(error)
+        return len(text)
+
+    def flush(self) -> None:
+        """Bring what was written to its place."""
+        if self.trouble is None:
+            try:
+                self._stream.flush()
+            except (OSError, ValueError) as error:
+                self._lose(error)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        """Write one after the other."""
+        for line in lines:
+            self.write(line)
+
+    def _written(self, text: str) -> None:
+        try:
+            self._stream.write(text)
+        except UnicodeEncodeError:
+            known = self._stream.encoding or "ascii"
+            self._stream.write(text.encode(known, "replace").decode(known))
+
+    def _lose(self, error: Exception) -> None:
+        self.trouble = error
+        _to_nowhere(self._stream)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "buffer":  # click would write its bytes past this
+            raise AttributeError(name)
+        return getattr(self._stream, name)
+
+
+@contextmanager
+def tolerant_streams() -> Iterator[list[str]]:
+    """Meanwhile sys.stdout and sys.stderr are tolerant; at the end the list holds why standard output could not be written."""
+    said: list[str] = []
+    if sys.stdout is None:
+        _fill_gaps()
+        said.append("it is closed")
+    before = sys.stdout, sys.stderr
+    out, err = (None if stream is None else Tolerant(stream) for stream in before)
+    sys.stdout, sys.stderr = cast(TextIO, out), cast(TextIO, err)
+    try:
+        yield said
+    finally:
+        if out is not None:
+            out.flush()
+            if out.trouble is not None:
+                said.append(_why(out.trouble))
+        if err is not None:
+            err.flush()
+        sys.stdout, sys.stderr = before
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno == errno.EPIPE:
+        return "who reads it has left"
+    return (getattr(error, "strerror", None) or str(error)).rstrip(".")
+
+
+def _to_nowhere(stream: TextIO) -> None:
+    """What is left in the stream's memory goes nowhere, or the interpreter would try again, and complain, at its end."""
+    with suppress(OSError, ValueError):
+        handle = stream.fileno()
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, handle)
+        os.close(nowhere)
+
+
+def _fill_gaps() -> None:
+    """Where a standard stream is closed, its number would go to the next file that is opened, and be written to."""
+    while (handle := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(handle)
