@@ -32,13 +32,12 @@ def command(folder: Path, out: Path | None, paper: str, width: float | None, qui
     The pages of the sticker come first, then a sketch of where it goes, then tags for advkit photo. DIR/print.json keeps
     what stands where.
     """
-    import json
-
     from advkit.atomic import put_whole
     from advkit.cli._physical import drawn_face, palette_of, saved_sticker, shown_colours, title_of
     from advkit.results.print_pdf import write_pdf
     from advkit.results.print_sheet import Box, lay_out
     from advkit.scene.sticker import Sticker
+    from advkit.seal import sealed_json
 
     # Parse
     sticker = saved_sticker(folder)
@@ -66,7 +65,7 @@ def command(folder: Path, out: Path | None, paper: str, width: float | None, qui
     # Run
     whole_face = None if face is None else face.double().numpy()
     write_pdf(path, sheet, rgba.double().numpy(), title=title_of(sticker), face=whole_face)
-    put_whole(folder / "print.json", (json.dumps(sheet.to_json()) + "\n").encode())
+    put_whole(folder / "print.json", sealed_json(sheet.to_json(), indent=None))
 
     # Render
     screen = console(quiet)

@@ -92,7 +92,7 @@ def _certificates(place: Path, found: Checked) -> None:
 
 
 def check_sticker(folder: Path) -> Checked:
-    """Read every file of a sticker."""
+    """Read every file of a sticker, and what advkit print wrote beside it but the PDF."""
     found, path = Checked("files"), folder / "sticker.json"
     try:
         facts, covered = read_sealed(path)
@@ -103,6 +103,11 @@ def check_sticker(folder: Path) -> Checked:
     found.broken += check_files(folder, files)
     found.whole = 1 + len(files) - len(found.broken)
     found.uncovered = int(not covered)
+    try:
+        found.uncovered += not read_sealed(folder / "print.json")[1]
+        found.whole += 1
+    except Broken as error:
+        found.broken += [error] if error.kind != "missing" else []
     return found
 
 

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 
-from advkit.documents import read_json
 from advkit.errors import DataError, InputError, UnknownName
+from advkit.results.sealed import Broken, read_sealed
 
 __all__ = [
     "FIRST_TAG", "MARKERS", "PAPERS", "REFERENCES", "Box", "Card", "Marker", "Page", "Patch", "Sheet", "Tile", "lay_out",
@@ -177,14 +177,16 @@ class Sheet:
     def load(cls, path: Path) -> Self:
         """The sheet of a file. Raises DataError where it is none."""
         try:
-            found = read_json(path)
+            found, _ = read_sealed(path)
             if found["version"] not in range(1, _VERSION + 1):
                 raise DataError(
                     f"{path} is of version {found['version']}, this advkit reads up to {_VERSION}; print anew."
                 )
             return cls.from_json(found)
-        except FileNotFoundError:
-            raise DataError(f"there is no {path}; write it by: advkit print {path.parent}.") from None
+        except Broken as error:
+            if error.kind == "missing":
+                raise DataError(f"there is no {path}; write it by: advkit print {path.parent}.") from None
+            raise DataError(f"{error}; write it again by: advkit print.") from None
         except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
             if isinstance(error, DataError):
                 raise

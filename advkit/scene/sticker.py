@@ -15,7 +15,7 @@ from torch import Tensor
 from advkit.atomic import put_whole
 from advkit.documents import LARGEST_JSON, parse_json, read_content, reason
 from advkit.errors import InputError
-from advkit.seal import holds_json, sealed_json, sha256
+from advkit.seal import Unsealed, holds_json, sealed_json, sha256
 
 __all__ = ["Sticker"]
 
@@ -150,10 +150,12 @@ class Sticker:
             content, text = exact.read_bytes(), read_content(described, LARGEST_JSON)
             covered, told = holds_json(text), parse_json(text, described)
             if covered and told["files"][exact.name] != sha256(content):
-                raise ValueError(f"{exact.name} was changed after it was written: its checksum is another")
+                raise ValueError("its safetensors file was changed after it was written")
             rgba = load(content)["rgba"]
             sign_mm, mode, facts = float(told["sign_mm"]), told["mode"], dict(told["facts"])
             filled = float(told.get("filled", 1.0))
+        except Unsealed as error:
+            raise InputError(f"{described} {error}; make the sticker again with advkit sticker.") from error
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             raise InputError(
                 f"the sticker in {folder} is damaged ({reason(error)}); make it again with advkit sticker."
