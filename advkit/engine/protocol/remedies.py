@@ -37,6 +37,7 @@ def adapt(case: Case) -> Remedy:
         _around(case, Form("", case.passes))
     if not form.name or bridges_of(case)[0]:
         _search(case, form)
+    close(case, True)
     return _told(case, before, form.name or "The suite of losses and a search by scores")
 
 
@@ -51,6 +52,7 @@ def losses(case: Case) -> Remedy:
     """CE, margin, DLR, the margin of probabilities, and towards each of the likeliest rivals."""
     before = _left(case)
     _suite(case, adapted(case))
+    close(case, True)
     return _told(case, before, "CE, margin, DLR, the margin of probabilities, and towards 9 rivals")
 
 
@@ -91,6 +93,7 @@ def smooth(case: Case) -> Remedy:
     _suite(case, form)
     _around(case, form)
     _search(case, form)
+    close(case, True)
     return _told(case, before, f"{form.name or 'The suite of losses'}, smoothed gradients and a search by scores")
 
 
@@ -115,7 +118,7 @@ def close(case: Case, doubted: bool) -> None:
         for form in forms:
             attack = case.plain(steps=2 * case.steps)
             if form.keep == "best":  # each step takes many draws
-                for loss in (Margin(), ProbabilityMargin()):
+                for loss in (CrossEntropy(), ProbabilityMargin()):
                     _run(case, replace(attack, loss=loss), form, seed)
                 continue
             _run(case, replace(attack, restarts=starts), form, seed)
