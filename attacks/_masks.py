@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from advkit.errors import InputError
+from advkit.image_file import UnreadableImage, read_image
+from advkit.paths import file_problem
 
 __all__ = ["fitted_mask", "read_mask"]
 
@@ -23,20 +25,17 @@ def read_mask(path: str, what: str, allowed: str) -> Tensor:
     ``what`` was given and ``allowed`` is allowed, for errors. Raises InputError for a file that is none or is all dark.
     """
     file = Path(path).expanduser()
-    if not file.is_file():
-        raise InputError(f"{what} is {path!r}, and there is no such file; give {allowed}.")
+    if problem := file_problem(file):
+        raise InputError(f"{what} is {path!r}, and {problem}; give {allowed}.")
     return _read(str(file), file.stat().st_mtime_ns, what, allowed)
 
 
 @lru_cache(maxsize=16)
 def _read(path: str, _: int, what: str, allowed: str) -> Tensor:
-    from PIL import Image, UnidentifiedImageError
-
     try:
-        with Image.open(path) as picture:
-            light = np.asarray(picture.convert("LA"))
-    except (OSError, UnidentifiedImageError):
-        raise InputError(f"{what} is {path!r}, which is no picture file; give {allowed}.") from None
+        light = np.asarray(read_image(path, lambda image: image.convert("LA")))
+    except UnreadableImage as error:
+        raise InputError(f"{what} is {path!r}, which is no picture file ({error.reason}); give {allowed}.") from None
     mask = torch.from_numpy((light[..., 0] >= _LIGHT) & (light[..., 1] >= _LIGHT)).double()
     if not bool(mask.any()):
         raise InputError(f"{what} is {path!r}, which has no light pixel: nothing would be covered. Give {allowed}.")

@@ -20,6 +20,8 @@ from advkit.catalog import ATTACKS
 from advkit.core.regions import Area
 from advkit.core.threat import Ball, Sparse
 from advkit.errors import InputError
+from advkit.image_file import UnreadableImage, read_image
+from advkit.paths import file_problem
 
 _SIZE = 64  # of the built-in sticker, in pixels
 
@@ -84,20 +86,18 @@ def _loaded(picture: str | None) -> Tensor:
     """RGBA (4, h, w) in [0, 1]; read anew where the file has changed. Raises InputError."""
     if picture is None:
         return _face()
+    problem = file_problem(picture)
     try:
-        return _read(picture, Path(picture).stat().st_mtime_ns)
-    except (OSError, SyntaxError, ValueError) as error:
-        raise InputError(
-            f"the sticker {picture} cannot be read ({error}); give a picture file such as a PNG."
-        ) from None
+        if not problem:
+            return _read(picture, Path(picture).stat().st_mtime_ns)
+    except UnreadableImage as error:
+        problem = error.reason
+    raise InputError(f"the sticker {picture} cannot be read ({problem}); give a picture file such as a PNG.")
 
 
 @lru_cache(maxsize=8)
 def _read(picture: str, changed: int) -> Tensor:
-    from PIL import Image
-
-    with Image.open(picture) as opened:
-        values = np.asarray(opened.convert("RGBA"), np.float32) / 255
+    values = np.asarray(read_image(picture, lambda image: image.convert("RGBA")), np.float32) / 255
     found = torch.from_numpy(values).permute(2, 0, 1).contiguous()
     if not bool((found[3] > 0.5).any()):
         raise InputError(f"the sticker {picture} is transparent everywhere; give a picture with something on it.")

@@ -29,5 +29,5 @@ def _through(picture: npt.NDArray[np.uint8], form: str, quality: int) -> npt.NDA
     grey = picture.shape[2] == 1
     file = io.BytesIO()
     Image.fromarray(picture[:, :, 0] if grey else picture).save(file, form, quality=quality)
-    with Image.open(file) as decoded:
+    with Image.open(file, formats=[form]) as decoded:
         return np.asarray(decoded.convert("L" if grey else "RGB"))  # WebP knows no grey pictures

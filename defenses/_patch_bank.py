@@ -5,13 +5,14 @@ from __future__ import annotations
 from functools import lru_cache
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from advkit.arrays import read_arrays
 from advkit.core.rng import Rng
 from advkit.data.signs import Signs
 from advkit.errors import DataError
+from advkit.paths import file_problem
 
 __all__ = ["drawn_bank", "read_bank"]
 
@@ -44,10 +45,9 @@ def read_bank(path: str, side: int, channels: int) -> Tensor:
     Raises DataError for a file that cannot be read, or patches of another size.
     """
     file = Path(path).expanduser()
-    try:
-        return _read(file, side, channels, file.stat().st_mtime_ns)
-    except OSError as error:
-        raise DataError(f"the bank {path} cannot be read ({error.strerror or error}).") from error
+    if problem := file_problem(file):
+        raise DataError(f"the bank {path} cannot be read ({problem}).")
+    return _read(file, side, channels, file.stat().st_mtime_ns)
 
 
 @lru_cache(maxsize=4)
@@ -71,9 +71,9 @@ def _stored(file: Path) -> Tensor:
     try:
         if file.suffix == ".safetensors":
             return load_file(file)["patches"]
-        with np.load(file, allow_pickle=False) as arrays:
-            return torch.from_numpy(arrays["patches"])
+        arrays, _ = read_arrays(file, ["patches"], "bank")
+        return torch.from_numpy(arrays["patches"])
     except KeyError:
         raise DataError(f"the bank {file} has no array named 'patches'.") from None
-    except (ValueError, EOFError, TypeError, SafetensorError) as error:
+    except (OSError, TypeError, SafetensorError) as error:
         raise DataError(f"the bank {file} is neither .npz nor .safetensors of patches ({error}).") from error

@@ -15,7 +15,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LAYERS = (
     {"errors", "numbers", "private"},
-    {"registry", "atomic", "documents", "trust"},
+    {"paths"},
+    {"registry", "atomic", "arrays", "documents", "image_file", "trust"},
     {"seal"},
     {"catalog"},
     {"core"},

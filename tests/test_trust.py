@@ -89,8 +89,6 @@ REVIEWED_DOORS = {
     ("advkit/cli/init.py", "Trust.of"): _OWN,
     ("advkit/cli/show.py", "trusted"): _OWN,
     ("advkit/cli/verify.py", "trusted"): _OWN,
-    ("advkit/data/npz.py", "np.load"): "no pickles",
-    ("advkit/data/stop_signs.py", "np.load"): "no pickles",
     ("advkit/documents.py", "json.JSONDecoder"): "the one reader",
     ("advkit/documents.py", "tomllib.loads"): "the one reader",
     ("advkit/engine/certify.py", "Trust.of"): _OWN,
@@ -121,7 +119,6 @@ REVIEWED_DOORS = {
     ("advkit/trust.py", "Trust"): "nothing, and the sum of two",
     ("attacks/_bridge_art.py", "import_module"): "ART's own modules",
     ("attacks/_bridge_foolbox.py", "import_module"): "Foolbox's own modules",
-    ("defenses/_patch_bank.py", "np.load"): "no pickles",
 }
 """A place where a text, or a file, may become code: and why it may not without the caller's word."""
 

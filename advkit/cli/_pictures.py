@@ -37,7 +37,7 @@ def picture_and_model(
 
     given = click.get_current_context().get_parameter_source
     choice = for_photos(choice)
-    for option in ("data", "data_settings", "skip_bad", "exclude"):
+    for option in ("data", "data_settings", "skip_bad", "class_order", "exclude"):
         if given(option) not in (ParameterSource.DEFAULT, None):
             flag = {"data_settings": "data-set"}.get(option, option.replace("_", "-"))
             raise InputError(f"--{flag} says which data to attack, and so does --image; give one of them.")

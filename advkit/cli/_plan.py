@@ -27,7 +27,7 @@ def header(screen: Console, plan: Plan, out: Path, executor: Executor) -> None:
     wanted = plan.sweep
     rows = sum(len(planned.cell.radii) for planned in plan.cells)
     lines = [
-        f"data   {wanted.data.name}, {counted(plan.samples, 'example')}",
+        f"data   {wanted.data.name}, {counted(plan.samples, 'example')}{plan.remark}",
         f"threat {wanted.norm} at {', '.join(plan.radii)}",
         f"plan   {counted(rows, 'row')} of {counted(len(plan.cells), 'cell')}, kept in {out}",
         f"on     {_place(executor)}, {wanted.device}, seed {wanted.seed}",

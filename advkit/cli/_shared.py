@@ -75,6 +75,7 @@ def _choices(command: Callable[..., None], many: bool) -> Callable[..., None]:
         size: int | None,
         skip_bad: bool,
         trust_code: tuple[str, ...],
+        class_order: str | None,
         **others: object,
     ) -> None:
         trust = trusted(trust_code)
@@ -86,7 +87,7 @@ def _choices(command: Callable[..., None], many: bool) -> Callable[..., None]:
 
         command(
             choice(model) if isinstance(model, str) else tuple(choice(name) for name in model or ("resnet",)),
-            DataChoice(data, data_settings, size, skip_bad),
+            DataChoice(data, data_settings, size, skip_bad, class_order),
             **others,
         )
 
@@ -104,6 +105,11 @@ def _choices(command: Callable[..., None], many: bool) -> Callable[..., None]:
             "--size", type=int, help="Side in pixels to which pictures are brought (folders, pictures, signs)."
         ),
         click.option("--skip-bad", is_flag=True, help="Leave out picture files that cannot be read."),
+        click.option(
+            "--class-order",
+            type=click.Choice(["number", "text"]),
+            help="Of class folders named by numbers: by number (2 before 10), or letter by letter. [default: number]",
+        ),
         click.option("--device", default=None, help="cpu, cuda, cuda:1 ... [default: cuda where there is one]"),
         click.option(
             "--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Seed of everything random."
@@ -171,6 +177,7 @@ class DataChoice:
     settings: tuple[str, ...] = ()
     size: int | None = None
     skip_bad: bool = False
+    class_order: str | None = None
 
     def spec(self, exclude: tuple[str, ...] = ()) -> DataSpec:
         """What any process can build the data from."""
@@ -181,6 +188,8 @@ class DataChoice:
             settings["size"] = self.size
         if self.skip_bad:
             settings["skip_bad"] = True
+        if self.class_order is not None:
+            settings["class_order"] = self.class_order
         return DataSpec(self.name, settings_of(settings), exclude)
 
     def build(self, samples: int | None = None) -> Data:
@@ -273,7 +282,8 @@ def defended(
     net = choice.trained_by(guard.trained).build(source)
     behind = f", behind {guard.text}" if guard.wrappers else ""
     screen.print(f"model  {net.name}, weights {net.weights}{behind}", markup=False)
-    screen.print(f"data   {source.name}, {len(source):,} example{'s' if len(source) > 1 else ''}", markup=False)
+    count = f"{len(source):,} example{'s' if len(source) > 1 else ''}"
+    screen.print(f"data   {source.name}, {count}{source.remark}", markup=False)
     return defend(net, guard.wrappers), source
 
 

@@ -284,7 +284,7 @@ def _header(
     screen.print(f"model  {net.name}, weights {net.weights}", markup=False)
     if defense != "none":
         screen.print(f"defense {defense}", markup=False)
-    screen.print(f"data   {source.name}{part}", markup=False)
+    screen.print(f"data   {source.name}{part}{source.remark}", markup=False)
     screen.print(f"threat {', '.join(radii)}{f', targeted: {aim}' if aim else ''}", markup=False)
     screen.print(f"device {choice.device_name}, seed {choice.seed}", markup=False)
     for doubt in dict.fromkeys(attack.threat.doubt for attack in chosen):

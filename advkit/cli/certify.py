@@ -119,7 +119,9 @@ def command(
     wanted = _SAMPLES if samples is None else samples
     screen = console(quiet)
     screen.print(f"model  {net.name}, weights {net.weights}", markup=False)
-    screen.print(f"data   {source.name}, {len(source.head(wanted)):,} of {len(source):,} examples", markup=False)
+    screen.print(
+        f"data   {source.name}, {len(source.head(wanted)):,} of {len(source):,} examples{source.remark}", markup=False
+    )
     if guard.text != "none":
         screen.print(f"defense {guard.text}", markup=False)
     screen.print(f"device {choice.device_name}, seed {choice.seed}", markup=False)

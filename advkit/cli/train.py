@@ -250,9 +250,9 @@ def _run(
     recipe, net = asked.recipe, asked.net
     folder = out.with_suffix(".training")
     together = f", {ranks.world} processes" if ranks.world > 1 else ""
+    pictures = f"{asked.data.name} ({len(asked.data):,} examples{asked.data.remark})"
     screen.print(
-        f"{net.name} on {asked.data.name} ({len(asked.data):,} examples), {asked.text}, {recipe.epochs} epochs, "
-        f"seed {recipe.seed}{together}",
+        f"{net.name} on {pictures}, {asked.text}, {recipe.epochs} epochs, seed {recipe.seed}{together}",
         markup=False,
     )
     if asked.file.promised:

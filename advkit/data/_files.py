@@ -9,16 +9,18 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from advkit.data.base import Data
 from advkit.errors import DataError
+from advkit.image_file import UnreadableImage, image_size, read_image, upright
+from advkit.paths import file_problem, reason_of
 
-__all__ = ["PictureFiles", "check_size", "interleaved", "is_picture", "list_folder", "read_problem"]
+__all__ = ["PictureFiles", "check_size", "interleaved", "read_problem"]
 
-_ENDINGS = {".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-_BAD_FILE = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)  # what Pillow raises, and numpy
+_LARGEST = 8192  # pixels: the side of pictures, 800 MB each as they are attacked
+_LONG = 16  # times as long as wide: only the middle of such a picture is scaled
 _Pixels = NDArray[np.uint8]
 
 
@@ -75,6 +77,11 @@ class PictureFiles(Data):
             return np.asarray(picture)
         side = round(size / self._crop)
         scale = side / min(picture.size)
+        if max(picture.size) > _LONG * min(picture.size):  # scaled as a whole it could fill the memory
+            half = size / scale / 2
+            across, down = (length / 2 for length in picture.size)
+            middle = (across - half, down - half, across + half, down + half)
+            return np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR, box=middle))
         # The longer side is rounded down, as torchvision does: the numbers published for its models depend on it.
         width, height = (side if length == min(picture.size) else int(length * scale) for length in picture.size)
         scaled = picture.resize((width, height), Image.Resampling.BILINEAR)
@@ -83,21 +90,15 @@ class PictureFiles(Data):
 
 
 def check_size(name: str, size: int | None, crop: float | None) -> None:
-    """Refuse a size or a crop that no picture can have."""
-    if size is not None and size < 1:
-        raise DataError(f"{name}: size is {size}; give the width in pixels, for example 224.")
+    """Refuse a size or a crop that no picture can have, and what no memory holds."""
+    if size is not None and not 1 <= size <= _LARGEST:
+        raise DataError(f"{name}: size is {size}; give the width in pixels, from 1 to {_LARGEST}, for example 224.")
     if crop is not None and not 0 < crop <= 1:
         raise DataError(f"{name}: crop is {crop}; give the share of the shorter side to keep, above 0 and at most 1.")
-
-
-def is_picture(path: Path) -> bool:
-    """Whether the name ends like a picture's."""
-    return path.suffix.lower() in _ENDINGS and not path.name.startswith(".")
-
-
-def list_folder(folder: Path) -> list[Path]:
-    """All picture files under ``folder``, sorted by path."""
-    return sorted(path for path in folder.rglob("*") if is_picture(path) and path.is_file())
+    if size is not None and crop is not None and size / crop > 2 * _LARGEST:
+        raise DataError(
+            f"{name}: crop is {crop}, for which pictures would be scaled to {size / crop:.0f} pixels; give a larger crop."
+        )
 
 
 def interleaved(groups: Sequence[Sequence[Path]]) -> tuple[list[Path], list[int]]:
@@ -113,22 +114,20 @@ def interleaved(groups: Sequence[Sequence[Path]]) -> tuple[list[Path], list[int]
 def read_problem(path: Path) -> str | None:
     """Why a file cannot be decoded, or None; JPEGs are decoded at an eighth of their size, which is quick."""
     try:
-        with Image.open(path) as opened:
-            opened.draft("L", (max(1, opened.width // 8), max(1, opened.height // 8)))
-            opened.load()
-    except _BAD_FILE as error:
-        return _reason(error, path)
+        read_image(path, _glanced)
+    except UnreadableImage as error:
+        return error.reason
     return None
+
+
+def _glanced(image: Image.Image) -> Image.Image:
+    image.draft("L", (max(1, image.width // 8), max(1, image.height // 8)))
+    return image
 
 
 def _read(path: Path, gray: bool) -> Image.Image:
     """One file, turned upright, as 8-bit RGB or gray; what is transparent is shown on white."""
-    try:
-        with Image.open(path) as opened:
-            upright = ImageOps.exif_transpose(opened)
-            return _to_8_bits(upright).convert("L" if gray else "RGB")
-    except _BAD_FILE as error:
-        raise DataError(f"the picture {path} cannot be read: {_reason(error, path)}. Replace or remove it.") from error
+    return read_image(path, lambda image: _to_8_bits(upright(image)).convert("L" if gray else "RGB"))
 
 
 def _to_8_bits(picture: Image.Image) -> Image.Image:
@@ -145,14 +144,7 @@ def _to_8_bits(picture: Image.Image) -> Image.Image:
 def _check_equal_sizes(name: str, files: Sequence[Path]) -> None:
     first: tuple[int, int] | None = None
     for file in files:
-        try:
-            with Image.open(file) as opened:
-                turned = opened.getexif().get(0x0112, 1) >= 5  # orientations that swap the sides
-                size = (opened.height, opened.width) if turned else opened.size
-        except _BAD_FILE as error:
-            raise DataError(
-                f"the picture {file} cannot be read: {_reason(error, file)}. Replace or remove it."
-            ) from error
+        size = image_size(file)
         first = first or size
         if size != first:
             raise DataError(
@@ -162,15 +154,9 @@ def _check_equal_sizes(name: str, files: Sequence[Path]) -> None:
 
 
 def _bytes(path: Path) -> bytes:
+    if problem := file_problem(path):
+        raise UnreadableImage(path, problem)
     try:
         return path.read_bytes()
     except OSError as error:
-        raise DataError(f"the picture {path} cannot be read: {_reason(error, path)}. Replace or remove it.") from error
-
-
-def _reason(error: BaseException, path: Path) -> str:
-    if isinstance(error, FileNotFoundError):
-        return "there is no such file"
-    if isinstance(error, UnidentifiedImageError):
-        return "the file is empty" if path.stat().st_size == 0 else "it is no picture that Pillow knows"
-    return str(error).rstrip(".") or type(error).__name__
+        raise UnreadableImage(path, reason_of(error)) from error

@@ -5,13 +5,31 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from advkit.errors import DataError
 
-__all__ = ["Data", "Subset", "TensorData", "check_pictures"]
+__all__ = ["Data", "OtherOrder", "Subset", "TensorData", "check_pictures", "ignored", "numbered"]
+
+_MOST_CLASSES = 2**20  # that a label may count without names: more than any model tells apart
+_IGNORED = (-1, -100, 255)  # what is written where an example has no class
+
+
+@dataclass(frozen=True)
+class OtherOrder:
+    """A second order that the classes may have been meant in: which was ``taken``, and ``places`` (K,) in the other."""
+
+    taken: Literal["number", "text"]
+    places: tuple[int, ...]
+
+    @property
+    def other(self) -> Literal["number", "text"]:
+        """The order that was not taken."""
+        return "text" if self.taken == "number" else "number"
 
 
 class Data(ABC):
@@ -25,6 +43,8 @@ class Data(ABC):
     labels: Tensor
     trains: Callable[[], Data] | None = None
     """Loads the training pictures, where these are the test pictures of a data set that has both."""
+    other_order: OtherOrder | None = None
+    """The order of the classes that was not taken, where there are two."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -41,6 +61,14 @@ class Data(ABC):
     def named(self) -> bool:
         """Whether the classes have names; else they are numbers, up to the highest label that occurs."""
         return any(name != str(number) for number, name in enumerate(self.classes))
+
+    @property
+    def remark(self) -> str:
+        """What a line on the data says besides its name and size; empty where there is nothing to say."""
+        order = self.other_order
+        if order is None:
+            return ""
+        return f", class folders in the order of their {order.taken}s (--class-order {order.other}: the other one)"
 
     def training(self) -> Data | None:
         """The pictures that models learn from, where these are the test pictures of a data set that has both."""
@@ -77,6 +105,7 @@ class Subset(Data):
         self.data, self.indices = data, list(indices)
         self.name, self.classes = data.name, data.classes
         self.labels = data.labels[self.indices]
+        self.other_order = data.other_order
 
     def pictures(self, indices: Sequence[int]) -> Tensor:
         """The pictures at ``indices`` of the subset."""
@@ -105,12 +134,17 @@ class TensorData(Data):
         if x.dtype != torch.uint8:
             check_pictures(x, name)
         self.name, self._x, self.labels = name, x, y.long()
-        count = int(self.labels.max()) + 1
-        if int(self.labels.min()) < 0:
-            raise DataError(f"{name}: the label {int(self.labels.min())} is negative; labels count from 0.")
-        self.classes = tuple(classes) if classes is not None else tuple(str(i) for i in range(count))
-        if count > len(self.classes):
-            raise DataError(f"{name}: the label {count - 1} is out of range for {len(self.classes)} classes.")
+        lowest, highest = int(self.labels.min()), int(self.labels.max())
+        if lowest < 0:
+            raise DataError(f"{name}: the label {lowest} is negative; labels count from 0.{ignored(lowest)}")
+        if classes is None:
+            self.classes = tuple(numbered(name, highest, len(set(self.labels.tolist()))))
+        else:
+            self.classes = tuple(classes)
+        if highest >= len(self.classes):
+            raise DataError(
+                f"{name}: the label {highest} is out of range for {len(self.classes)} classes.{ignored(highest)}"
+            )
 
     def pictures(self, indices: Sequence[int]) -> Tensor:
         """The pictures at ``indices``, scaled to [0, 1] where they are stored in 8 bits."""
@@ -123,6 +157,23 @@ class TensorData(Data):
         for part in (self._x, self.labels):  # seen as bytes, because numpy has no bfloat16
             digest.update(part.detach().cpu().contiguous().view(torch.uint8).numpy().data)
         return digest.hexdigest()
+
+
+def numbered(name: str, highest: int, distinct: int) -> list[str]:
+    """Names for classes that have none: their numbers. Refuses a label that no class index can be."""
+    if highest >= _MOST_CLASSES:
+        raise DataError(
+            f"{name}: the label {highest} is too high for a class index, of {distinct:,} different labels; number the "
+            "classes from 0: numpy.unique(y, return_inverse=True)[1]."
+        )
+    return [str(i) for i in range(highest + 1)]
+
+
+def ignored(label: int) -> str:
+    """What is added to an error about a label that usually marks examples without a class; else nothing."""
+    if label not in _IGNORED:
+        return ""
+    return f" If {label} marks examples without a class (an ignore index), leave those out: x[y != {label}], y[y != {label}]."
 
 
 def check_pictures(x: Tensor, name: str) -> None:

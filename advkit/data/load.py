@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from torch import Tensor
@@ -10,6 +11,7 @@ from advkit.atomic import check_path
 from advkit.catalog import DATASETS
 from advkit.data.base import Data, TensorData
 from advkit.errors import DataError, nearest
+from advkit.paths import expanded, file_problem, is_folder, shown
 
 __all__ = ["load_data"]
 
@@ -48,16 +50,19 @@ def _made(spec: str | Path | Data | tuple[Tensor, Tensor], settings: dict[str, o
 def _source(spec: str | Path) -> str:
     """Which data set reads the path."""
     check_path("the data", str(spec))
-    path = Path(spec).expanduser()
-    if path.is_dir():
+    path = expanded(spec)
+    if is_folder(path):
         return "folder"
     if path.suffix.lower() == ".npz":
         return "npz"
-    if path.is_file():
+    problem = file_problem(path)
+    if problem is None:
         return "picture"
     names = DATASETS.names()
-    hint = nearest(str(spec), names) if isinstance(spec, str) else ""
+    given = shown(spec)
+    hint = nearest(given, names) if isinstance(spec, str) else ""
+    why = f" ({problem})" if os.path.lexists(given) else ""
     raise DataError(
-        f"{str(spec)!r} is neither the name of a data set nor an existing file or folder.{hint} "
+        f"{given!r} is neither the name of a data set nor an existing file or folder{why}.{hint} "
         f"Known names: {', '.join(names)}. Or give the path of an .npz file, a folder of pictures or one picture."
     )

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +10,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from advkit.arrays import read_arrays
 from advkit.catalog import DATASETS
 from advkit.data._names import read_names
 from advkit.data.base import TensorData
 from advkit.errors import DataError
+from advkit.paths import expanded, shown
 
 __all__ = ["npz"]
 
 _Array = NDArray[Any]
-_UNREADABLE = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
 @DATASETS.register("npz")
@@ -29,9 +29,11 @@ def npz(path: str | Path) -> TensorData:
     The classes are named by an array ``classes`` or, for ``signs_test.npz``, by ``signs_test_classes.json`` or
     ``signs_classes.json`` beside it: a list, or index to name.
     """
-    file = Path(path).expanduser()
-    if not file.is_file():
-        raise DataError(f"the file {file} does not exist; give the path of an .npz file with the arrays x and y.")
+    file = expanded(path)
+    if not os.path.lexists(shown(file)):
+        raise DataError(
+            f"the file {shown(file)} does not exist; give the path of an .npz file with the arrays x and y."
+        )
     arrays = _arrays(file)
     x, y = _pictures(file, arrays["x"]), _labels(file, arrays["y"], len(arrays["x"]))
     names = _classes(file, arrays.get("classes")) or _names_beside(file)
@@ -39,37 +41,15 @@ def npz(path: str | Path) -> TensorData:
 
 
 def _arrays(file: Path) -> dict[str, _Array]:
-    """Read what is needed; never unpickles."""
-    try:
-        with file.open("rb") as source:  # opened here, because numpy leaves a broken archive open
-            stored = np.load(source, allow_pickle=False)
-            if not isinstance(stored, np.lib.npyio.NpzFile):
-                raise DataError(f"{file} holds a single array; save two with numpy.savez(path, x=pictures, y=labels).")
-            held = list(stored.files)
-            missing = [key for key in ("x", "y") if key not in held]
-            if missing:
-                raise DataError(
-                    f"{file} has no array {' and no array '.join(missing)}; it holds {', '.join(held) or 'none'}. "
-                    "Save pictures as x and labels as y."
-                )
-            return {key: _member(file, stored, key) for key in ("x", "y", "classes") if key in held}
-    except DataError:
-        raise
-    except _UNREADABLE as error:
-        raise DataError(f"{file} cannot be read as an .npz file: {error}.") from error
-
-
-def _member(file: Path, stored: Any, key: str) -> _Array:
-    try:
-        array: _Array = stored[key]
-    except ValueError as error:
-        if "pickle" not in str(error):
-            raise
+    """Read what is needed."""
+    arrays, held = read_arrays(file, ("x", "y", "classes"))
+    missing = [key for key in ("x", "y") if key not in arrays]
+    if missing:
         raise DataError(
-            f"{file}: {key} holds Python objects, which are not loaded because loading them could run code; "
-            f"save {key} as an array of {'text' if key == 'classes' else 'numbers'} of one shape."
-        ) from error
-    return array
+            f"{file} has no array {' and no array '.join(missing)}; it holds {', '.join(held) or 'none'}. "
+            "Save pictures as x and labels as y."
+        )
+    return arrays
 
 
 def _pictures(file: Path, x: _Array) -> _Array:
@@ -94,6 +74,8 @@ def _labels(file: Path, y: _Array, count: int) -> _Array:
         raise DataError(f"{file}: y is {y.dtype}; give class indices as whole numbers: y.astype(numpy.int64).")
     if y.shape != (count,):
         raise DataError(f"{file}: y has shape {y.shape} but x holds {count} pictures; give y as ({count},).")
+    if y.dtype.itemsize == 8 and y.dtype.kind == "u" and count and int(y.max()) >= 2**63:
+        raise DataError(f"{file}: y holds {int(y.max())}; labels are class indices, counted from 0.")
     return y.astype(np.int64)
 
 
@@ -102,7 +84,13 @@ def _classes(file: Path, classes: _Array | None) -> list[str] | None:
         return None
     if classes.ndim != 1 or classes.dtype.kind not in "US":
         raise DataError(f"{file}: classes is {classes.dtype} of shape {classes.shape}; give a list of names.")
-    return [name.decode() if isinstance(name, bytes) else str(name) for name in classes]
+    try:
+        return [name.decode() if isinstance(name, bytes) else str(name) for name in classes.tolist()]
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{file}: classes holds the bytes {error.object!r}, which are no UTF-8; save the names as text: "
+            "numpy.array(names)."
+        ) from None
 
 
 def _names_beside(file: Path) -> list[str] | None:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from advkit.catalog import DATASETS
 from advkit.data._files import PictureFiles
+from advkit.data.base import numbered
 from advkit.errors import DataError
+from advkit.paths import expanded, file_problem, shown
 
 __all__ = ["Picture"]
 
@@ -27,15 +29,16 @@ class Picture(PictureFiles):
         crop: float | None = None,
     ) -> None:
         given = [path] if isinstance(path, (str, Path)) else list(path)
-        files = [Path(file).expanduser() for file in given]
+        files = [expanded(file) for file in given]
         if not files:
             raise DataError("picture: no file was given; give the path of at least one.")
         for file in files:
-            if not file.is_file():
-                what = "is a folder" if file.is_dir() else "does not exist"
-                raise DataError(f"the picture {file} {what}; give the path of a jpg, png, webp or bmp file.")
+            if problem := file_problem(file):
+                told = {"it is a folder": "is a folder", "there is no such file": "does not exist"}
+                what = told.get(problem, f"cannot be read ({problem})")
+                raise DataError(f"the picture {shown(file)} {what}; give the path of a jpg, png, webp or bmp file.")
         if label is not None and label < 0:
             raise DataError(f"picture: label is {label}; give a class index, counting from 0, or none.")
         known = -1 if label is None else label
-        classes = [str(i) for i in range(known + 1)]
+        classes = numbered("picture", known, 1)
         super().__init__(files[0].stem, files, [known] * len(files), classes, size=size, crop=crop)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import zipfile
 from pathlib import Path
 from typing import Literal
 
@@ -13,9 +12,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from advkit.arrays import read_arrays
 from advkit.catalog import DATASETS
-from advkit.data._files import PictureFiles, is_picture
+from advkit.data._files import PictureFiles
+from advkit.data._listing import is_picture
 from advkit.errors import DataError
+from advkit.image_file import UnreadableImage, read_image
 
 __all__ = ["LISA_CLASSES", "StopSigns"]
 
@@ -72,10 +74,10 @@ class StopSigns(PictureFiles):
         if name not in ("octagon", "rectangles"):
             raise DataError(f"stop-signs: there is no mask {name!r}; there are octagon and rectangles.")
         try:
-            with Image.open(source) as opened:
-                scaled = opened.convert("L").resize((self.size, self.size), Image.Resampling.NEAREST)
-        except OSError as error:
-            raise DataError(f"stop-signs: the mask {source} cannot be read: {error}.") from error
+            shown = read_image(source, lambda image: image.convert("L"))
+        except UnreadableImage as error:
+            raise DataError(f"stop-signs: the mask {source} cannot be read: {error.reason}.") from error
+        scaled = shown.resize((self.size, self.size), Image.Resampling.NEAREST)
         return torch.from_numpy(np.array(scaled) > 127)
 
     def perturbation(self, name: Literal["poster", "sticker"]) -> Tensor:
@@ -86,11 +88,13 @@ class StopSigns(PictureFiles):
         if name not in ("poster", "sticker"):
             raise DataError(f"stop-signs: there is no perturbation {name!r}; there are poster and sticker.")
         source = self.path / "eykholt_noise.npz"
-        try:
-            with source.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-                noise: NDArray[np.float32] = stored[name].astype(np.float32)
-        except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-            raise DataError(f"stop-signs: the perturbations in {source} cannot be read: {error}.") from error
+        stored, held = read_arrays(source, [name], "perturbations in")
+        if name not in stored or stored[name].shape != (32, 32, 3):
+            raise DataError(
+                f"stop-signs: the perturbations in {source} cannot be read: there is no {name} of 32 x 32 x 3 among "
+                f"{', '.join(held) or 'none'}."
+            )
+        noise: NDArray[np.float32] = stored[name].astype(np.float32)
         return torch.from_numpy(noise).permute(2, 0, 1).contiguous()
 
 

@@ -14,7 +14,8 @@ import platformdirs
 import torch
 
 from advkit.catalog import DATASETS
-from advkit.data._files import PictureFiles, interleaved, list_folder
+from advkit.data._files import PictureFiles, interleaved
+from advkit.data._listing import Listing
 from advkit.data.base import Data, TensorData
 from advkit.data.folder import class_folders
 from advkit.errors import DataError
@@ -128,7 +129,9 @@ def gtsrb(split: Split = "test", size: int = 32, download: bool = True) -> Data:
     base = _home() / "gtsrb"
     if split == "train":
         training = base / "GTSRB" / "Training"
-        files, labels = interleaved([list_folder(training / f"{i:05d}") for i in range(len(_GTSRB_CLASSES))])
+        listing = Listing(training)
+        folders = [training / f"{i:05d}" for i in range(len(_GTSRB_CLASSES))]
+        files, labels = interleaved([listing.pictures(each) if each.is_dir() else [] for each in folders])
     else:
         with (base / "GT-final_test.csv").open(newline="") as table:
             rows = list(csv.DictReader(table, delimiter=";", skipinitialspace=True))

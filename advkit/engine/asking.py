@@ -8,7 +8,9 @@ from torch import nn
 
 from advkit.core.threat import Linf
 from advkit.data import Data
+from advkit.engine.checks import better_order
 from advkit.engine.doubts.asked import leads_nowhere
+from advkit.engine.memory import memory_is_full
 from advkit.engine.protocol import answers, gradients
 from advkit.engine.protocol.case import Case
 from advkit.engine.protocol.examine import CHECKS, Check
@@ -51,6 +53,9 @@ def ask(net: nn.Module, data: Data, *, batch_size: int, seed: int) -> list[Asked
     without = {gradients.own} if case.stand_ins or repeated.level == FAIL else set()
     asked = [question for question in _QUESTIONS if question not in without]
     found = [repeated if question is answers.repeatable else put(question) for question in asked]
+    told = better_order(data.other_order, case.y, case.logits.argmax(1))
+    if told is not None:
+        found.insert(0, Asked("P2", "Classes in the model's order", FAIL, *told))
     return [each for each in found if each.level != UNKNOWN]
 
 
@@ -64,6 +69,8 @@ def _asked(check: Check, case: Case) -> Asked:
             level = WARN
     except PassError:  # it answers NaN this time: it draws, which another question tells
         return Asked(check.code, check.name, UNKNOWN, "")
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError, MemoryError) as error:
+        if memory_is_full(error):
+            return Asked(check.code, check.name, UNKNOWN, "")
         return Asked(check.code, check.name, FAIL, f"It fails when it is asked: {first_line(error)}.", REPAIR)
     return Asked(finding.code, finding.name, level, finding.sentence, finding.advice)

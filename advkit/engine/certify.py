@@ -22,6 +22,7 @@ from advkit.data import Data
 from advkit.engine.checks import check_labels, check_weights
 from advkit.engine.defend import Defense, build_certifier, defend, read_defense
 from advkit.engine.examples import Progress
+from advkit.engine.memory import asked_in_part
 from advkit.engine.own import contents, defined_by
 from advkit.engine.passes import Passes, automatic_batch, device_of
 from advkit.engine.precision import Precision
@@ -160,15 +161,12 @@ class _Loop:
         if self.batch_size is None:
             self.batch_size = automatic_batch(x[0].numel(), x.device)
         rng = Rng.of(self.seed, identify(x)).fold("certify")
-        while True:
-            try:
-                return self.certifier.certify(self.model, x, rng, self.batch_size)
-            except RuntimeError as error:
-                full = isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-                if full and self.batch_size > 1:
-                    self.batch_size //= 2
-                    continue
-                raise
+
+        def certified(count: int) -> Certificate:
+            self.batch_size = count  # kept for the examples that follow
+            return self.certifier.certify(self.model, x, rng, count)
+
+        return asked_in_part(certified, self.batch_size)
 
 
 def _setting(net: Classifier, data: Data, certifier: Certifier, guard: Defense, seed: int) -> dict[str, Any]:

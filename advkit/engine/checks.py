@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from advkit.backbones.unfit import check_ready
-from advkit.data.base import Data
+from advkit.data.base import Data, OtherOrder, Subset, ignored
+from advkit.data.folder import Folder
 from advkit.errors import DataError, ModelError
 
-__all__ = ["check_classes", "check_labels", "check_weights"]
+__all__ = ["better_order", "check_classes", "check_labels", "check_weights"]
+
+_SURE, _SHARE, _ODDS = 5, 0.15, 4  # more right, of the examples, and for each that is right in the order taken alone
 
 
 def check_weights(model: nn.Module) -> None:
@@ -25,7 +28,7 @@ def check_classes(data: Data, scores: int) -> None:
     if data.named and scores != len(data.classes):
         raise ModelError(
             f"the weights have {scores} classes and {data.name} has {len(data.classes)}; "
-            "use weights that were trained on this data."
+            f"use weights that were trained on this data.{_part_of(data, scores)}"
         )
     check_labels(data, scores)
 
@@ -37,5 +40,35 @@ def check_labels(data: Data, scores: int) -> None:
         example = int(wrong[0])
         raise DataError(
             f"the label of example {example} of {data.name} is {int(data.labels[example])}, "
-            f"out of range for a model with {scores} classes (0 to {scores - 1})."
+            f"out of range for a model with {scores} classes (0 to {scores - 1}).{ignored(int(data.labels[example]))}"
         )
+
+
+def better_order(order: OtherOrder | None, labels: Tensor, predictions: Tensor) -> tuple[str, str] | None:
+    """What is found and what to do, where the other order of the class folders fits a model's answers (N,) much better."""
+    if order is None or bool((labels < 0).any()):
+        return None
+    taken, other = labels == predictions, torch.tensor(order.places)[labels] == predictions
+    gained, lost = int((other & ~taken).sum()), int((taken & ~other).sum())
+    if gained - lost < max(_SURE, _SHARE * len(labels)) or gained < _ODDS * lost:
+        return None
+    theirs, ours = (f"{100 * each.double().mean():.1f} %" for each in (other, taken))
+    found = (
+        f"With class folders in the order of their {order.other}s {theirs} are right without attack, in that of their "
+        f"{order.taken}s, which was taken, {ours}."
+    )
+    return found, (
+        f"The model learnt the other order: give --class-order {order.other} (in Python class_order={order.other!r})."
+    )
+
+
+def _part_of(data: Data, scores: int) -> str:
+    """What is added where a folder may hold some of a model's classes only."""
+    if isinstance(data, Subset):
+        return _part_of(data.data, scores)
+    if not isinstance(data, Folder) or len(data.classes) > scores:
+        return ""
+    return (
+        f" If its folders are some of the model's classes, put a class_names.json into {data.path}: a list of the names of "
+        f"all {scores:,} class folders, in the model's order."
+    )

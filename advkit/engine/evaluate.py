@@ -118,6 +118,7 @@ def evaluate(
         own = Passes(net, Precision.own(net), size, verdicts=draws.verdicts)
         with observer.stage("clean") as progress:
             labels, clean, goal = without_attack(own, source, names, target, seed, progress)
+        size = own.batch_size  # what found room in memory
         if own.writes:  # from here on it is asked on copies
             named = Classifier(named, name=called(named), writes=True).to(own.device).eval()
             net = defend(named, draws.declared(guard.wrappers))
@@ -173,7 +174,9 @@ def evaluate(
         met = [Met(p.attack, o, p.replayed) for p, o in pairs if not p.attack.threat.is_point]
         if doubts and met:
             averaged = eot > 1 and repeats > 1
-            found = find_doubts(result, met, net, source, batch_size=size, first=keep == "first", told=averaged)
+            found = find_doubts(
+                result, met, net, source, batch_size=steered.batch_size, first=keep == "first", told=averaged
+            )
             result = replace(result, doubts=found.found, checks=found.checks)
     return result
 

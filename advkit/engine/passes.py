@@ -13,6 +13,8 @@ from advkit.core.answers import called, checked_scores, slope, without_masks
 from advkit.core.attack import Ascent, no_gradient
 from advkit.core.goal import Goal
 from advkit.core.losses import Loss
+from advkit.data.base import ignored
+from advkit.engine.memory import make_room, memory_is_full
 from advkit.engine.precision import Precision
 from advkit.errors import AdvkitError, DataError, PassError
 
@@ -195,14 +197,14 @@ class Passes:
         except AdvkitError:
             raise
         except FAILURES as error:
-            if _memory_is_full(error):
+            if memory_is_full(error):
                 raise
             refused(self.model, model, x, error)
         logits = checked_scores(answer, len(x), called(self.model))
         if self._highest >= logits.shape[1]:
             raise DataError(
                 f"the label {self._highest} is out of range for a model with {logits.shape[1]} classes "
-                f"(0 to {logits.shape[1] - 1})."
+                f"(0 to {logits.shape[1] - 1}).{ignored(self._highest)}"
             )
         self._seen, self.writes = True, shown._version != before
         self._masked = self._masked or bool((logits.detach() == -torch.inf).any())
@@ -217,21 +219,19 @@ class Passes:
                 part = rows[begin : begin + max(1, self.batch_size // each)]
                 try:
                     answers.append(ask(part, form))
-                except RuntimeError as error:
-                    if not _memory_is_full(error) or len(part) == 1:
-                        raise
-                    self.batch_size = max(1, len(part) * each // 2)
+                    begin += len(part)
                     continue
-                begin += len(part)
+                except (RuntimeError, MemoryError) as error:
+                    if not memory_is_full(error) or len(part) == 1:
+                        raise
+                self.batch_size = max(1, len(part) * each // 2)
+                self.least = min(self.least, self.batch_size)
+                make_room()  # out here, where the error no longer keeps the tensors of the pass alive
         answer = answers[0] if len(answers) == 1 else Ascent(*map(torch.cat, zip(*answers, strict=True)))
         if len(groups) == 1:
             return answer
         back = torch.cat([rows for rows, _ in groups]).argsort()
         return Ascent(answer.loss[back], answer.logits[back], answer.grad[back])
-
-
-def _memory_is_full(error: Exception) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def chosen_probe(at: Ascent, query: Tensor, hit: Tensor) -> tuple[Tensor, Tensor, Tensor]:

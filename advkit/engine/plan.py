@@ -113,6 +113,7 @@ class Plan:
     samples: int
     shard: int
     radii: tuple[str, ...]  # ascending, each once
+    remark: str = ""  # on the data
 
     def left(self, store: Store, *, afresh: bool = False) -> list[Task]:
         """The tasks that are not done; all of them ``afresh``, whatever the store holds."""
@@ -234,7 +235,7 @@ class _Planner:
                 "every surrogate is the very model that is attacked, with the same weights; name another model."
             )
         self.found.sort(key=lambda planned: bool(planned.cell.stages))  # stable: without attack first
-        return Plan(wanted, tuple(self.found), self.samples, self.shard, tuple(self.radii))
+        return Plan(wanted, tuple(self.found), self.samples, self.shard, tuple(self.radii), self.data.remark)
 
     def _defended(
         self, bare: Candidate, bare_net: Classifier, text: str, defense: Defense, others: Sequence[Candidate]

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from advkit.engine.defend import Defended
+from advkit.engine.memory import asked_in_part, memory_is_full
 from advkit.errors import UnknownName
 
 __all__ = ["Precision", "PrecisionName", "checked_precision", "choose_precision"]
@@ -60,7 +61,19 @@ def checked_precision(name: str) -> PrecisionName:
 
 
 def choose_precision(name: PrecisionName, model: nn.Module, x: Tensor) -> Precision:
-    """The form of a borrowed model that steers; ``x`` (B, ...) are pictures to try it on."""
+    """The form of a borrowed model that steers; ``x`` (B, ...) are pictures to try it on, fewer where memory runs out.
+
+    Where not even one picture finds room in a copy too, the model steers itself.
+    """
+    try:
+        return asked_in_part(lambda count: _chosen(name, model, x[:count]), len(x))
+    except (RuntimeError, MemoryError) as error:
+        if not memory_is_full(error):
+            raise
+    return Precision.own(model)
+
+
+def _chosen(name: PrecisionName, model: nn.Module, x: Tensor) -> Precision:
     if isinstance(model, Defended):
         # The network has another form, its defense has not; and what draws is asked with draws of its own.
         with torch.no_grad():

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from advkit.errors import DataError, InputError, MissingExtra
+from advkit.image_file import UnreadableImage, read_image, upright
 from advkit.results.print_sheet import MARKERS, Marker, Page, Sheet
 
 __all__ = [
@@ -43,16 +44,12 @@ _NAMES = ("upper left", "upper right", "lower right", "lower left")
 
 def read_photo(path: Path) -> Values:
     """The picture of a file, turned as the camera was held. Raises DataError where it is none."""
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
-        raise DataError(f"the photo {path} {what}; give the path of a jpg, png, webp or bmp file.")
     try:
-        with Image.open(path) as opened:
-            picture = ImageOps.exif_transpose(opened).convert("RGB")
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        raise DataError(f"{path} is no picture that can be read; give a jpg, png, webp or bmp file.") from None
+        picture = read_image(path, lambda image: upright(image).convert("RGB"))
+    except UnreadableImage as error:
+        raise DataError(
+            f"the photo {path} cannot be read ({error.reason}); give the path of a jpg, png, webp or bmp file."
+        ) from None
     return np.asarray(picture, np.float32) / 255
 
 

@@ -165,7 +165,9 @@ def _perform(task: Task, watch: Watch) -> None:
         # Rows that fill up a pass would be drawn for, and how many there are hangs on the threads.
         draws = bench.draws or (other is not None and other.draws)
         least = 1 if draws else least_rows(size)
-        part = _part(task, bench, store, Passes(bench.model, Precision.own(bench.model), size, least=least), watch)
+        own = Passes(bench.model, Precision.own(bench.model), size, least=least)
+        part = _part(task, bench, store, own, watch)
+        size, least = own.batch_size, own.least  # what found room in memory
         if task.attack is None:
             if task.span[0] == 0:
                 with _chance(task):

@@ -28,6 +28,7 @@ from torch import Tensor
 
 from advkit.atomic import write_whole
 from advkit.errors import DataError, InputError, UnknownName
+from advkit.image_file import UnreadableImage, read_image
 from advkit.results.facts import FACTS, facts_json
 from advkit.results.outcome import Evaluation, Outcome
 from advkit.seal import sealed_json, sha256
@@ -69,15 +70,13 @@ def title_of(outcome: Outcome) -> str:
 def read_png(path: Path) -> Tensor:
     """The grey levels (1 or 3, H, W) of a PNG file that is grey or RGB. Raises DataError where it is none."""
     try:
-        with Image.open(path, formats=["PNG"]) as picture:
-            if picture.mode not in ("L", "RGB"):
-                raise DataError(f"{path} is a picture of mode {picture.mode}; it must be grey (L) or RGB, in 8 bits.")
-            pixels = np.array(picture)
-    except FileNotFoundError:
-        raise DataError(f"{path} is missing.") from None
-    except (OSError, SyntaxError, ValueError) as error:  # what PIL raises at a chunk that is cut off or damaged
-        raise DataError(f"{path} cannot be read as a PNG file ({str(error).rstrip('.')}).") from None
-    levels = torch.from_numpy(pixels)
+        picture = read_image(path, formats=["PNG"])
+    except UnreadableImage as error:
+        told = "is missing" if not path.exists() else f"cannot be read as a PNG file ({error.reason})"
+        raise DataError(f"{path} {told}.") from None
+    if picture.mode not in ("L", "RGB"):
+        raise DataError(f"{path} is a picture of mode {picture.mode}; it must be grey (L) or RGB, in 8 bits.")
+    levels = torch.from_numpy(np.array(picture))
     return levels[None] if levels.ndim == 2 else levels.permute(2, 0, 1).contiguous()
 
 

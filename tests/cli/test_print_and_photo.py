@@ -122,7 +122,7 @@ def test_photos_without_a_sign_and_classes_that_do_not_fit_are_refused(
     Image.new("RGB", (300, 300), "grey").save("grey.png")
     Path("text.jpg").write_text("no picture")
     assert "no sign was found in grey.png" in refused("photo", "sticker", "--image", "grey.png")
-    assert "no picture that can be read" in refused("photo", "sticker", "--image", "text.jpg")
+    assert "no picture that Pillow knows" in refused("photo", "sticker", "--image", "text.jpg")
     given = ("photo", "sticker", "--image", "grey.png", "--corners", "50,50;250,50;250,250;50,250")
     assert "'mug' is no class here" in refused(*given, "--target", "mug")
     assert "which the sign is anyway" in refused(*given, "--target", "stop")

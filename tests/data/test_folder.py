@@ -154,7 +154,7 @@ def test_skip_bad_leaves_bad_files_out_and_names_them(save: Save, tmp_path: Path
     with pytest.warns(UserWarning, match=r"left out 3 of 4 files: a/bad\.jpg \(.*truncated") as caught:
         data = Folder(tmp_path, skip_bad=True)
     assert "a/empty.png (the file is empty)" in str(caught[0].message)
-    assert "a/text.png (it is no picture that Pillow knows)" in str(caught[0].message)
+    assert "a/text.png (it is no picture that Pillow knows as BMP, GIF, JPEG" in str(caught[0].message)
     assert data.labels.tolist() == [1]
     assert data.classes == ("a", "b")
 

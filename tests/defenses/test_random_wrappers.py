@@ -291,8 +291,8 @@ def test_a_bank_of_bytes_in_safetensors_is_read_and_greyed(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("write", "sentence"),
     [
-        (lambda file: None, r"the bank .*bank.npz cannot be read \(No such file or directory\)."),
-        (lambda file: file.write_bytes(b"no pictures"), r"the bank .*bank.npz is neither .npz nor .safetensors of"),
+        (lambda file: None, r"the bank .*bank.npz cannot be read \(there is no such file\)."),
+        (lambda file: file.write_bytes(b"no pictures"), r"the bank .*bank.npz cannot be read as an .npz file"),
         (lambda file: np.savez(file, other=np.zeros(3)), r"the bank .*bank.npz has no array named 'patches'."),
         (lambda file: saved(file, np.zeros((20, 3, 4, 4))), r"holds patches of 20 x 3 x 4 x 4; give N x 3 x 5 x 5."),
         (lambda file: saved(file, np.full((20, 3, 5, 5), 255.0)), r"holds values outside of \[0, 1\]"),

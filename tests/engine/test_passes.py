@@ -56,7 +56,7 @@ def test_the_gradient_is_that_of_each_examples_own_loss():
     assert all(p.grad is None for p in model.parameters())
 
 
-@pytest.mark.parametrize("error", [torch.OutOfMemoryError, RuntimeError])
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError, RuntimeError, MemoryError])
 def test_where_memory_runs_out_the_parts_are_halved_and_the_answers_the_same(error):
     inner = conv_net()
     small = Small(inner, 3, error)

@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from advkit.errors import InputError, nearest
+from advkit.image_file import UnreadableImage, read_image
+from advkit.paths import file_problem
 
 __all__ = ["SHAPES", "mask_of", "salient"]
 
@@ -80,20 +82,20 @@ def _polygon(text: str, size: int, sign_mm: float, filled: float) -> Tensor:
 
 def _picture(text: str, size: int) -> Tensor:
     import numpy as np
-    from PIL import Image, UnidentifiedImageError
 
     path = Path(text)
-    if not path.is_file():
+    if file_problem(path):
         raise InputError(
             f"there is no mask {text!r}.{nearest(text, SHAPES)} Give {', '.join(SHAPES)}, a polygon x,y;x,y;x,y, or a "
             "picture file of the sign's face."
         )
     try:
-        with Image.open(path) as opened:
-            picture = opened.getchannel("A") if "A" in opened.getbands() else opened.convert("L")
-            levels = torch.from_numpy(np.asarray(picture, dtype=np.float32) / 255)
-    except (OSError, UnidentifiedImageError) as error:
-        raise InputError(f"the mask {path} is no picture that can be read; give a PNG of the sign's face.") from error
+        picture = read_image(
+            path, lambda image: image.getchannel("A") if "A" in image.getbands() else image.convert("L")
+        )
+    except UnreadableImage as error:
+        raise InputError(f"the mask {path} cannot be read ({error.reason}); give a PNG of the sign's face.") from error
+    levels = torch.from_numpy(np.asarray(picture, dtype=np.float32) / 255)
     if levels.shape[0] != levels.shape[1]:
         raise InputError(f"the mask {path} is {levels.shape[1]} x {levels.shape[0]} pixels; it must be square.")
     return F.adaptive_avg_pool2d(levels[None, None], size)[0, 0]

@@ -10,6 +10,7 @@ from torch import nn
 from advkit.data import Data
 from advkit.engine.doubts import asked, found
 from advkit.engine.doubts.look import Check, Look, Met
+from advkit.engine.memory import asked_in_part, memory_is_full
 from advkit.engine.protocol import answers, gradients
 from advkit.engine.protocol.case import Case
 from advkit.engine.protocol.finding import REPAIR
@@ -26,6 +27,7 @@ _PRICE = 0.015  # of the passes of attacks on the model itself: what the questio
 
 _CHECKS: tuple[Check, ...] = (
     found.above_chance,
+    found.class_order,
     asked.asked("P3", answers.scores),
     asked.asked("P3", answers.evaluation_mode),
     asked.asked("P3", answers.alone_and_in_company),
@@ -82,9 +84,18 @@ def find_doubts(
 
 def _made(check: Check, look: Look) -> list[Doubt] | None:
     """What a check finds. A model that fails here must not cost the evaluation, which is over."""
-    try:
+    case = look.case
+
+    def asked(size: int) -> list[Doubt] | None:
+        if case is not None:
+            case.batch_size = size
         return check(look)
+
+    try:
+        return asked_in_part(asked, 1 if case is None else case.batch_size)
     except PassError:
         return None  # it answered with NaN this time: it draws, which another check tells
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError, MemoryError) as error:
+        if memory_is_full(error):
+            return None
         return [Doubt("P3", f"The model fails when it is asked apart from an attack: {first_line(error)}.", REPAIR)]

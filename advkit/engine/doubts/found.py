@@ -6,12 +6,14 @@ from itertools import pairwise
 
 from advkit.core.threat import Linf
 from advkit.core.units import Eps
+from advkit.engine.checks import better_order
 from advkit.engine.doubts.look import Look, names
 from advkit.engine.protocol.finding import of
 from advkit.results.doubt import Doubt
 
 __all__ = [
     "above_chance",
+    "class_order",
     "converged",
     "iterative_beats_single_step",
     "knowing_beats_more",
@@ -47,6 +49,14 @@ def above_chance(look: Look) -> list[Doubt] | None:
             "Check that weights, normalisation and data belong together.",
         )
     ]
+
+
+def class_order(look: Look) -> list[Doubt] | None:
+    """Class folders named by numbers have two orders, and a model learnt one of them."""
+    if look.data.other_order is None:
+        return None
+    told = better_order(look.data.other_order, look.result.labels, look.result.clean)
+    return [Doubt("P2", *told)] if told else []
 
 
 def iterative_beats_single_step(look: Look) -> list[Doubt] | None:

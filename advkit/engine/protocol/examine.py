@@ -15,6 +15,7 @@ from advkit.core.losses import CrossEntropy
 from advkit.core.threat import L1, L2, Ball, Linf
 from advkit.data import Data
 from advkit.engine.checks import check_labels, check_weights
+from advkit.engine.memory import asked_in_part
 from advkit.engine.passes import batch_for, device_of
 from advkit.engine.protocol import answers, binary, gradients, others, record, remedies, strength, trace
 from advkit.engine.protocol.case import Case, lend
@@ -50,8 +51,13 @@ class Check:
 
     def __call__(self, case: Case) -> Finding:
         """The finding; unknown where the model does not answer to the end."""
+
+        def asked(size: int) -> Answer:
+            case.batch_size = size
+            return self.ask(case)
+
         try:
-            level, sentence, advice = self.ask(case)
+            level, sentence, advice = asked_in_part(asked, case.batch_size)
         except PassError as error:
             level, sentence, advice = UNKNOWN, str(error), REPAIR
         return Finding(self.name, level, sentence, code=self.code, advice=advice, indicator=self.indicator)

@@ -13,6 +13,7 @@ from torch import Tensor
 from advkit.core.goal import Untargeted
 from advkit.core.losses import CrossEntropy
 from advkit.core.rng import Rng, identify
+from advkit.engine.checks import better_order
 from advkit.engine.examples import Finished, Source
 from advkit.engine.protocol.case import Case
 from advkit.engine.protocol.finding import FAIL, LUCK, PASS, UNKNOWN, WARN, Answer, counted, of, percent
@@ -87,6 +88,9 @@ def clean_accuracy(case: Case) -> Answer:
     """A model that is near chance has no robustness to lose, and one below its claim is loaded or normalised wrongly."""
     right = share(case.total, len(case.y))
     said = f"Right on {right.percent} % of the clean pictures; chance is {percent(case.chance)}"
+    order = None if case.data is None else case.data.other_order
+    if told := better_order(order, case.y, case.logits.argmax(1)):
+        return Answer(FAIL, *told)
     if right.value <= case.chance:
         return Answer(FAIL, f"{said}.", "Weights, normalisation and data do not belong together.")
     if right.low <= case.chance:
