@@ -147,10 +147,10 @@ def _run(given: list[str] | None) -> int:
 
 
 def _short(message: str) -> str:
-    """A sentence in which what was given, a path or a number, is not longer than a reader can look through."""
-    return re.sub(
-        rf"\S{{{_WORD},}}", lambda found: f"{found[0][: _WORD // 2]} ... {found[0][-_WORD // 4 :]}", redacted(message)
-    )
+    """A sentence in one line, in which what was given, a path or a number, is not longer than a reader can look through."""
+    # What a path holds may steer a terminal.
+    message = re.sub(r"[\x00-\x1f\x7f]", lambda found: repr(found[0])[1:-1], redacted(message))
+    return re.sub(rf"\S{{{_WORD},}}", lambda found: f"{found[0][: _WORD // 2]} ... {found[0][-_WORD // 4 :]}", message)
 
 
 def _note(message: Warning | str, *_: object, **__: object) -> None:

@@ -33,6 +33,7 @@ from advkit.engine.precision import Precision, PrecisionName, choose_precision
 from advkit.engine.repeats import Repeats
 from advkit.engine.stages import Attacks, Observer, replayed, run_minimal, run_stage, stages_of, unbounded
 from advkit.engine.targets import choose_targets
+from advkit.registry import Checked
 from advkit.errors import DataError, InputError, ModelError
 from advkit.results.cell import oblivious, via
 from advkit.results.outcome import Evaluation, Outcome, Surrogate
@@ -87,6 +88,7 @@ def evaluate(
     Verdicts are the caller's own model's, whatever ``precision`` steers the search. The model comes back as it was. After
     Ctrl-C (KeyboardInterrupt) what was finished has reached the observer. Raises InputError for input that cannot be used.
     """
+    _Given(samples, batch_size, seed, target, keep, precision, bare, against, surrogate, eot, repeats, observer)
     observer, target = observer or Observer(), None if target is None else str(target)
     source = load_data(data).head(samples)
     guard = _defense(defense)
@@ -179,6 +181,28 @@ def evaluate(
             )
             result = replace(result, doubts=found.found, checks=found.checks)
     return result
+
+
+@dataclass(frozen=True)
+class _Given(Checked):
+    """Arguments of ``evaluate``, whose types are looked at before anything is loaded."""
+
+    samples: int | None
+    batch_size: int | None
+    seed: int
+    target: str | int | None
+    keep: Literal["first", "best"]
+    precision: PrecisionName
+    bare: nn.Module | None
+    against: Against
+    surrogate: str | nn.Module | None
+    eot: int
+    repeats: int
+    observer: Observer | None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**63:
+            raise InputError(f"seed is {self.seed}; give a whole number from 0 to 2^63 - 1.")
 
 
 @dataclass(frozen=True)
@@ -304,7 +328,11 @@ def _defense(given: str | Defense | Wrapper | Sequence[Wrapper]) -> Defense:
         return given
     if isinstance(given, str):
         return read_defense(given, Trust.of(given))
-    wrappers = (given,) if isinstance(given, Wrapper) else tuple(given)
+    wrappers = (given,) if isinstance(given, Wrapper) else tuple(given) if isinstance(given, list | tuple) else given
+    if not isinstance(wrappers, tuple) or not all(isinstance(wrapper, Wrapper) for wrapper in wrappers):
+        raise InputError(
+            f"the defense was given as {type(given).__name__}; give a text such as jpeg:75, a Wrapper, or a list of Wrappers."
+        )
     return Defense("+".join(repr(wrapper) for wrapper in wrappers) or "none", "", wrappers)
 
 

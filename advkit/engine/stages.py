@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -201,6 +201,10 @@ def stages_of(attacks: Attacks, survivors: bool) -> list[Stage]:
     """Attacks in the order in which they run; names are made different where two attacks share one in the same ball."""
     if isinstance(attacks, str | Attack | Ensemble):
         attacks = [attacks]
+    if not isinstance(attacks, Iterable):
+        raise InputError(
+            f"the attacks were given as {type(attacks).__name__}; give a value such as PGD(), a name, or several of these."
+        )
     named = attacks.items() if isinstance(attacks, Mapping) else ((None, attack) for attack in attacks)
     plans: list[Stage] = []
     taken: set[tuple[str, Ball]] = set()

@@ -247,3 +247,7 @@ def test_what_is_too_long_to_read_is_not_said_in_whole(refused: Refused) -> None
         ("attack", "--attack", "a" * 9000),
     ):
         assert len(refused(*words)) < 1500
+
+
+def test_what_would_steer_a_terminal_is_written_out(refused: Refused) -> None:
+    assert "a\\nb\\x1b[2Jc" in refused("print", "a\nb\x1b[2Jc")
