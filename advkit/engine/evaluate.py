@@ -33,8 +33,8 @@ from advkit.engine.precision import Precision, PrecisionName, choose_precision
 from advkit.engine.repeats import Repeats
 from advkit.engine.stages import Attacks, Observer, replayed, run_minimal, run_stage, stages_of, unbounded
 from advkit.engine.targets import choose_targets
-from advkit.registry import Checked
 from advkit.errors import DataError, InputError, ModelError
+from advkit.registry import Checked
 from advkit.results.cell import oblivious, via
 from advkit.results.outcome import Evaluation, Outcome, Surrogate
 from advkit.results.statistics import Share, share

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,8 +13,28 @@ from torch import Tensor
 
 from advkit.core import L0, L1, L2, Ball, Eps, Linf
 from advkit.core.rng import Rng
+from advkit.errors import AdvkitError, InputError
 
 WHOLE = st.integers(1, 10_000)
+NEAR = st.one_of(
+    st.text("0123456789/.%px-+e_ \0٣½", max_size=12),
+    st.text(max_size=30),
+    st.sampled_from(
+        ["nan", "inf", "-inf", "1e400", "1e-400", "9" * 5000, "1/" + "9" * 5000, "0x1p3", "8/255/3", "None"]
+    ),
+)
+
+
+@given(NEAR)
+def test_any_text_is_a_radius_above_0_or_one_sentence(text: str) -> None:
+    try:
+        eps = Eps(text)
+    except InputError as error:
+        assert "\n" not in str(error).replace(repr(text), "")
+        assert len(str(error)) < 1000
+    else:
+        assert eps >= 0
+        assert not math.isnan(eps)
 
 
 @given(WHOLE, WHOLE)
@@ -35,6 +57,15 @@ def test_grey_levels_fractions_and_numbers_are_one_radius(levels: int) -> None:
 @given(st.floats(1e-9, 1e6))
 def test_a_number_is_read_back_from_what_is_written(value: float) -> None:
     assert Eps(Eps(value).exact) == value
+
+
+@given(
+    st.one_of(st.none(), st.booleans(), st.binary(), st.lists(st.integers()), st.complex_numbers(), st.just(object()))
+)
+@pytest.mark.parametrize("ball", [Linf, L2, L1, L0])
+def test_a_radius_of_another_type_is_one_sentence(ball: type[Ball], value: object) -> None:
+    with pytest.raises(AdvkitError):
+        ball(value)  # type: ignore[arg-type]
 
 
 def _pair(seed: int, spread: float) -> tuple[Tensor, Tensor]:
