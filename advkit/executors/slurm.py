@@ -96,6 +96,8 @@ class _Array:
     def do(self, tasks: Sequence[Task]) -> Iterator[Report]:
         """Do all tasks; those of a lost job are submitted again."""
         size, store = self.executor.chunk, Path(self.place.located(tasks[0]).store)
+        if not self.jobs:
+            _clear(store / "slurm")
         waiting = deque(tasks[begin : begin + size] for begin in range(0, len(tasks), size))
         submitter = self.executor.submitter(self.submitit, store / "slurm", tasks[0].device)
         while waiting or self.jobs:
@@ -179,6 +181,17 @@ class _Array:
 
 class _NoAnswer(Exception):
     """A job that was killed, cancelled or lost."""
+
+
+def _clear(folder: Path) -> None:
+    """Take away answers that are none of this run's jobs: submitit unpickles an answer, and a store may be somebody else's.
+
+    The sweep holds the store's lock, so no other run waits for them.
+    """
+    if folder.is_symlink():
+        raise InputError(f"{folder} leads elsewhere; jobs are kept in a folder of the store's own, so remove the link.")
+    for left in folder.glob("*_result.pkl"):
+        left.unlink()
 
 
 class _Queue:

@@ -13,7 +13,7 @@ import pytest
 from advkit.engine.specs import AttackSpec, ModelSpec
 from advkit.engine.sweep import Sweep, make_plan, run_plan
 from advkit.errors import InputError, MissingExtra
-from advkit.executors.slurm import Slurm
+from advkit.executors.slurm import Slurm, _clear
 
 WANTED = Sweep(
     (ModelSpec("lenet"),), (AttackSpec("fgsm"), AttackSpec("pgd", (("steps", 4),))), ("4/255",), samples=24, shard=8
@@ -68,3 +68,14 @@ def test_without_the_package_the_extra_is_named(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setitem(sys.modules, "submitit", None)
     with pytest.raises(MissingExtra, match=r"pip install 'advkit\[slurm\]'"):
         run_plan(make_plan(WANTED), tmp_path, executor=Slurm())
+
+
+def test_answers_that_lie_in_a_store_are_not_unpickled(tmp_path: Path) -> None:
+    (tmp_path / "slurm").mkdir()
+    (tmp_path / "slurm" / "7_0_result.pkl").write_bytes(b"planted")
+    (tmp_path / "slurm" / "7_submitted.pkl").touch()
+    _clear(tmp_path / "slurm")
+    assert [path.name for path in (tmp_path / "slurm").iterdir()] == ["7_submitted.pkl"]
+    (tmp_path / "link").symlink_to(tmp_path / "slurm")
+    with pytest.raises(InputError, match="leads elsewhere"):
+        _clear(tmp_path / "link")
