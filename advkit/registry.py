@@ -330,6 +330,8 @@ def _checked(what: str, value: Any, hint: Any, endless: bool = False) -> Any:
 def _fits(value: Any, kind: Any) -> bool:
     """Whether a value is of a declared type, as far as that can be told."""
     origin = typing.get_origin(kind)
+    if kind is Any:
+        return True
     if origin is typing.Literal:
         return any(value == one and type(value) is type(one) for one in typing.get_args(kind))
     if kind is float:

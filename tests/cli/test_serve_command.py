@@ -208,7 +208,7 @@ def test_a_host_that_is_none_and_a_file_are_refused(refused: Callable[..., str],
 def test_what_can_never_become_a_folder_is_not_waited_for(refused: Callable[..., str], tmp_path: Path):
     os.mkfifo(tmp_path / "pipe")
     assert "is no folder" in refused("serve", tmp_path / "pipe", "--port", "0")
-    assert "cannot be read" in refused("serve", tmp_path / ("x" * 300), "--port", "0")
+    assert "at most 255 bytes" in refused("serve", tmp_path / ("x" * 300), "--port", "0")
 
 
 def test_only_this_machine_is_loopback():

@@ -69,7 +69,7 @@ def test_accuracy_on_the_training_data_is_not_called_held_out(run: Run, easy: Pa
     [
         (("--epochs", "0"), ("epochs is 0", "above 0")),
         (("--batch-size", "1"), ("batch_size is 1", "2 or more")),
-        (("--learning-rate", "nan"), ("learning_rate is nan",)),
+        (("--learning-rate", "nan"), ("--learning-rate is nan",)),
         (("--shift", "-1"), ("shift is -1", "0 or more")),
         (("--samples", "1"), ("1 example", "at least 2")),
         (("--samples", "0"), ("0 examples",)),
@@ -94,7 +94,11 @@ def test_accuracy_on_the_training_data_is_not_called_held_out(run: Run, easy: Pa
 def test_bad_input_is_refused(
     refused: Callable[..., str], easy: Path, tmp_path: Path, more: tuple[str, ...], parts: tuple[str, ...]
 ) -> None:
-    said = refused(*flags(easy, tmp_path / "a.safetensors", "--quiet", *more))
+    words = flags(easy, tmp_path / "a.safetensors", "--quiet")
+    if more[0] in words:  # a name or a file is said once
+        place = words.index(more[0])
+        words = [*words[:place], *words[place + 2 :]]
+    said = refused(*words, *more)
     assert all(part in said for part in parts), said
     assert not (tmp_path / "a.safetensors").exists()
 

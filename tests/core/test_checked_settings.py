@@ -74,6 +74,15 @@ def test_values_of_another_kind_are_refused(make: Any, said: str):
     assert str(refused.value).startswith(said)
 
 
+def test_a_setting_of_any_type_is_taken_as_it_is():
+    @dataclasses.dataclass(frozen=True)
+    class Own(Checked):
+        held: Any
+        maybe: Any | None = None
+
+    assert Own(object(), 3).maybe == 3
+
+
 def test_numbers_of_numpy_are_numbers():
     assert PGD(steps=np.int64(3), step_size=np.float32(0.5)).steps == 3  # type: ignore[arg-type]
 
