@@ -44,6 +44,11 @@ class Goal(ABC):
 
     classes: Tensor
 
+    def __post_init__(self) -> None:
+        """Classes may be given as a list or an array."""
+        if getattr(self.classes, "dtype", None) != torch.long:
+            object.__setattr__(self, "classes", labels_of(self.classes))
+
     @abstractmethod
     def gain(self, scores: Tensor) -> Tensor:
         """What to ascend where one class's score counts (log-probabilities in the cross-entropy)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -23,7 +24,7 @@ from advkit.core import (
     Untargeted,
 )
 from advkit.core.goal import pick, rival
-from advkit.errors import InputError
+from advkit.errors import DataError, InputError
 
 LOGITS = torch.tensor([[2.0, 1.0, 4.0, 0.0], [0.0, 3.0, 1.0, 2.0]], dtype=torch.float64)
 LABELS = torch.tensor([2, 0])
@@ -201,3 +202,21 @@ def test_cross_entropy_has_no_gradient_left_where_the_margin_still_has_one():
     goal = Untargeted(torch.tensor([0]))
     assert float(torch.autograd.grad(CrossEntropy()(logits, goal).sum(), logits)[0].norm()) == 0
     assert float(torch.autograd.grad(Margin()(logits, goal).sum(), logits)[0].norm()) == pytest.approx(math.sqrt(2))
+
+
+@pytest.mark.parametrize(
+    "classes", [[1, 2], (1, 2), np.array([1, 2], dtype=np.uint8), torch.tensor([1, 2], dtype=torch.int32)]
+)
+@pytest.mark.parametrize("kind", [Targeted, Untargeted])
+def test_classes_may_be_any_list_of_whole_numbers(kind, classes):
+    goal = kind(classes)
+    assert torch.equal(goal.classes, torch.tensor([1, 2]))
+    assert torch.equal(goal.take(slice(1, 2)).classes, torch.tensor([2]))
+    logits = torch.eye(3)[[1, 1]]
+    assert goal.reached(logits).tolist() == ([True, False] if kind is Targeted else [False, True])
+
+
+@pytest.mark.parametrize("classes", [None, "stop", [[1], [2, 3]], [None]])
+def test_classes_that_are_none_are_refused(classes):
+    with pytest.raises(DataError, match=r"give one class index for each picture"):
+        Targeted(classes)
