@@ -115,7 +115,6 @@ REVIEWED_DOORS = {
     ("advkit/registry.py", "importlib.import_module"): "advkit's own packages and bridges",
     ("advkit/registry.py", "point.load"): "packages that are installed",
     ("advkit/results/export.py", "importlib.import_module"): "pandas and pyarrow",
-    ("advkit/seal.py", "json.loads"): "the header of what it has just written",
     ("advkit/trust.py", "Trust"): "nothing, and the sum of two",
     ("attacks/_bridge_art.py", "import_module"): "ART's own modules",
     ("attacks/_bridge_foolbox.py", "import_module"): "Foolbox's own modules",
