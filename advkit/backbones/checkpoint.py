@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import argparse
 import pickle
 import re
 import warnings
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from advkit.backbones.placing import AVERAGED
 from advkit.documents import parse_json
 from advkit.errors import ModelError, first_line
 
@@ -24,6 +27,7 @@ T = TypeVar("T")
 EMBEDDED = Path(__file__).parent.parent / "weights"
 
 _CONTAINERS = ("state_dict", "model_state_dict", "model", "net", "weights")
+_DEEP = 4  # containers within each other
 
 
 @dataclass(frozen=True)
@@ -97,24 +101,63 @@ def embedded(folder: Path | None = None) -> list[Checkpoint]:
     return found
 
 
-def read_weights(path: str | Path) -> Checkpoint:
-    """Read a .safetensors, .pt or .pth file; tensors only, stored 16-bit numbers and all."""
+def read_weights(path: str | Path, key: str = "") -> Checkpoint:
+    """Read a .safetensors, .pt or .pth file; tensors only, stored 16-bit numbers and all.
+
+    Of several sets of weights in one file it is the averaged one that is read, else the first under a usual name, and
+    ``key`` chooses another: its place (``state_dict_ema``, ``ema.model``) or a prefix of the names. The label says which.
+    """
     path = Path(path)
     if not path.is_file():
         raise ModelError(f"there is no weight file {path}; give the path of a .safetensors, .pt or .pth file.")
+    label = f"file {path.name}"
     if path.suffix == ".safetensors":
         metadata = _safetensors_header(path)
         from safetensors.torch import load_file
 
         tensors = load_file(path)
     else:
-        metadata, tensors = {}, _unwrap(path, _read_pickle(path))
+        metadata, content = {}, _read_pickle(path)
+        chosen, sets = _unwrap(path, content, key)
+        tensors = sets[chosen]
+        if len([place for place in sets if place]) > 1:
+            label += f":{chosen}"
+        key = "" if key == chosen else key
+    if key:
+        tensors, label = _behind(path, tensors, key), f"{label}:{key}"
     for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise ModelError(
-                f"{path.name}: the tensor {name!r} holds NaN or infinity; the file is damaged or diverged."
-            )
-    return Checkpoint(f"file {path.name}", path, tensors, metadata)
+        _check_tensor(path, name, tensor)
+    return Checkpoint(label, path, tensors, metadata)
+
+
+def _behind(path: Path, tensors: Mapping[str, Tensor], key: str) -> dict[str, Tensor]:
+    """The tensors whose names begin with ``key`` and a dot."""
+    found = {name: tensor for name, tensor in tensors.items() if name.startswith(f"{key}.")}
+    if not found:
+        heads = dict.fromkeys(name.partition(".")[0] for name in tensors)
+        raise ModelError(f"{path.name} holds no {key!r}; names in it begin with: {', '.join(list(heads)[:20])}.")
+    return found
+
+
+def _check_tensor(path: Path, name: str, tensor: Tensor) -> None:
+    """Refuse a tensor that is no plain block of finite numbers."""
+    if tensor.is_nested or tensor.layout is not torch.strided:
+        raise ModelError(
+            f"{path.name}: the tensor {name!r} is {'nested' if tensor.is_nested else 'sparse'}; save it dense "
+            "(tensor.to_dense())."
+        )
+    if tensor.is_meta:
+        raise ModelError(
+            f"{path.name}: the tensor {name!r} lies on the meta device, which holds a shape and no numbers; save the weights "
+            "of a network that was built on cpu or cuda."
+        )
+    if not tensor.is_floating_point():
+        return
+    stored = tensor.untyped_storage()
+    if tensor.numel() * tensor.element_size() > stored.nbytes():  # expanded: the numbers that there are stand for many
+        tensor = torch.empty(0, dtype=tensor.dtype).set_(stored)  # type: ignore[call-overload]
+    if not bool(torch.isfinite(tensor).all()):
+        raise ModelError(f"{path.name}: the tensor {name!r} holds NaN or infinity; the file is damaged or diverged.")
 
 
 def with_tensors(checkpoint: Checkpoint) -> Checkpoint:
@@ -145,7 +188,8 @@ def _read_pickle(path: Path) -> object:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of an unusual pickle protocol: it is read or refused, and that is said
-            return torch.load(path, map_location="cpu", weights_only=True)
+            with torch.serialization.safe_globals(_harmless()):
+                return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         named = re.search(r"GLOBAL ([\w.]+)", str(error))
         what = f"code (it names {named[1]})" if named else "something other than tensors, or is damaged"
@@ -157,19 +201,55 @@ def _read_pickle(path: Path) -> object:
         raise ModelError(f"{path.name} is not a readable weight file ({first_line(error, typed=True)}).") from error
 
 
-def _unwrap(path: Path, content: object) -> dict[str, Tensor]:
-    """The state dict inside the containers that training scripts write."""
-    for key in _CONTAINERS:
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-    tensors = (
-        {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
-        if isinstance(content, Mapping)
-        else {}
-    )
-    if not tensors:
+def _harmless() -> list[Any]:
+    """Values that training scripts keep beside the weights and that run nothing: their settings, and numbers of numpy."""
+    scalar = np.float64(0).__reduce__()[0]
+    kinds = {type(np.dtype(letter)) for letter in "?bhilqBHILQefdgFDG"}
+    named = [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
+    return [argparse.Namespace, np.dtype, *kinds, *named]
+
+
+def _unwrap(path: Path, content: object, key: str) -> tuple[str, dict[str, dict[str, Tensor]]]:
+    """Which set of weights is meant, by its place in the containers that training scripts write; and all there are."""
+    sets = dict(_sets(content)) if isinstance(content, Mapping) else {}
+    if not sets:
         raise ModelError(
             f"{path.name} holds a {type(content).__name__} without tensors; "
             f"give a state dict, bare or under one of: {', '.join(_CONTAINERS)}."
         )
-    return tensors
+    if key and key in sets:
+        return key, sets
+    chosen = ""
+    while chosen not in sets or _within(sets, chosen):
+        inner = _within(sets, chosen)
+        averaged = [name for name in inner if AVERAGED.search(name)]
+        usual = [name for name in _CONTAINERS if name in inner]
+        if not averaged and not usual and chosen in sets:
+            break
+        if not averaged and not usual and len(inner) > 1:
+            raise ModelError(
+                f"{path.name} holds several sets of weights, {', '.join(sets)}; say which, as FILE:{next(iter(sets))}."
+            )
+        chosen = f"{chosen}.{(averaged or usual or inner)[0]}".removeprefix(".")
+    return chosen, sets
+
+
+def _sets(content: Mapping[Any, Any], at: str = "", depth: int = 0) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """Every dictionary of tensors, by its place."""
+    tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+    if tensors:
+        yield at, tensors
+    for name, value in content.items():
+        # An optimiser keeps means of gradients, by number.
+        if isinstance(name, str) and isinstance(value, Mapping) and depth < _DEEP and "optim" not in name.lower():
+            yield from _sets(value, f"{at}.{name}".removeprefix("."), depth + 1)
+
+
+def _within(sets: Mapping[str, object], at: str) -> list[str]:
+    """The names, in the dictionary at a place, of others that hold tensors."""
+    inside = [
+        place.removeprefix(f"{at}." if at else "")
+        for place in sets
+        if place and place.startswith(f"{at}." if at else "")
+    ]
+    return list(dict.fromkeys(name.partition(".")[0] for name in inside))

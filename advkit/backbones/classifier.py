@@ -51,8 +51,14 @@ class Classifier(nn.Module):
         self.classes = None if classes is None else tuple(classes)
         self.num_classes = num_classes if classes is None else len(classes)
         self.metadata = dict(metadata or {})
-        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1))
-        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(-1, 1, 1))
+        self.register_buffer("mean", torch.empty(0))
+        self.register_buffer("std", torch.empty(0))
+        self.normalise(mean, std)
+
+    def normalise(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        """Set the normalisation that ``net`` is shown, by channel."""
+        self.mean = torch.tensor(mean, dtype=torch.float32, device=self.mean.device).view(-1, 1, 1)
+        self.std = torch.tensor(std, dtype=torch.float32, device=self.std.device).view(-1, 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, K) of pictures in [0, 1]."""

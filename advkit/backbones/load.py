@@ -18,7 +18,7 @@ from advkit.backbones.given import Function, as_module
 from advkit.backbones.registered import from_registry
 from advkit.backbones.sources import Loaded, check_count
 from advkit.backbones.unfit import check_ready, refused
-from advkit.backbones.weights import output_count, put_weights
+from advkit.backbones.weights import agreed, output_count, put_weights
 from advkit.backbones.wish import MODEL_FILES, Wish, drawn
 from advkit.catalog import BACKBONES
 from advkit.core.answers import checked_scores
@@ -126,7 +126,11 @@ def _of_module(net: nn.Module, wish: Wish, mean: Numbers, std: Numbers) -> Class
         return _wrapped(_own(Loaded(net), wish, type(net).__name__), wish, type(net).__name__, mean, std)
     if mean is not None or std is not None:
         raise ModelError(f"{net.name} is a Classifier with its normalisation inside; give its .net to change that.")
-    net.weights = _own(Loaded(net.net, net.weights), wish, net.name).weights
+    loaded = _own(Loaded(net.net, net.weights), wish, net.name)
+    net.weights = loaded.weights
+    if loaded.filled is not None and loaded.filled.spread is not None:
+        own = (net.mean.flatten().tolist(), net.std.flatten().tolist()) if len(net.mean) else (None, None)
+        net.normalise(*normalisation(*agreed(loaded.filled, own, wish.channels), wish.channels))
     return net
 
 
@@ -202,30 +206,30 @@ def _of_library(spec: str, wish: Wish) -> Loaded:
     with drawn(wish.seed):
         if wish.weight_file is None:
             return find(name, wish.weights, wish.classes)
-        checkpoint = read_weights(wish.weight_file)
+        checkpoint = read_weights(wish.weight_file, wish.weight_key)
         loaded = find(name, "random", wish.classes)
-        count = output_count(loaded.net, checkpoint.tensors)
+        count = output_count(loaded.net, checkpoint.tensors, checkpoint.path.name)
         if wish.classes is None and count != loaded.num_classes:
             loaded = find(name, "random", count)
-    put_weights(loaded.net, checkpoint, spec)
+    filled = put_weights(loaded.net, checkpoint, spec)
     names = sources.published_names(name) if source == "torchvision" else None
     if names is not None and len(names) != loaded.num_classes:
         names = None  # trained on something else
-    return replace(loaded, weights=checkpoint.label, classes=names)
+    return replace(loaded, weights=filled.label, classes=names, filled=filled)
 
 
 def _own(loaded: Loaded, wish: Wish, name: str) -> Loaded:
     """The user's network as it came, or with the weights of a file."""
     if wish.weight_file is not None:
-        checkpoint = read_weights(wish.weight_file)
-        put_weights(loaded.net, checkpoint, name)
-        return replace(loaded, weights=checkpoint.label)
+        filled = put_weights(loaded.net, read_weights(wish.weight_file, wish.weight_key), name)
+        return replace(loaded, weights=filled.label, filled=filled)
     if wish.weights not in ("auto", "random"):
         raise ModelError(f"{name} comes with its own weights; {wish.weights!r} is not the path of a file.")
     return loaded
 
 
 def _wrapped(loaded: Loaded, wish: Wish, name: str, mean: Numbers, std: Numbers) -> Classifier:
+    mean, std = agreed(loaded.filled, (mean, std), wish.channels)
     if mean is None and std is None:
         mean, std = loaded.mean, loaded.std
     means, stds = normalisation(mean, std, wish.channels)

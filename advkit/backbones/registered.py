@@ -12,7 +12,7 @@ from advkit.backbones.checkpoint import Checkpoint, embedded, read_weights, with
 from advkit.backbones.classifier import Classifier, normalisation
 from advkit.backbones.fit import member_of
 from advkit.backbones.sources import check_count
-from advkit.backbones.weights import input_count, output_count, put_weights
+from advkit.backbones.weights import agreed, input_count, mismatch, output_count, put_weights
 from advkit.backbones.wish import Wish, drawn
 from advkit.catalog import BACKBONES
 from advkit.errors import ModelError
@@ -40,8 +40,6 @@ def from_registry(
     if checkpoint is not None:
         name = member_of(spec, wish.size or checkpoint.size or 32)
         wish = _completed(wish, name, checkpoint)
-        if mean is None and std is None:
-            mean, std = checkpoint.mean, checkpoint.std
     if wish.classes is None or wish.classes < 2:
         raise ModelError(
             f"{name}: classes is {wish.classes}; say how many classes there are, at least 2, or give data."
@@ -50,14 +48,18 @@ def from_registry(
     entry = BACKBONES[name]
     with drawn(wish.seed):
         net = entry.create(classes=wish.classes, channels=channels, size=size, **wish.settings)
+    filled = None
     if checkpoint is not None:
-        put_weights(net, checkpoint, name)
+        filled = put_weights(net, checkpoint, name)
+        mean, std = agreed(filled, (mean, std), channels)
+        if mean is None and std is None:
+            mean, std = checkpoint.mean, checkpoint.std
     means, stds = normalisation(mean, std, channels)
     facts = {"backbone": name, "settings": json.dumps(dict(wish.settings), sort_keys=True, default=str)}
     return Classifier(
         net,
         name=name,
-        weights=checkpoint.label if checkpoint else f"random (seed {wish.seed})",
+        weights=filled.label if filled else f"random (seed {wish.seed})",
         classes=checkpoint.classes if checkpoint else None,
         num_classes=wish.classes,
         mean=means,
@@ -69,7 +71,7 @@ def from_registry(
 def _chosen(name: str, wish: Wish) -> Checkpoint:
     """The weights that the wish names: a file, embedded:NAME, a variant, or auto."""
     if wish.weight_file is not None:
-        return read_weights(wish.weight_file)
+        return read_weights(wish.weight_file, wish.weight_key)
     shipped = [checkpoint for checkpoint in embedded() if checkpoint.backbone == name]
     if wish.weights.startswith("embedded:"):
         fitting = [c for c in shipped if c.path.stem == wish.weights.removeprefix("embedded:")]
@@ -120,8 +122,11 @@ def _completed(wish: Wish, name: str, checkpoint: Checkpoint) -> Wish:
     if classes is None or channels is None:
         with torch.device("meta"):
             bare = BACKBONES.create(name, classes=2, channels=channels or 3, size=size or 32, **settings)
-        classes = classes or output_count(bare, checkpoint.tensors)
-        channels = channels or input_count(bare, checkpoint.tensors)
+        classes = classes or output_count(bare, checkpoint.tensors, where)
+        channels = channels or input_count(bare, checkpoint.tensors, where)
+        if classes is None or channels is None:  # they are not of this network: the sentence says in which tensors
+            problem = mismatch(bare, bare.state_dict(), checkpoint.tensors, checkpoint, name)
+            raise ModelError(problem or f"{where} does not say how many classes or channels {name} has; give data.")
     if names is not None:
         check_count(f"the model in {where}", len(names), classes)
     return replace(wish, classes=classes, channels=channels, size=size, settings=settings)

@@ -12,6 +12,7 @@ from torch import nn
 
 from advkit.backbones.classifier import NORMALISATIONS
 from advkit.backbones.fit import out_of_place
+from advkit.backbones.weights import Filled
 from advkit.errors import MissingExtra, ModelError, UnknownName, first_line, nearest
 
 __all__ = ["Loaded", "check_count", "from_timm", "from_torchvision", "hub_file"]
@@ -27,6 +28,7 @@ class Loaded:
     num_classes: int | None = None
     mean: Sequence[float] = ()
     std: Sequence[float] = ()
+    filled: Filled | None = None  # what a file of weights gave it
     sha256: str = ""  # of the file, for formats that may keep weights outside the state dict
 
 

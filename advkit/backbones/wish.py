@@ -31,8 +31,21 @@ class Wish:
     @property
     def weight_file(self) -> Path | None:
         """The file that ``weights`` names, if it names one."""
-        path = Path(self.weights).expanduser()
-        return path if path.suffix in MODEL_FILES or len(path.parts) > 1 or path.is_file() else None
+        return self._place[0]
+
+    @property
+    def weight_key(self) -> str:
+        """What chooses among the sets of weights in that file: KEY of FILE:KEY."""
+        return self._place[1]
+
+    @property
+    def _place(self) -> tuple[Path | None, str]:
+        whole = Path(self.weights).expanduser()
+        head, _, key = self.weights.rpartition(":")
+        path = Path(head).expanduser()
+        if key and not whole.is_file() and (path.suffix in MODEL_FILES or (head != "embedded" and path.is_file())):
+            return path, key
+        return (whole if whole.suffix in MODEL_FILES or len(whole.parts) > 1 or whole.is_file() else None), ""
 
 
 @contextmanager
