@@ -155,8 +155,14 @@ _MODEL = (
     "package.module:FACTORY, or a model file (.safetensors, TorchScript, .onnx)."
 )
 _MODELS = f"{_MODEL} NAME@WEIGHTS says which weights; repeatable. [default: resnet]"
-_WEIGHTS = "A file (.safetensors, .pt), auto, random, or the name of embedded weights (standard, adversarial)."
-_NORMALIZE = "Normalisation inside the model: imagenet, cifar10, none, or numbers as 0.49,0.48,0.45:0.25,0.24,0.26."
+_WEIGHTS = (
+    "A file (.safetensors, .pt; FILE:KEY where it holds several sets of weights), auto, random, or the name of embedded "
+    "weights (standard, adversarial)."
+)
+_NORMALIZE = (
+    "Normalisation inside the model: imagenet, cifar10, cifar100, gtsrb, mnist, none, or numbers as "
+    "0.49,0.48,0.45:0.25,0.24,0.26."
+)
 _DATA = "A data set (advkit list datasets), a folder with one folder per class, an .npz file, or a picture."
 
 
@@ -254,6 +260,8 @@ def checked_device(name: str | None) -> str:
 
     if name is None:
         return "cuda" if torch.cuda.is_available() else "cpu"
+    if name.partition(":")[0] == "meta":
+        raise InputError("the device 'meta' holds shapes and no numbers; give cpu or cuda, or leave it out.")
     try:
         torch.empty(1, device=name).zero_()
     except (RuntimeError, AssertionError, NotImplementedError) as error:

@@ -99,7 +99,7 @@ def test_normalisation_is_inside() -> None:
         (
             {"normalize": "imagenett"},
             ("mean is 'imagenett'; Did you mean 'imagenet'? give one number per channel, such as 0.5,0.5,0.5, "
-            "or one of: imagenet, cifar10, none."),
+            "or one of: imagenet, cifar10, cifar100, gtsrb, mnist, none."),
         ),
         (
             {"mean": [0.5, 0.5]},

@@ -18,9 +18,10 @@ from advkit.engine.protocol import gradients
 from advkit.engine.protocol.case import Case, differ
 from advkit.engine.protocol.finding import FAIL, LUCK, PASS, Answer, of
 from advkit.engine.run import Run
+from advkit.engine.standards import expected_standard
 from advkit.results.doubt import Doubt
 
-__all__ = ["alive", "another_loss", "asked", "leads_nowhere", "slopes", "steady"]
+__all__ = ["alive", "another_loss", "asked", "leads_nowhere", "slopes", "standardised", "steady"]
 
 _NEARBY = 8 / 255  # in Linf: far enough for a rounding to differ
 _SLOPES, _SLOPES_EACH = 6, 20  # pictures, and passes of each
@@ -29,6 +30,7 @@ _SLOPES_PRICE = 0.01  # of the attacks' passes: what they may take
 _STEPS = 10
 _OTHERS, _FEWEST_OTHERS = 16, 5  # pictures at most and at least
 _OTHERS_PRICE = 0.015
+_STANDARDS_FEWEST, _STANDARDS_PRICE = 150, 0.01  # passes, and of the attacks' passes
 _GAP = 0.1  # of them: what another loss may find beside cross-entropy without a defect
 
 
@@ -44,6 +46,15 @@ def asked(code: str, ask: Callable[[Case], Answer]) -> Check:
         return [] if level == PASS else None
 
     return check
+
+
+def standardised(look: Look) -> list[Doubt] | None:
+    """A model that was trained on standardised input, and is not told so, is right by chance at best."""
+    if look.case is None or look.result.goal != "untargeted" or look.repeatable.level == FAIL:
+        return None
+    budget = max(_STANDARDS_FEWEST, _STANDARDS_PRICE * look.passes)
+    found = expected_standard(look.case.model, look.data, look.result.correct, budget, look.case.batch_size)
+    return None if found is None else [Doubt("P2", found.sentence, found.advice)]
 
 
 def steady(look: Look) -> list[Doubt] | None:

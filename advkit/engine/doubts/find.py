@@ -28,6 +28,7 @@ _PRICE = 0.015  # of the passes of attacks on the model itself: what the questio
 _CHECKS: tuple[Check, ...] = (
     found.above_chance,
     found.class_order,
+    asked.standardised,
     asked.asked("P3", answers.scores),
     asked.asked("P3", answers.evaluation_mode),
     asked.asked("P3", answers.alone_and_in_company),

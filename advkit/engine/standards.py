@@ -1,0 +1,115 @@
+"""Whether a model expects standardised input that nobody gives it: it is asked about a few images in the usual standards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from advkit.backbones.classifier import NORMALISATIONS, Classifier
+from advkit.data import Data
+from advkit.engine.defend import Defended
+from advkit.engine.passes import Passes
+from advkit.engine.precision import Precision
+from advkit.errors import PassError
+
+__all__ = ["Expected", "expected_standard", "standard_is_known"]
+
+_GOOD = 0.9  # of the images: who is right so often is asked nothing
+_LEAST, _MOST = 8, 24  # images that it gets wrong, and as many that it gets right
+_MENDED, _KEPT = 2 / 3, 0.9  # of them: what must be right in another standard
+_GAIN = 0.1  # of all images: what the other standard gets right beyond
+_OTHERS = {"0.5:0.5": (0.5, 0.5), "0:0.00392157": (0.0, 1 / 255)}
+"""As --normalize takes them: values from -1 to 1, and from 0 to 255."""
+
+
+@dataclass(frozen=True)
+class Expected:
+    """The standard, as --normalize takes it, in which ``mended`` of ``wrong`` images are right, and ``kept`` of ``right``."""
+
+    name: str
+    mended: int
+    wrong: int
+    kept: int
+    right: int
+
+    @property
+    def sentence(self) -> str:
+        """The evidence."""
+        scale = {"0.5:0.5": "values from -1 to 1", "0:0.00392157": "values from 0 to 255"}.get(self.name)
+        how = f"as {scale}" if scale else f"normalised as for {self.name}"
+        also = f", and so are {self.kept} of {self.right} that it gets right" if self.right else ""
+        return (
+            f"Of {self.wrong} pictures that it gets wrong {self.mended} are right {how}{also}: the model seems to be trained "
+            "on such input, and is given values in [0, 1]."
+        )
+
+    @property
+    def advice(self) -> str:
+        """What to do."""
+        return f"Give the normalisation that it was trained with (such as --normalize {self.name}), and run again."
+
+
+def standard_is_known(model: nn.Module) -> bool:
+    """Whether a model has a normalisation that advkit knows of: the caller's, that of its source, or of its weights' file."""
+    inner = model.model if isinstance(model, Defended) else model
+    if not isinstance(inner, Classifier):
+        return False
+    return bool(len(inner.mean)) or "mean" in inner.metadata or inner.weights.startswith(("random", "embedded"))
+
+
+def expected_standard(model: nn.Module, data: Data, correct: Tensor, budget: float, batch_size: int) -> Expected | None:
+    """The usual standard in which a borrowed model is right clearly more often than with images as they are, if there is one.
+
+    ``correct`` (N,) says which it gets right as it is. Nothing is asked of a model that is right on most, whose standard is
+    known, or for which ``budget`` forward passes do not suffice.
+    """
+    share = float(correct.double().mean())
+    if share > _GOOD or standard_is_known(model) or bool((data.labels < 0).any()):
+        return None
+    standards = list(_standards(data.shape[0]))
+    wrong = _some(~correct, min(_MOST, int((budget - _MOST) / len(standards))))
+    right = _some(correct, _MOST)
+    if len(wrong) < _LEAST:
+        return None
+    inner = model.model if isinstance(model, Defended) else model
+    passes = Passes(inner, Precision.own(inner), batch_size)
+
+    def count(place: Tensor, mean: Tensor, std: Tensor, least: int) -> int:
+        if not len(place):
+            return 0
+        x = data.pictures(place.tolist()).to(passes.device)
+        answers = passes.judge((x - mean.to(x)) / std.to(x)).argmax(1).cpu()
+        # Who answers one class whatever it is shown may be right by the order of the data.
+        return int((answers == data.labels[place]).sum()) if len(answers.unique()) >= least else 0
+
+    found: list[tuple[int, str, Tensor, Tensor]] = []
+    for name, mean, std in standards:
+        with suppress(PassError):  # such values may be beyond it
+            found.append((count(wrong, mean, std, 2), name, mean, std))
+    mended, name, mean, std = max(found, key=lambda each: each[0], default=(0, "", torch.zeros(1), torch.ones(1)))
+    if mended < _MENDED * len(wrong):
+        return None
+    kept = count(right, mean, std, 1)
+    after = share * (kept / len(right) if len(right) else 0) + (1 - share) * mended / len(wrong)
+    if kept < _KEPT * len(right) or after < share + _GAIN:
+        return None
+    return Expected(name, mended, len(wrong), kept, len(right))
+
+
+def _some(which: Tensor, most: int) -> Tensor:
+    """Places of at most so many of the images that ``which`` (N,) names, evenly apart."""
+    place = which.nonzero().squeeze(1)
+    return place if len(place) <= most else place[torch.linspace(0, len(place) - 1, max(0, most)).round().long()]
+
+
+def _standards(channels: int) -> Iterator[tuple[str, Tensor, Tensor]]:
+    """The usual standards for images of so many channels."""
+    for name, (mean, std) in NORMALISATIONS.items():
+        if len(mean) == channels:
+            yield name, torch.tensor(mean).view(-1, 1, 1), torch.tensor(std).view(-1, 1, 1)
+    for name, (mean, std) in _OTHERS.items():
+        yield name, torch.tensor(mean), torch.tensor(std)
