@@ -155,7 +155,7 @@ def _check_tensor(path: Path, name: str, tensor: Tensor) -> None:
         return
     stored = tensor.untyped_storage()
     if tensor.numel() * tensor.element_size() > stored.nbytes():  # expanded: the numbers that there are stand for many
-        tensor = torch.empty(0, dtype=tensor.dtype).set_(stored)  # type: ignore[call-overload]
+        tensor = torch.empty(0, dtype=tensor.dtype).set_(stored)
     if not bool(torch.isfinite(tensor).all()):
         raise ModelError(f"{path.name}: the tensor {name!r} holds NaN or infinity; the file is damaged or diverged.")
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from advkit.backbones.classifier import NORMALISATIONS
 from advkit.backbones.fit import out_of_place
-from advkit.backbones.weights import Filled
+from advkit.backbones.weights import SOME, Filled
 from advkit.errors import MissingExtra, ModelError, UnknownName, first_line, nearest
 
 __all__ = ["Loaded", "check_count", "from_timm", "from_torchvision", "hub_file"]
@@ -126,6 +126,7 @@ def check_count(what: str, have: int, asked: int | None) -> None:
     if asked is not None and have != asked:
         raise ModelError(
             f"{what} has {have} classes, {asked} are asked for; give weights made for this data, or weights='random'."
+            + (SOME if have > asked else "")
         )
 
 

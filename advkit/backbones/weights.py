@@ -21,6 +21,11 @@ from advkit.errors import ModelError
 
 __all__ = ["Filled", "agreed", "input_count", "mismatch", "output_count", "put_weights", "save_model"]
 
+SOME = (
+    " Of data with only some of its classes, name all of the model's, in their order, in the folder's class_names.json."
+)
+"""The way out where a model knows more classes than the data."""
+
 Given = tuple[str | Sequence[float] | None, str | Sequence[float] | None]
 """Mean and std as a caller gives them."""
 
@@ -150,6 +155,7 @@ def mismatch(
         return (
             f"the weights in {where} have {have} classes, {want} are asked for; "
             "give weights made for this data, or weights='random'."
+            + (SOME if have is not None and want is not None and have > want else "")
         )
     have, want = input_count(net, given, where), input_count(net, wanted)
     if have != want and have is not None:

@@ -84,7 +84,7 @@ def expected_standard(model: nn.Module, data: Data, correct: Tensor, budget: flo
         x = data.pictures(place.tolist()).to(passes.device)
         answers = passes.judge((x - mean.to(x)) / std.to(x)).argmax(1).cpu()
         # Who answers one class whatever it is shown may be right by the order of the data.
-        return int((answers == data.labels[place]).sum()) if len(answers.unique()) >= least else 0
+        return int((answers == data.labels[place]).sum()) if len(set(answers.tolist())) >= least else 0
 
     found: list[tuple[int, str, Tensor, Tensor]] = []
     for name, mean, std in standards:
@@ -111,5 +111,5 @@ def _standards(channels: int) -> Iterator[tuple[str, Tensor, Tensor]]:
     for name, (mean, std) in NORMALISATIONS.items():
         if len(mean) == channels:
             yield name, torch.tensor(mean).view(-1, 1, 1), torch.tensor(std).view(-1, 1, 1)
-    for name, (mean, std) in _OTHERS.items():
-        yield name, torch.tensor(mean), torch.tensor(std)
+    for name, (middle, spread) in _OTHERS.items():
+        yield name, torch.tensor(middle), torch.tensor(spread)

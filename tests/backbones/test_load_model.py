@@ -252,7 +252,8 @@ def test_torchvision_weights_bring_their_class_names(monkeypatch: pytest.MonkeyP
     assert model.train()(torch.rand(2, 3, 64, 64)).shape == (2, 1000)
     assert message("torchvision:googlenet", classes=43) == (
         "torchvision:googlenet with IMAGENET1K_V1 has 1000 classes, 43 are asked for; "
-        "give weights made for this data, or weights='random'."
+        "give weights made for this data, or weights='random'. Of data with only some of its classes, "
+        "name all of the model's, in their order, in the folder's class_names.json."
     )
 
 
