@@ -164,6 +164,12 @@ def _of_text(spec: str, wish: Wish, mean: Numbers, std: Numbers, trust: Trust) -
         return _of_checkpoint(replace(read_weights(path), label=spec), backbone, wish, mean, std)
     if source in ("torchvision", "timm"):
         return _wrapped(_of_library(spec, wish), wish, spec, mean, std)
+    if path.suffix == ".pt2":
+        raise ModelError(
+            f"{path.name} is of torch.export, whose reader evaluates what the file says, so it is not loaded. Load it in a "
+            "file of your own, def net(): return torch.export.load(FILE).module(), and give that as FILE.py:net; or export the "
+            "network as TorchScript, or as ONNX."
+        )
     if _is_file(spec):
         if not path.is_file():
             raise ModelError(f"there is no model file {spec}.")

@@ -74,7 +74,11 @@ def from_onnx(path: Path) -> Loaded:
         net = onnx2torch.convert(str(path))
     except Exception as error:  # the reader's errors range from protobuf's to NotImplementedError for an operator
         reason = first_line(error, typed=True)
-        raise ModelError(f"{path.name} cannot be turned into torch layers ({reason}).") from error
+        raise ModelError(
+            f"{path.name} cannot be turned into torch layers ({reason}). If its operators are newer than onnx2torch knows, "
+            "export it again with torch.onnx.export(..., opset_version=13, dynamo=False), or give the network as FILE.py:NAME "
+            "or TorchScript."
+        ) from error
     return Loaded(net, f"file {path.name}", sha256=hashlib.sha256(path.read_bytes()).hexdigest())
 
 

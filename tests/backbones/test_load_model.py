@@ -154,6 +154,20 @@ def test_a_module_that_does_not_fit_the_data_says_why(net: nn.Module, sentence: 
     assert message(net, data=pictures(5, size=4)).startswith(sentence)
 
 
+def test_images_that_are_not_square_are_the_networks_own_matter() -> None:
+    wide = TensorData(torch.rand(4, 3, 20, 44), torch.arange(4), name="wide")
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(16, 5))
+    assert load_model(net, data=wide).num_classes == 5
+    assert message(nn.Sequential(nn.Flatten(), nn.Linear(48, 5)), data=wide).startswith(
+        "Sequential cannot take pictures of 3 x 20 x 44 (RuntimeError: "
+    )
+
+
+def test_a_file_of_torch_export_says_how_to_bring_it(tmp_path: Path) -> None:
+    (tmp_path / "net.pt2").write_bytes(b"PK")
+    assert "torch.export.load(FILE).module(), and give that as FILE.py:net" in message(str(tmp_path / "net.pt2"))
+
+
 def test_a_module_takes_neither_settings_nor_named_weights() -> None:
     assert message(nn.Identity(), depth=3) == "a module has no setting 'depth': it is built already."
     assert message(nn.Identity(), weights="adversarial") == (
