@@ -55,6 +55,10 @@ class Description:
 
 def describe(model: nn.Module, channels: int, height: int, width: int) -> Description:
     """Measure ``model`` by one pass over a black picture; it is left as it was."""
+    if not isinstance(model, nn.Module):
+        raise ModelError(
+            f"the model was given as {type(model).__name__}; give a torch module, or what load_model returns."
+        )
     if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
         raise ModelError("the layers of a TorchScript model cannot be watched; describe the network it was made from.")
     layers: list[Layer] = []
