@@ -19,8 +19,8 @@ class Tolerant:
         self._stream = stream
         self.trouble: Exception | None = None
 
-    def write(self, text: str) -> int:
-        """Write; a character that the stream has not is written as a question mark."""
+    def write(self, text: str | bytes) -> int:
+        """Write; a character that the stream has not is written as a question mark. Bytes are what shells complete with."""
         if self.trouble is None:
             try:
                 self._written(text)
@@ -41,7 +41,11 @@ class Tolerant:
         for line in lines:
             self.write(line)
 
-    def _written(self, text: str) -> None:
+    def _written(self, text: str | bytes) -> None:
+        if isinstance(text, bytes):
+            self._stream.flush()
+            self._stream.buffer.write(text)
+            return
         try:
             self._stream.write(text)
         except UnicodeEncodeError:

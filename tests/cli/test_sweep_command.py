@@ -517,7 +517,7 @@ def make():
     ("fault", "said"),
     [
         ("return self.flat(x.mean((2, 3))) * torch.nan", "NaN"),
-        ("raise ValueError('the lights are out')", "(ValueError: the lights are out)."),
+        ("raise ValueError('the lights are out')", "(ValueError: the lights are out)"),
     ],
     ids=["no number", "an exception"],
 )
