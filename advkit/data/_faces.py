@@ -240,7 +240,6 @@ FACES: dict[str, Layers] = {
 }
 
 
-@lru_cache(maxsize=256)
 def filled(name: str) -> float:
     """The width of the sign ``name`` as a share of the side of its square.
 
@@ -257,6 +256,7 @@ def filled(name: str) -> float:
     return max(along) - min(along) + 2 * outline.rounding
 
 
+@lru_cache(maxsize=256)
 def face(name: str, size: int) -> NDArray[np.float32]:
     """The sign ``name``, flat, (size, size, 4): linear light (sRGB squared) times coverage, and coverage."""
     centres = (np.arange(size) + 0.5) / size

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from advkit.data._faces import face
 from advkit.data.load import load_data
 from advkit.data.signs import Signs
 from advkit.errors import DataError, InputError
@@ -251,3 +252,7 @@ def test_a_sign_is_as_wide_as_traffic_rules_measure_it(name, share):
 def test_every_sign_is_drawn_in_its_square():
     signs = Signs(count=1)
     assert all(0.5 < signs.filled(label) < 1 for label in range(len(signs.classes)))
+
+
+def test_a_sign_is_drawn_once_for_all_pictures_of_it():
+    assert face("stop", 64) is face("stop", 64)
