@@ -10,8 +10,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from advkit.atomic import put_whole
 from advkit.documents import DocumentError, read_text
-from advkit.errors import InputError
+from advkit.errors import InputError, WriteError
 
 __all__ = ["LOCK_FILES", "locked"]
 
@@ -46,9 +47,9 @@ def locked(folder: Path, what: str, option: str = "--out", *, lasting: bool = Fa
     except OSError as error:
         raise InputError(f"the folder {folder} cannot be written to ({error.strerror}).") from None
     try:
-        with suppress(OSError):  # it only serves a message
+        with suppress(WriteError):  # it only serves a message
             now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-            (folder / _WRITER).write_text(f"process {os.getpid()}, since {now}")
+            put_whole(folder / _WRITER, f"process {os.getpid()}, since {now}".encode(), lasting=False)
         yield
     finally:
         with suppress(OSError):

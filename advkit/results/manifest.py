@@ -52,7 +52,11 @@ class Manifest:
             found, covered = read_sealed(path)
             if not covered:
                 raise Broken(path, "altered", "has lost its checksum")
-            return cls({str(name): dict(files) for name, files in found["parts"].items()}, bool(found["study"]))
+            parts = {str(part): dict(files) for part, files in found["parts"].items()}
+            # What does not hold is removed and made anew: nothing elsewhere may be named here.
+            if any(Path(name).name != name for files in (parts, *parts.values()) for name in files):
+                raise Broken(path, "altered", "names files outside of its folder")
+            return cls(parts, bool(found["study"]))
         except Broken as error:
             if error.kind == "missing":
                 return None

@@ -109,6 +109,12 @@ class Store:
     def create(self) -> Store:
         """Make the folder a store, or check that it is one. One of before is one of today from then on."""
         self.admit()
+        for name in self.cell_keys():
+            place = self.folder / "cells" / name
+            if place.is_symlink():  # what does not hold in it would be removed elsewhere
+                raise InputError(
+                    f"{place} leads elsewhere; cells are kept in folders of the store's own, so remove the link."
+                )
         try:
             made = self._format() == _FORMAT and self.manifest() is not None
         except InputError:  # there is none yet, or it is damaged

@@ -400,6 +400,34 @@ def test_names_that_lead_out_of_the_folder_are_not_followed(tmp_path: Path) -> N
     assert broken.kind == "foreign"
 
 
+@pytest.mark.parametrize("up", ["../../../secret", "absolute"])
+def test_a_manifest_that_names_files_elsewhere_removes_none(tmp_path: Path, up: str) -> None:
+    folder, secret = filled(tmp_path / "store"), tmp_path / "secret"
+    secret.touch()
+    named = up if up.startswith(".") else str(secret)
+    rewritten(folder / "manifest.json", lambda found: found["parts"][cell_of("pgd").key].update({named: "0" * 64}))
+    records = Store(folder).records()
+    with pytest.raises(StoreError, match="outside of its folder"):
+        mend(Store(folder), records, 16)
+    assert check_folder(folder).broken
+    store = Store(folder).create()  # as a sweep does, which makes a new manifest
+    mend(store, records, 16)
+    assert secret.exists()
+
+
+def test_nothing_is_written_through_links(tmp_path: Path) -> None:
+    folder, secret = filled(tmp_path / "store"), tmp_path / "secret"
+    secret.write_text("kept")
+    (folder / ".writer").symlink_to(secret)
+    with Store(folder).lock():
+        assert (folder / ".writer").read_text().startswith("process")
+    assert secret.read_text() == "kept"
+    (tmp_path / "elsewhere").mkdir()
+    (folder / "cells" / "linked").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match="leads elsewhere"):
+        Store(folder).create()
+
+
 def test_certificates_that_do_not_hold_are_made_anew(tmp_path: Path) -> None:
     folder = certified(tmp_path)
     store = CertificateStore(folder, {"model": "lenet", "sigma": 0.25}).create()
