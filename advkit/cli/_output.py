@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -11,12 +12,22 @@ from typing import Any, TextIO, cast
 
 __all__ = ["Tolerant", "tolerant_streams"]
 
+_STEERING = r"[\x00-\x08\x0b-\x1f\x7f-\x9f]"
+_OF_OUTPUT = re.compile(rf"(\x1b\[(?:[0-3](?:;[0-3])*)?m)|{_STEERING}")  # bold and dim are the tables' own
+_OF_ERRORS = re.compile(
+    rf"(\x1b\[[\d;]*m|\x1b\[\??\d*[A-Za-z]|\r)|{_STEERING}"
+)  # so are the movements of progress bars
+
 
 class Tolerant:
-    """A text stream that writes as long as it can, and then remembers why it could not; a command goes on and saves."""
+    """A text stream that writes as long as it can, and then remembers why it could not; a command goes on and saves.
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+    What is written may come from a file of somebody else's: characters that steer a terminal are spelled out, but for those
+    that ``own`` finds in its first group.
+    """
+
+    def __init__(self, stream: TextIO, own: re.Pattern[str] = _OF_OUTPUT) -> None:
+        self._stream, self._own = stream, own
         self.trouble: Exception | None = None
 
     def write(self, text: str | bytes) -> int:
@@ -46,6 +57,7 @@ class Tolerant:
             self._stream.flush()
             self._stream.buffer.write(text)
             return
+        text = self._own.sub(_spelled, text)
         try:
             self._stream.write(text)
         except UnicodeEncodeError:
@@ -70,7 +82,8 @@ def tolerant_streams() -> Iterator[list[str]]:
         _fill_gaps()
         said.append("it is closed")
     before = sys.stdout, sys.stderr
-    out, err = (None if stream is None else Tolerant(stream) for stream in before)
+    rules = (_OF_OUTPUT, _OF_ERRORS)
+    out, err = (None if one is None else Tolerant(one, own) for one, own in zip(before, rules, strict=True))
     sys.stdout, sys.stderr = cast(TextIO, out), cast(TextIO, err)
     try:
         yield said
@@ -82,6 +95,11 @@ def tolerant_streams() -> Iterator[list[str]]:
         if err is not None:
             err.flush()
         sys.stdout, sys.stderr = before
+
+
+def _spelled(found: re.Match[str]) -> str:
+    own: str | None = found[1]
+    return own or ascii(found[0])[1:-1]
 
 
 def _why(error: Exception) -> str:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from stores import Made, cell_of
 
 ATTACK = ("attack", "--model", "lenet", "--samples", "4", "--attack", "fgsm", "--quiet")
 
@@ -50,3 +51,15 @@ def test_an_output_of_few_characters_shows_the_table():
     assert done.returncode == 0, done.stderr
     assert done.stdout.isascii()
     assert b"clean" in done.stdout
+
+
+@pytest.mark.parametrize("words", [("table",), ("table", "--format", "csv"), ("results", "list"), ("results", "show")])
+def test_what_a_store_says_steers_no_terminal(tmp_path: Path, words: tuple[str, ...]):
+    made, cell = Made(tmp_path / "store"), cell_of("pgd", model="n\x1b[2Je\r\x9bt\x1b[8m")
+    made.put(cell, [1, 0], model=cell.model)
+    key = (cell.key,) if words[-1] == "show" else ()
+    done = _run((*words, str(tmp_path / "store"), *key))
+    said = done.stdout.decode()
+    assert done.returncode == 0, done.stderr
+    assert "n\\x1b[2Je\\r\\x9bt\\x1b[8m" in said
+    assert said.replace("\n", "").isprintable()
