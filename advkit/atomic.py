@@ -8,26 +8,9 @@ from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
-from advkit.errors import InputError, WriteError
+from advkit.errors import WriteError
 
-__all__ = ["check_path", "keep_names", "put_first", "put_whole", "write_whole"]
-
-
-_LONGEST_PART, _LONGEST = 255, 4000  # bytes of a name and of a path, as Linux takes them
-
-
-def check_path(what: str, text: str) -> None:
-    """Raise InputError for a path that no file can have."""
-    if not text.strip():
-        raise InputError(f"{what} is empty; give a path, or leave it out.")
-    if "\0" in text:
-        raise InputError(f"{what} is {text!r}, with a null character; no file has such a name.")
-    sizes = [len(part.encode("utf-8", "surrogateescape")) for part in text.split("/")]
-    if max(sizes) > _LONGEST_PART or sum(sizes) + len(sizes) > _LONGEST:
-        raise InputError(
-            f"{what} is {text[:40]}... ({len(text):,} characters); a name has at most {_LONGEST_PART} bytes, a path "
-            f"{_LONGEST:,}."
-        )
+__all__ = ["keep_names", "put_first", "put_whole", "write_whole"]
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:

@@ -11,13 +11,13 @@ from __future__ import annotations
 import json
 import os
 import re
-import stat
 import tomllib
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
 from advkit.errors import InputError
+from advkit.paths import kind_problem, reason_of, shown
 
 __all__ = [
     "DEEPEST",
@@ -82,21 +82,17 @@ def read_content(path: str | Path, most: int) -> bytes:
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
         try:
             kind = os.fstat(handle)
-            if stat.S_ISDIR(kind.st_mode):
-                raise DocumentError(path, "it is a folder, not a file")
-            if not stat.S_ISREG(kind.st_mode):
-                raise DocumentError(path, "it is a device or a pipe, not a file; copy what it gives to a file")
+            if problem := kind_problem(kind.st_mode):
+                raise DocumentError(path, f"{problem}, not a file")
             content = _bounded(handle, most) if kind.st_size <= most else None
         finally:
             os.close(handle)
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise DocumentMissing(path, "there is no such file") from error
-    except OSError as error:
-        raise DocumentError(path, error.strerror or str(error)) from error
-    except ValueError as error:
-        if isinstance(error, InputError):
-            raise
-        raise DocumentError(repr(str(path)), f"its name is none ({error})") from None  # a null byte in it
+        raise DocumentMissing(path, reason_of(error)) from error
+    except InputError:
+        raise
+    except (OSError, ValueError) as error:
+        raise DocumentError(shown(path), reason_of(error)) from error
     if content is None:
         raise DocumentError(path, f"it has over {most // 2**20} MiB, the most that is read of such a file")
     return content

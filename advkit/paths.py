@@ -7,9 +7,12 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
-__all__ = ["expanded", "file_problem", "is_folder", "reason_of", "shown"]
+from advkit.errors import InputError
 
-_LONGEST = 200  # letters of a path in a sentence
+__all__ = ["check_path", "expanded", "file_problem", "is_folder", "kind_problem", "reason_of", "shown"]
+
+_LONGEST_PART, _LONGEST = 255, 4000  # bytes of a name and of a path, as Linux takes them
+_IN_A_SENTENCE = 200  # letters
 
 _KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
     (stat.S_ISDIR, "it is a folder"),
@@ -20,12 +23,31 @@ _KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
 )
 
 
+def check_path(what: str, text: str) -> None:
+    """Raise InputError for a path that no file can have."""
+    if not text.strip():
+        raise InputError(f"{what} is empty; give a path, or leave it out.")
+    if "\0" in text:
+        raise InputError(f"{what} is {shown(text)!r}, with a null character; no file has such a name.")
+    sizes = [len(part.encode("utf-8", "surrogateescape")) for part in text.split("/")]
+    if max(sizes) > _LONGEST_PART or sum(sizes) + len(sizes) > _LONGEST:
+        raise InputError(
+            f"{what} is {text[:40]}... ({len(text):,} characters); a name has at most {_LONGEST_PART} bytes, a path "
+            f"{_LONGEST:,}."
+        )
+
+
 def file_problem(path: str | Path) -> str | None:
     """Why a path names no regular file that can be read, as the end of a sentence; None where it does."""
     try:
         mode = os.stat(path).st_mode
     except (OSError, ValueError) as error:
         return reason_of(error)
+    return kind_problem(mode)
+
+
+def kind_problem(mode: int) -> str | None:
+    """The same for what is there, by its ``st_mode``."""
     if stat.S_ISREG(mode):
         return None
     return next((told for is_kind, told in _KINDS if is_kind(mode)), "it is no regular file")
@@ -44,17 +66,17 @@ def expanded(path: str | Path) -> Path:
     return Path(os.path.expanduser(path))
 
 
-def shown(path: str | Path) -> str:
-    """A path as a sentence can hold it."""
-    text = str(path).replace("\0", "\\0")
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}... ({len(text):,} letters)"
+def shown(text: str | Path, most: int | None = _IN_A_SENTENCE) -> str:
+    """A path, or another text of somebody else's, as a sentence can hold it: what would steer a terminal is spelled out."""
+    plain = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in str(text))
+    return plain if most is None or len(plain) <= most else f"{plain[:most]}... ({len(plain):,} letters)"
 
 
 def reason_of(error: OSError | ValueError) -> str:
     """What the system says of a path, in words: "there is no such file", "permission denied"."""
-    if isinstance(error, FileNotFoundError):
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
         return "there is no such file"
     if isinstance(error, OSError):
         said = error.strerror or str(error) or type(error).__name__
         return said[:1].lower() + said[1:]
-    return "a path holds no NUL character" if "null" in str(error) else str(error)
+    return "no file has a null character in its name" if "null" in str(error) else str(error)

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Self
 
 from advkit.errors import Untrusted
+from advkit.paths import expanded, shown
 
-__all__ = ["NOTHING", "Trust", "digest", "shown", "split_code"]
+__all__ = ["NOTHING", "Trust", "digest", "split_code"]
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,8 @@ class Trust:
         if _placed(text) in self.named | self.code:
             return
         raise Untrusted(
-            f"{shown(text)} is {what} that a file names, and not you, so {then}; if you trust it, add "
-            f"--trust-code {shown(shlex.quote(_shortest(text)))} to the command."
+            f"{shown(text, None)} is {what} that a file names, and not you, so {then}; if you trust it, add "
+            f"--trust-code {shown(shlex.quote(_shortest(text)), None)} to the command."
         )
 
     def blindly(self, path: Path) -> bool:
@@ -68,13 +69,8 @@ def split_code(text: str) -> tuple[str, bool, list[str]]:
 def digest(text: str) -> str:
     """The SHA-256 of the file that a text of code names; empty where it is none. Nothing is imported to find it."""
     place, is_file, rest = split_code(text)
-    path = Path(place).expanduser() if is_file or not rest else _module_file(place)
+    path = expanded(place) if is_file or not rest else _module_file(place)
     return hashlib.sha256(path.read_bytes()).hexdigest() if path is not None and path.is_file() else ""
-
-
-def shown(text: str) -> str:
-    """A text of somebody else's as it can be printed: what would steer a terminal is spelled out."""
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
 def _placed(text: str) -> str:
@@ -82,7 +78,7 @@ def _placed(text: str) -> str:
     place, is_file, rest = split_code(text)
     if (not is_file and rest) or "\0" in text:
         return text
-    return ":".join([os.path.realpath(os.path.expanduser(place)), *rest])
+    return ":".join([os.path.realpath(expanded(place)), *rest])
 
 
 def _shortest(text: str) -> str:
@@ -90,7 +86,7 @@ def _shortest(text: str) -> str:
     place, is_file, rest = split_code(text)
     if (not is_file and rest) or "\0" in text:
         return text
-    beside = os.path.relpath(os.path.realpath(os.path.expanduser(place)))
+    beside = os.path.relpath(os.path.realpath(expanded(place)))
     return ":".join([place if beside.startswith("..") else beside, *rest])
 
 

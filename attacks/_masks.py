@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from advkit.errors import InputError
 from advkit.image_file import UnreadableImage, read_image
-from advkit.paths import file_problem
+from advkit.paths import expanded, file_problem
 
 __all__ = ["fitted_mask", "read_mask"]
 
@@ -24,7 +23,7 @@ def read_mask(path: str, what: str, allowed: str) -> Tensor:
 
     ``what`` was given and ``allowed`` is allowed, for errors. Raises InputError for a file that is none or is all dark.
     """
-    file = Path(path).expanduser()
+    file = expanded(path)
     if problem := file_problem(file):
         raise InputError(f"{what} is {path!r}, and {problem}; give {allowed}.")
     return _read(str(file), file.stat().st_mtime_ns, what, allowed)

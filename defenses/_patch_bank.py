@@ -12,7 +12,7 @@ from advkit.arrays import read_arrays
 from advkit.core.rng import Rng
 from advkit.data.signs import Signs
 from advkit.errors import DataError
-from advkit.paths import file_problem
+from advkit.paths import expanded, file_problem
 
 __all__ = ["drawn_bank", "read_bank"]
 
@@ -44,7 +44,7 @@ def read_bank(path: str, side: int, channels: int) -> Tensor:
 
     Raises DataError for a file that cannot be read, or patches of another size.
     """
-    file = Path(path).expanduser()
+    file = expanded(path)
     if problem := file_problem(file):
         raise DataError(f"the bank {path} cannot be read ({problem}).")
     return _read(file, side, channels, file.stat().st_mtime_ns)

@@ -121,6 +121,7 @@ def test_commands_answer_help_before_anything_heavy_is_imported():
         "advkit.cli",
         "advkit.errors",
         "advkit.atomic",
+        "advkit.paths",
         "advkit.private",
         "advkit.trust",
         *sys.stdlib_module_names,

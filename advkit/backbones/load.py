@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from advkit.atomic import check_path
 from advkit.backbones import sources, usercode
 from advkit.backbones.checkpoint import Checkpoint, is_torchscript, read_weights
 from advkit.backbones.classifier import Classifier, normalisation
@@ -23,6 +22,7 @@ from advkit.backbones.wish import MODEL_FILES, Wish, drawn
 from advkit.catalog import BACKBONES
 from advkit.core.answers import checked_scores
 from advkit.errors import AdvkitError, ModelError
+from advkit.paths import check_path, expanded
 from advkit.trust import Trust
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def admit(spec: str, trust: Trust) -> None:
 
 
 def _is_file(spec: str) -> bool:
-    path = Path(spec).expanduser()
+    path = expanded(spec)
     return spec not in BACKBONES and (
         path.suffix in MODEL_FILES or (":" not in spec and path.suffix != ".py" and path.is_file())
     )
@@ -158,7 +158,7 @@ def _of_text(spec: str, wish: Wish, mean: Numbers, std: Numbers, trust: Trust) -
     check_path("the weights", wish.weights)
     admit(spec, trust)
     source, _, rest = spec.partition(":")
-    path = Path(spec).expanduser()
+    path = expanded(spec)
     if source == "hf":
         path, backbone = sources.hub_file(rest)
         return _of_checkpoint(replace(read_weights(path), label=spec), backbone, wish, mean, std)

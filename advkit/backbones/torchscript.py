@@ -20,7 +20,7 @@ import torch
 
 from advkit.backbones.pure_operators import BUILTINS, OTHERS, PURE
 from advkit.errors import ModelError, Untrusted, first_line
-from advkit.trust import shown
+from advkit.paths import shown
 
 __all__ = ["checked_archive"]
 
@@ -109,7 +109,7 @@ def _parsed(path: Path, name: str, content: bytes) -> ast.Module:
 def _refuse(path: Path, what: str) -> None:
     raise Untrusted(
         f"{path.name} is a program that uses {shown(what)}, which is not known to be harmless, so it was not loaded; if you "
-        f"trust the file, add --trust-code {shown(str(path))} to the command, or load it in Python by torch.jit.load."
+        f"trust the file, add --trust-code {shown(path, None)} to the command, or load it in Python by torch.jit.load."
     )
 
 

@@ -19,6 +19,7 @@ from torch import nn
 from advkit.backbones.sources import Loaded
 from advkit.backbones.torchscript import checked_archive
 from advkit.errors import MissingExtra, ModelError, first_line, nearest
+from advkit.paths import expanded
 from advkit.trust import Trust, split_code
 
 __all__ = ["from_code", "from_onnx", "from_torchscript", "made_by_code"]
@@ -86,7 +87,7 @@ def _parts(spec: str) -> tuple[Path | str, str, list[str]]:
     place, is_file, rest = split_code(spec)
     if not rest or not rest[0]:
         raise ModelError(f"{spec} names no function; write {place}:factory.")
-    return (Path(place).expanduser() if is_file else place), rest[0], rest[1:]
+    return (expanded(place) if is_file else place), rest[0], rest[1:]
 
 
 def _module_of_file(path: Path) -> ModuleType:

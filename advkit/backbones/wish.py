@@ -9,6 +9,8 @@ from pathlib import Path
 
 import torch
 
+from advkit.paths import expanded
+
 __all__ = ["MODEL_FILES", "Wish", "drawn"]
 
 MODEL_FILES = (".safetensors", ".pt", ".pth", ".ts", ".torchscript", ".onnx")
@@ -40,9 +42,9 @@ class Wish:
 
     @property
     def _place(self) -> tuple[Path | None, str]:
-        whole = Path(self.weights).expanduser()
+        whole = expanded(self.weights)
         head, _, key = self.weights.rpartition(":")
-        path = Path(head).expanduser()
+        path = expanded(head)
         if key and not whole.is_file() and (path.suffix in MODEL_FILES or (head != "embedded" and path.is_file())):
             return path, key
         return (whole if whole.suffix in MODEL_FILES or len(whole.parts) > 1 or whole.is_file() else None), ""

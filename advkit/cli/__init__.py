@@ -14,6 +14,7 @@ import click
 
 from advkit.cli._output import tolerant_streams
 from advkit.cli._signals import ended_by_signals, exit_code
+from advkit.paths import shown
 from advkit.private import kept_words, redacted
 
 __all__ = ["main"]
@@ -148,8 +149,7 @@ def _run(given: list[str] | None) -> int:
 
 def _short(message: str) -> str:
     """A sentence in one line, in which what was given, a path or a number, is not longer than a reader can look through."""
-    # What a path holds may steer a terminal.
-    message = re.sub(r"[\x00-\x1f\x7f]", lambda found: repr(found[0])[1:-1], redacted(message))
+    message = shown(redacted(message), None)
     return re.sub(rf"\S{{{_WORD},}}", lambda found: f"{found[0][: _WORD // 2]} ... {found[0][-_WORD // 4 :]}", message)
 
 

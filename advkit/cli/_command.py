@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-from advkit.atomic import check_path
 from advkit.errors import InputError
+from advkit.paths import check_path
 
 __all__ = ["Command", "PathType", "refuse_idle"]
 

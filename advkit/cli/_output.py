@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO, cast
 
+from advkit.paths import shown
+
 __all__ = ["Tolerant", "tolerant_streams"]
 
 _STEERING = r"[\x00-\x08\x0b-\x1f\x7f-\x9f]"
@@ -99,7 +101,7 @@ def tolerant_streams() -> Iterator[list[str]]:
 
 def _spelled(found: re.Match[str]) -> str:
     own: str | None = found[1]
-    return own or ascii(found[0])[1:-1]
+    return own or shown(found[0])
 
 
 def _why(error: Exception) -> str:

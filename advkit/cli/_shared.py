@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from advkit.errors import InputError, ModelError, UnknownName, first_line
-from advkit.trust import NOTHING, Trust, digest, shown
+from advkit.paths import shown
+from advkit.trust import NOTHING, Trust, digest
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -137,7 +138,7 @@ def trusted(code: tuple[str, ...], *named: str | None) -> Trust:
     found = Trust.of(*filter(None, named), code=code)
     for text in dict.fromkeys((*code, *filter(None, named))):
         if hashed := digest(text) if text in code or ":" in text else "":
-            click.echo(f"trusted {shown(text)}, SHA-256 {hashed}", err=True)
+            click.echo(f"trusted {shown(text, None)}, SHA-256 {hashed}", err=True)
     return found
 
 

@@ -7,11 +7,10 @@ from pathlib import Path
 
 from torch import Tensor
 
-from advkit.atomic import check_path
 from advkit.catalog import DATASETS
 from advkit.data.base import Data, TensorData
 from advkit.errors import DataError, nearest
-from advkit.paths import expanded, file_problem, is_folder, shown
+from advkit.paths import check_path, expanded, file_problem, is_folder, shown
 
 __all__ = ["load_data"]
 
@@ -61,7 +60,7 @@ def _source(spec: str | Path) -> str:
     names = DATASETS.names()
     given = shown(spec)
     hint = nearest(given, names) if isinstance(spec, str) else ""
-    why = f" ({problem})" if os.path.lexists(given) else ""
+    why = f" ({problem})" if os.path.lexists(path) else ""
     raise DataError(
         f"{given!r} is neither the name of a data set nor an existing file or folder{why}.{hint} "
         f"Known names: {', '.join(names)}. Or give the path of an .npz file, a folder of pictures or one picture."

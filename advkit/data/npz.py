@@ -30,7 +30,7 @@ def npz(path: str | Path) -> TensorData:
     ``signs_classes.json`` beside it: a list, or index to name.
     """
     file = expanded(path)
-    if not os.path.lexists(shown(file)):
+    if not os.path.lexists(file):
         raise DataError(
             f"the file {shown(file)} does not exist; give the path of an .npz file with the arrays x and y."
         )

@@ -18,6 +18,7 @@ from advkit.data._files import PictureFiles
 from advkit.data._listing import is_picture
 from advkit.errors import DataError
 from advkit.image_file import UnreadableImage, read_image
+from advkit.paths import expanded
 
 __all__ = ["LISA_CLASSES", "StopSigns"]
 
@@ -100,7 +101,7 @@ class StopSigns(PictureFiles):
 
 def _folder(path: str | Path | None) -> Path:
     if path is not None:
-        folder = Path(path).expanduser()
+        folder = expanded(path)
         if not folder.is_dir():
             raise DataError(f"stop-signs: the folder {folder} does not exist; give the one that holds 32/ and 256/.")
         return folder
@@ -110,7 +111,7 @@ def _folder(path: str | Path | None) -> Path:
             "stop-signs: advkit does not ship these photos; give their folder as the setting path, or set the environment "
             "variable ADVKIT_DATA to the folder that holds stop_signs/."
         )
-    folder = Path(home).expanduser() / "stop_signs"
+    folder = expanded(home) / "stop_signs"
     if not folder.is_dir():
         raise DataError(
             f"stop-signs: there is no folder {folder}; ADVKIT_DATA is to name the folder that holds stop_signs/, "

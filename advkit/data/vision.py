@@ -19,6 +19,7 @@ from advkit.data._listing import Listing
 from advkit.data.base import Data, TensorData
 from advkit.data.folder import class_folders
 from advkit.errors import DataError
+from advkit.paths import expanded
 
 __all__ = ["cifar10", "cifar100", "fashion_mnist", "gtsrb", "imagenet", "mnist", "svhn"]
 
@@ -147,7 +148,7 @@ def gtsrb(split: Split = "test", size: int = 32, download: bool = True) -> Data:
 @DATASETS.register("imagenet")
 def imagenet(root: str | Path, split: Literal["train", "val"] = "val", size: int = 224, crop: float = 0.875) -> Data:
     """ImageNet (ILSVRC 2012) from your own copy: ``root`` holds val/ or train/ with 1,000 folders n01440764 ..."""
-    folder = Path(root).expanduser()
+    folder = expanded(root)
     folder = folder / split if (folder / split).is_dir() else folder
     if not folder.is_dir():
         raise DataError(f"imagenet: there is no folder {folder}; give as root the folder that holds {split}/.")

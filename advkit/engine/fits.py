@@ -13,6 +13,7 @@ from advkit.data import load_data
 from advkit.engine.fitting import load_fitted, save_fitted
 from advkit.engine.span import Stages
 from advkit.errors import InputError
+from advkit.paths import expanded
 
 __all__ = ["attack_hash", "fit_files", "ready"]
 
@@ -58,7 +59,7 @@ def attack_hash(attacks: Iterable[Attack]) -> str:
             value = getattr(attack, name)
             if not isinstance(value, str) or not value or value in found:
                 continue
-            path = Path(value).expanduser()
+            path = expanded(value)
             if (path.suffix or len(path.parts) > 1) and path.is_file():  # a word is none, whatever lies beside it
                 found[value] = hashlib.sha256(path.read_bytes()).hexdigest()
             elif isinstance(attack, Fitted) and name == "fitted_on" and value != "auto":

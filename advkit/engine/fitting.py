@@ -25,6 +25,7 @@ from advkit.engine.passes import Passes, batch_for
 from advkit.engine.precision import PrecisionName, choose_precision
 from advkit.engine.targets import choose_targets
 from advkit.errors import DataError, InputError
+from advkit.paths import expanded
 from advkit.seal import sealed_json, sealed_tensors
 
 __all__ = ["check_fit", "fit", "fit_for", "fit_with", "load_fitted", "save_fitted", "training_pictures"]
@@ -113,7 +114,7 @@ def check_fit(attack: Fitted, scored: Data, seed: int) -> None:
 
 
 def _from_file(attack: Fitted) -> Applied:
-    found = load_fitted(Path(attack.fitted_on).expanduser())
+    found = load_fitted(expanded(attack.fitted_on))
     if type(found.by) is not type(attack):
         raise InputError(
             f"{attack.fitted_on} was fitted by {ATTACKS.name_of(found.by)}, not by {ATTACKS.name_of(attack)}; name that attack."

@@ -12,7 +12,6 @@ from typing import Any, ClassVar, get_args
 import torch
 from torch import Tensor, nn
 
-from advkit.atomic import check_path
 from advkit.backbones import Classifier
 from advkit.backbones.checkpoint import EMBEDDED
 from advkit.backbones.usercode import made_by_code
@@ -20,6 +19,7 @@ from advkit.catalog import DEFENSES
 from advkit.core.defense import Backward, RandomWrapper, Wrapper
 from advkit.core.rng import Rng
 from advkit.errors import InputError
+from advkit.paths import check_path, expanded
 from advkit.trust import Trust
 
 __all__ = ["OwnRandomWrapper", "OwnWrapper", "contents", "defense_hash", "defined_by", "own_wrapper"]
@@ -116,8 +116,8 @@ def contents(wrapper: Wrapper) -> list[str]:
             found.append(Classifier(value, name="").fingerprint())
         elif value == "auto":
             found += map(_digest, sorted(EMBEDDED.glob(f"*{DEFENSES.name_of(wrapper)}-*.safetensors")))
-        elif isinstance(value, str) and Path(value).expanduser().is_file():
-            found.append(_digest(Path(value).expanduser()))
+        elif isinstance(value, str) and expanded(value).is_file():
+            found.append(_digest(expanded(value)))
     return found
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -15,6 +14,7 @@ from advkit.data import Data
 from advkit.data.picture import Picture
 from advkit.engine.defend import defend, read_defense
 from advkit.engine.specs import DataSpec, ModelSpec, settings_of
+from advkit.paths import expanded
 from advkit.private import kept_path
 from advkit.trust import NOTHING, Trust
 
@@ -131,7 +131,7 @@ class Recipe:
 def lasting(text: str) -> str:
     """The name of a model, weights or data as it can be used from any folder: files by their path from the root or the home."""
     name, colon, rest = text.partition(":")
-    path = Path(name).expanduser()
+    path = expanded(name)
     return f"{kept_path(path.resolve())}{colon}{rest}" if name and path.exists() else text
 
 

@@ -17,7 +17,6 @@ from typing import Any, get_args
 
 import torch
 
-from advkit.atomic import check_path
 from advkit.backbones.classifier import normalisation
 from advkit.backbones.load import admit
 from advkit.backbones.wish import MODEL_FILES
@@ -31,6 +30,7 @@ from advkit.engine.specs import AttackSpec, DataSpec, ModelSpec, check_model, se
 from advkit.engine.sweep import Sweep
 from advkit.engine.toml import toml_table, toml_value
 from advkit.errors import InputError, nearest
+from advkit.paths import check_path, expanded
 from advkit.trust import NOTHING, Trust
 
 __all__ = ["parse_study", "read_study", "write_study"]
@@ -278,7 +278,7 @@ def _data(study: Mapping[str, Any], settings: Mapping[str, Any], folder: Path) -
             DATASETS[name].read(settings)
     if name not in DATASETS:
         name = _placed(name, folder)
-        if not Path(name).expanduser().exists():
+        if not expanded(name).exists():
             load_data(name)  # raises DataError
     exclude = tuple(str(one) for one in _listed(study.get("exclude", [])))
     return DataSpec(name, settings_of(settings), exclude)
@@ -309,7 +309,7 @@ def _model(table: Mapping[str, Any], folder: Path, seed: int, trust: Trust) -> M
     if (
         model not in BACKBONES
         and ":" not in model
-        and not Path(place).expanduser().exists()
+        and not expanded(place).exists()
         and Path(model).suffix not in (*MODEL_FILES, ".py")
     ):
         BACKBONES[model]  # raises UnknownName

@@ -66,8 +66,8 @@ def test_every_command_reads_its_words_by_the_same_rules():
         (("attack", "--model", "x" * 5000), "the model is xxx"),
         (("attack", "--weights", "x" * 5000), "the weights is xxx"),
         (("attack", "--data", "a\0b"), "holds a null character"),
-        (("sweep", "/dev/zero"), "it is a device or a pipe"),
-        (("train", "/dev/zero", "--out", "a.safetensors"), "it is a device or a pipe"),
+        (("sweep", "/dev/zero"), "it is a device, not a file"),
+        (("train", "/dev/zero", "--out", "a.safetensors"), "it is a device, not a file"),
     ],
 )  # fmt: skip
 def test_a_command_line_that_means_nothing_is_refused_in_one_sentence(
