@@ -14,8 +14,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from advkit.documents import ordered_header
+from advkit.hashes import sha256
 
-__all__ = ["Unsealed", "holds_json", "holds_tensors", "sealed_json", "sealed_tensors", "sha256"]
+__all__ = ["Unsealed", "holds_json", "holds_tensors", "sealed_json", "sealed_tensors"]
 
 _HEAD = b'{"sealed": 1,'
 _TAIL = re.compile(rb',\n "sha256": "([0-9a-f]{64})"\n\}\n')
@@ -29,11 +30,6 @@ class Unsealed(ValueError):
 
     def __init__(self) -> None:
         super().__init__("is damaged: it was cut off, or changed after it was written")
-
-
-def sha256(content: bytes) -> str:
-    """What a file's content is known by."""
-    return hashlib.sha256(content).hexdigest()
 
 
 def sealed_json(found: Mapping[str, Any], *, indent: int | None = 1) -> bytes:

@@ -7,7 +7,6 @@ or on the command line. A ``Trust`` holds what he wrote, and an empty one, the d
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shlex
 import sys
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Self
 
 from advkit.errors import Untrusted
+from advkit.hashes import sha256_of_file
 from advkit.paths import expanded, shown
 
 __all__ = ["NOTHING", "Trust", "digest", "split_code"]
@@ -70,7 +70,7 @@ def digest(text: str) -> str:
     """The SHA-256 of the file that a text of code names; empty where it is none. Nothing is imported to find it."""
     place, is_file, rest = split_code(text)
     path = expanded(place) if is_file or not rest else _module_file(place)
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path is not None and path.is_file() else ""
+    return sha256_of_file(path) if path is not None and path.is_file() else ""
 
 
 def _placed(text: str) -> str:

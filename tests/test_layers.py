@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = (
-    {"errors", "numbers", "private"},
+    {"errors", "hashes", "numbers", "private"},
     {"paths"},
     {"registry", "atomic", "arrays", "documents", "image_file", "trust"},
     {"seal"},
@@ -120,6 +120,7 @@ def test_commands_answer_help_before_anything_heavy_is_imported():
         "click",
         "advkit.cli",
         "advkit.errors",
+        "advkit.hashes",
         "advkit.atomic",
         "advkit.paths",
         "advkit.private",

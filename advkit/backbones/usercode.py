@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import importlib.util
 import sys
@@ -19,6 +18,7 @@ from torch import nn
 from advkit.backbones.sources import Loaded
 from advkit.backbones.torchscript import checked_archive
 from advkit.errors import MissingExtra, ModelError, first_line, nearest
+from advkit.hashes import sha256, sha256_of_file
 from advkit.paths import expanded
 from advkit.trust import Trust, split_code
 
@@ -62,7 +62,7 @@ def from_torchscript(path: Path, trust: Trust) -> Loaded:
             net: nn.Module = torch.jit.load(archive, map_location="cpu")  # type: ignore[no-untyped-call]
         except (RuntimeError, ValueError) as error:
             raise ModelError(f"{path.name} is not a readable TorchScript file ({first_line(error)}).") from error
-    return Loaded(net, f"file {path.name}", sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+    return Loaded(net, f"file {path.name}", sha256=sha256_of_file(path))
 
 
 def from_onnx(path: Path) -> Loaded:
@@ -80,7 +80,7 @@ def from_onnx(path: Path) -> Loaded:
             "export it again with torch.onnx.export(..., opset_version=13, dynamo=False), or give the network as FILE.py:NAME "
             "or TorchScript."
         ) from error
-    return Loaded(net, f"file {path.name}", sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+    return Loaded(net, f"file {path.name}", sha256=sha256_of_file(path))
 
 
 def _parts(spec: str) -> tuple[Path | str, str, list[str]]:
@@ -94,7 +94,7 @@ def _module_of_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise ModelError(f"there is no file {path}; write path/to/file.py:factory.")
     # a name of its own for each place, so that two files called model.py do not meet
-    name = f"advkit_user_{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
+    name = f"advkit_user_{path.stem}_{sha256(str(path.resolve()))[:8]}"
     described = importlib.util.spec_from_file_location(name, path, loader=_Source(name, str(path)))
     if described is None or described.loader is None:
         raise ModelError(f"{path} cannot be imported; write path/to/file.py:factory.")

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from advkit.errors import DataError
+from advkit.hashes import sha256
 
 __all__ = ["Data", "OtherOrder", "Subset", "TensorData", "check_pictures", "ignored", "numbered"]
 
@@ -113,7 +114,7 @@ class Subset(Data):
 
     def fingerprint(self) -> str:
         """Hash of the whole data set's and of the indices."""
-        return hashlib.sha256(f"{self.data.fingerprint()} {self.indices}".encode()).hexdigest()
+        return sha256(f"{self.data.fingerprint()} {self.indices}")
 
     def training(self) -> Data | None:
         """The training pictures of the whole data set."""

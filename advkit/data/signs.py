@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from typing import Literal
 
@@ -17,6 +16,7 @@ from advkit.data._faces import FACES, face, filled
 from advkit.data._scene import Pose, background, draw_pose, photograph, sign_layer
 from advkit.data.base import Data
 from advkit.errors import DataError
+from advkit.hashes import sha256
 
 __all__ = ["Signs"]
 
@@ -60,7 +60,7 @@ class Signs(Data):
     def fingerprint(self) -> str:
         """Hash of the drawing's version and of the settings."""
         facts = f"{_VERSION} {self.split} {self.size} {len(self)} {self.seed}"
-        return hashlib.sha256(facts.encode()).hexdigest()
+        return sha256(facts)
 
     def training(self) -> Data | None:
         """The training split of the same size and seed."""

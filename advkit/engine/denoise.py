@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -25,6 +24,7 @@ from advkit.engine.evaluate import accuracy
 from advkit.engine.passes import automatic_batch
 from advkit.engine.training import Epoch, Recipe, Scores, Training, Validate, train
 from advkit.errors import InputError, ModelError
+from advkit.hashes import sha256_of_file
 from advkit.results.statistics import Share, share
 
 __all__ = ["RECIPE", "Restored", "Trained", "train_denoiser"]
@@ -124,7 +124,7 @@ def train_denoiser(
         identity={
             "denoiser": f"{net.kind} {net.settings}",
             "guide": None if guide is None else _classifier(guide).fingerprint(),
-            "start": "" if start is None else hashlib.sha256(Path(start).read_bytes()).hexdigest(),
+            "start": "" if start is None else sha256_of_file(start),
         },
     )
     facts = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import fields
 from pathlib import Path
@@ -13,6 +12,7 @@ from advkit.data import load_data
 from advkit.engine.fitting import load_fitted, save_fitted
 from advkit.engine.span import Stages
 from advkit.errors import InputError
+from advkit.hashes import sha256, sha256_of_file
 from advkit.paths import expanded
 
 __all__ = ["attack_hash", "fit_files", "ready"]
@@ -61,7 +61,7 @@ def attack_hash(attacks: Iterable[Attack]) -> str:
                 continue
             path = expanded(value)
             if (path.suffix or len(path.parts) > 1) and path.is_file():  # a word is none, whatever lies beside it
-                found[value] = hashlib.sha256(path.read_bytes()).hexdigest()
+                found[value] = sha256_of_file(path)
             elif isinstance(attack, Fitted) and name == "fitted_on" and value != "auto":
                 found[value] = load_data(value).fingerprint()
-    return hashlib.sha256(repr(sorted(found.values())).encode()).hexdigest()[:16] if found else ""
+    return sha256(repr(sorted(found.values())))[:16] if found else ""

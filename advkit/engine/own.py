@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, ClassVar, get_args
 
 import torch
@@ -19,6 +17,7 @@ from advkit.catalog import DEFENSES
 from advkit.core.defense import Backward, RandomWrapper, Wrapper
 from advkit.core.rng import Rng
 from advkit.errors import InputError
+from advkit.hashes import sha256, sha256_of_file
 from advkit.paths import check_path, expanded
 from advkit.trust import Trust
 
@@ -115,20 +114,16 @@ def contents(wrapper: Wrapper) -> list[str]:
         if isinstance(value, nn.Module):
             found.append(Classifier(value, name="").fingerprint())
         elif value == "auto":
-            found += map(_digest, sorted(EMBEDDED.glob(f"*{DEFENSES.name_of(wrapper)}-*.safetensors")))
+            found += map(sha256_of_file, sorted(EMBEDDED.glob(f"*{DEFENSES.name_of(wrapper)}-*.safetensors")))
         elif isinstance(value, str) and expanded(value).is_file():
-            found.append(_digest(expanded(value)))
+            found.append(sha256_of_file(expanded(value)))
     return found
 
 
 def defense_hash(wrappers: Sequence[Wrapper]) -> str:
     """A hash of the weights that wrappers hold; empty where they hold none."""
     found = [contents(wrapper) for wrapper in wrappers]
-    return hashlib.sha256(repr(found).encode()).hexdigest()[:16] if any(len(each) > 1 for each in found) else ""
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return sha256(repr(found))[:16] if any(len(each) > 1 for each in found) else ""
 
 
 def _pictures(cleaned: object, x: Tensor, text: str) -> Tensor:

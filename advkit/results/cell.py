@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
@@ -11,6 +10,8 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
+
+from advkit.hashes import sha256
 
 __all__ = [
     "Bools",
@@ -91,7 +92,7 @@ class Cell:
     @cached_property
     def key(self) -> str:
         """The name of the cell's folder: a hash of all that decides its numbers."""
-        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()[:20]
+        return sha256(json.dumps(self.to_json(), sort_keys=True))[:20]
 
     @cached_property
     def kind(self) -> tuple[object, ...]:

@@ -11,7 +11,6 @@ certifier, seed or data set has another KEY: nothing is mixed. Every file holds 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -22,6 +21,7 @@ import numpy as np
 
 from advkit.atomic import put_whole
 from advkit.errors import InputError
+from advkit.hashes import sha256
 from advkit.results.cell import Numbers
 from advkit.results.certificates import KINDS, Certificates
 from advkit.results.lock import LOCK_FILES
@@ -149,4 +149,4 @@ def _whole(path: Path, key: str, span: Span) -> Certificates | None:
 
 
 def _key(setting: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(dict(setting), sort_keys=True).encode()).hexdigest()[:20]
+    return sha256(json.dumps(dict(setting), sort_keys=True))[:20]

@@ -28,10 +28,11 @@ from torch import Tensor
 
 from advkit.atomic import write_whole
 from advkit.errors import DataError, InputError, UnknownName
+from advkit.hashes import sha256
 from advkit.image_file import UnreadableImage, read_image
 from advkit.results.facts import FACTS, facts_json
 from advkit.results.outcome import Evaluation, Outcome
-from advkit.seal import sealed_json, sha256
+from advkit.seal import sealed_json
 
 __all__ = ["CLEAN", "Form", "Saver", "checked_form", "read_png", "title_of", "to_8_bits"]
 

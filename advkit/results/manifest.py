@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from advkit.errors import StoreError
+from advkit.hashes import sha256_of_file
 from advkit.results.sealed import Broken, content_of, read_sealed
-from advkit.seal import sealed_json, sha256
+from advkit.seal import sealed_json
 
 __all__ = ["MANIFEST", "Manifest", "check_files", "hashes_of"]
 
@@ -67,7 +68,7 @@ class Manifest:
 
 def hashes_of(folder: Path, names: Iterable[str]) -> dict[str, str]:
     """The SHA-256 of files."""
-    return {name: sha256((folder / name).read_bytes()) for name in sorted(names)}
+    return {name: sha256_of_file(folder / name) for name in sorted(names)}
 
 
 def check_files(folder: Path, files: Mapping[str, Any]) -> list[Broken]:

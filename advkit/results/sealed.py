@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from advkit.documents import DocumentError, DocumentMissing, parse_json, read_content
-from advkit.seal import Unsealed, holds_json, sha256
+from advkit.hashes import sha256
+from advkit.seal import Unsealed, holds_json
 
 __all__ = ["Broken", "Kind", "content_of", "hash_like", "read_sealed"]
 

@@ -31,13 +31,14 @@ import numpy as np
 
 from advkit.atomic import keep_names, put_whole
 from advkit.errors import InputError, StoreError
+from advkit.hashes import sha256
 from advkit.results.asked import Asked
 from advkit.results.cell import Cell, Facts, Picture, UnknownFields
 from advkit.results.lock import LOCK_FILES, locked
 from advkit.results.manifest import MANIFEST, Manifest, hashes_of
 from advkit.results.sealed import Broken, content_of, read_sealed
 from advkit.results.shard import Shard, Span, name_of, pack_facts, pack_pictures, read_pictures, read_shard
-from advkit.seal import sealed_json, sha256
+from advkit.seal import sealed_json
 
 __all__ = [
     "Record",

@@ -15,7 +15,8 @@ from torch import Tensor
 from advkit.atomic import put_whole
 from advkit.documents import LARGEST_JSON, parse_json, read_content, reason
 from advkit.errors import InputError
-from advkit.seal import Unsealed, holds_json, sealed_json, sha256
+from advkit.hashes import sha256
+from advkit.seal import Unsealed, holds_json, sealed_json
 
 __all__ = ["Sticker"]
 

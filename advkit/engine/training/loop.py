@@ -36,6 +36,7 @@ from advkit.engine.training.ranks import ALONE, Ranks, synchronised
 from advkit.engine.training.recipe import Recipe, learning_rate
 from advkit.engine.training.watch import Epoch, Validate, alarming, ball_of, better, hold_out, robustness
 from advkit.errors import AdvkitError, DataError, InputError, ModelError, PassError
+from advkit.hashes import sha256
 
 __all__ = ["CHECKPOINT", "Training", "put", "state", "train"]
 
@@ -610,7 +611,7 @@ def _layout(model: nn.Module) -> str:
     """The backbone in a word: its name where it has one, and a digest of the names and shapes of its tensors."""
     name = model.name if isinstance(model, Classifier) else type(model).__name__
     shapes = " ".join(f"{key}{tuple(tensor.shape)}" for key, tensor in state(model).items())
-    return f"{name} ({hashlib.sha256(shapes.encode()).hexdigest()[:8]})"
+    return f"{name} ({sha256(shapes)[:8]})"
 
 
 def _digest(tensors: Mapping[str, Tensor]) -> str:
