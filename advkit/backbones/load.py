@@ -16,12 +16,11 @@ from advkit.backbones.classifier import Classifier, normalisation
 from advkit.backbones.given import Function, as_module
 from advkit.backbones.registered import from_registry
 from advkit.backbones.sources import Loaded, check_count
-from advkit.backbones.unfit import check_ready, refused
+from advkit.backbones.unfit import check_ready, first_answer
 from advkit.backbones.weights import agreed, output_count, put_weights
 from advkit.backbones.wish import MODEL_FILES, Wish, drawn
 from advkit.catalog import BACKBONES
-from advkit.core.answers import checked_scores
-from advkit.errors import AdvkitError, ModelError
+from advkit.errors import ModelError
 from advkit.paths import check_path, expanded
 from advkit.trust import Trust
 
@@ -258,14 +257,6 @@ def _probe(model: Classifier, channels: int, height: int, width: int) -> int:
     check_ready(model)
     first = next(model.parameters(), model.mean)
     x = torch.zeros(1, channels, height, width, device=first.device)
-    before = x._version
-    try:
-        with torch.no_grad(), drawn(0):
-            answer = model.eval()(x)
-    except AdvkitError:
-        raise
-    except Exception as error:  # whatever the user's forward raises
-        with drawn(0):
-            refused(model, model, x, error)
-    model.writes = x._version != before
-    return checked_scores(answer, 1, model.name).shape[1]
+    with torch.no_grad(), drawn(0):
+        scores, model.writes = first_answer(model, model.eval(), x)
+    return scores.shape[1]

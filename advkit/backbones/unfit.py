@@ -1,4 +1,4 @@
-"""Why a network does not answer: lazy layers, another number of channels, a batch of a fixed size, another image size."""
+"""The first answer of a network, and why there is none: lazy layers, other channels, a fixed batch, another image size."""
 
 from __future__ import annotations
 
@@ -9,13 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
-from advkit.core.answers import called
-from advkit.errors import ModelError, first_line
+from advkit.core.answers import called, checked_scores
+from advkit.errors import AdvkitError, ModelError, first_line
 
-__all__ = ["FAILURES", "check_ready", "refused"]
-
-FAILURES = (RuntimeError, ValueError, TypeError, IndexError, AssertionError)
-"""What networks raise about images that they do not take."""
+__all__ = ["check_ready", "first_answer"]
 
 _SIZES = (1, 2, 4, 8, 10, 16, 32, 64, 100, 128, 256)  # of batches that are tried where one was refused
 
@@ -35,7 +32,28 @@ def check_ready(model: nn.Module) -> None:
             )
 
 
-def refused(model: nn.Module, ask: Callable[[Tensor], object], x: Tensor, error: Exception) -> NoReturn:
+def first_answer(
+    model: nn.Module, ask: Callable[[Tensor], object], x: Tensor, passed_on: Callable[[Exception], bool] | None = None
+) -> tuple[Tensor, bool]:
+    """The scores (B, K) that ``ask``, a form of ``model``, gives for x (B, ...), and whether it writes to what it is given.
+
+    What it looks like is what all others will look like. Raises ModelError that says why there is none, or what is wrong with
+    it; an error that is ``passed_on`` is not explained.
+    """
+    shown = x.clone()  # whoever normalises in place writes to this
+    before = shown._version
+    try:
+        answer = ask(shown)
+    except AdvkitError:
+        raise
+    except Exception as error:  # whatever the user's forward raises
+        if passed_on is not None and passed_on(error):
+            raise
+        _refuse(model, ask, x, error)
+    return checked_scores(answer, len(x), called(model)), shown._version != before
+
+
+def _refuse(model: nn.Module, ask: Callable[[Tensor], object], x: Tensor, error: Exception) -> NoReturn:
     """Raise the ModelError that says why ``ask``, a form of ``model``, failed on the first images x (B, ...) by ``error``."""
     check_ready(model)
     first = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
@@ -65,7 +83,7 @@ def _only_size(ask: Callable[[Tensor], object], x: Tensor) -> int:
         try:
             with torch.no_grad():
                 answer = ask(x[:1].detach().expand(size, *x.shape[1:]).clone())
-        except FAILURES:
+        except Exception:  # see first_answer
             continue
         told = size != len(x) and isinstance(answer, Tensor) and answer.shape[:1] == (size,)
         return size if told else 0  # who answers as many now has failed for another reason

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from advkit.backbones.unfit import check_ready
-from advkit.data.base import Data, OtherOrder, Subset, ignored
-from advkit.data.folder import Folder
+from advkit.backbones.weights import SOME
+from advkit.data.base import Data, OtherOrder, ignored
 from advkit.errors import DataError, ModelError
 
 __all__ = ["better_order", "check_classes", "check_labels", "check_weights"]
@@ -28,7 +28,7 @@ def check_classes(data: Data, scores: int) -> None:
     if data.named and scores != len(data.classes):
         raise ModelError(
             f"the weights have {scores} classes and {data.name} has {len(data.classes)}; "
-            f"use weights that were trained on this data.{_part_of(data, scores)}"
+            f"use weights that were trained on this data.{SOME if scores > len(data.classes) else ''}"
         )
     check_labels(data, scores)
 
@@ -59,16 +59,4 @@ def better_order(order: OtherOrder | None, labels: Tensor, predictions: Tensor) 
     )
     return found, (
         f"The model learnt the other order: give --class-order {order.other} (in Python class_order={order.other!r})."
-    )
-
-
-def _part_of(data: Data, scores: int) -> str:
-    """What is added where a folder may hold some of a model's classes only."""
-    if isinstance(data, Subset):
-        return _part_of(data.data, scores)
-    if not isinstance(data, Folder) or len(data.classes) > scores:
-        return ""
-    return (
-        f" If its folders are some of the model's classes, put a class_names.json into {data.path}: a list of the names of "
-        f"all {scores:,} class folders, in the model's order."
     )

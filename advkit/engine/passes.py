@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from advkit.backbones.unfit import FAILURES, refused
+from advkit.backbones.unfit import first_answer
 from advkit.core.answers import called, checked_scores, slope, without_masks
 from advkit.core.attack import Ascent, no_gradient
 from advkit.core.goal import Goal
@@ -16,7 +16,7 @@ from advkit.core.losses import Loss
 from advkit.data.base import ignored
 from advkit.engine.memory import make_room, memory_is_full
 from advkit.engine.precision import Precision
-from advkit.errors import AdvkitError, DataError, PassError
+from advkit.errors import DataError, PassError
 
 __all__ = ["Passes", "automatic_batch", "batch_for", "chosen_probe", "device_of", "least_rows"]
 
@@ -189,24 +189,14 @@ class Passes:
         return logits.to(x.dtype) if logits.dtype != x.dtype else logits
 
     def _first(self, x: Tensor, model: Callable[[Tensor], Tensor]) -> Tensor:
-        """The first answer: what it looks like is what all others will look like."""
-        shown = x.clone()  # whoever normalises in place writes to this
-        before = shown._version
-        try:
-            answer: object = model(shown)
-        except AdvkitError:
-            raise
-        except FAILURES as error:
-            if memory_is_full(error):
-                raise
-            refused(self.model, model, x, error)
-        logits = checked_scores(answer, len(x), called(self.model))
+        """The first answer, which is looked at."""
+        logits, self.writes = first_answer(self.model, model, x, memory_is_full)
         if self._highest >= logits.shape[1]:
             raise DataError(
                 f"the label {self._highest} is out of range for a model with {logits.shape[1]} classes "
                 f"(0 to {logits.shape[1] - 1}).{ignored(self._highest)}"
             )
-        self._seen, self.writes = True, shown._version != before
+        self._seen = True
         self._masked = self._masked or bool((logits.detach() == -torch.inf).any())
         return logits
 

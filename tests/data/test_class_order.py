@@ -133,6 +133,6 @@ def test_a_folder_that_may_be_a_part_of_a_models_classes_is_told_how_to_say_so(s
     for name in ("n01440764", "n01443537"):
         save(f"{name}/1.png")
     with pytest.raises(
-        advkit.errors.ModelError, match=r"have 12 classes and .* has 2; .* put a class_names\.json into"
+        advkit.errors.ModelError, match=r"have 12 classes and .* has 2; .* in the folder's class_names\.json"
     ):
         advkit.evaluate(Reads(IN_TEXT), load_data(tmp_path), "noise")
