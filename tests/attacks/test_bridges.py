@@ -29,7 +29,7 @@ from advkit.engine.precision import Precision
 from advkit.engine.run import Run
 from advkit.engine.specs import AttackSpec
 from advkit.engine.sweep import sweep
-from advkit.errors import InputError, MissingExtra, UnknownName
+from advkit.errors import InputError, MissingExtra, ModelError, UnknownName
 from advkit.registry import Registry
 
 BALL = Linf(0.05)
@@ -187,8 +187,11 @@ def test_global_generators_and_the_model_come_back_also_after_an_exception(break
 
 def test_what_the_model_raises_comes_through_as_it_is():
     net, x, y = trained()
-    with pytest.raises(ValueError, match=r"^no answer to call 1$"):
+    with pytest.raises(ModelError, match=r"\(ValueError: no answer to call 1\)") as raised:
         Signs(BALL)(FailsAt(net, 1), x, y)
+    assert str(raised.value.__cause__) == "no answer to call 1"
+    with pytest.raises(ValueError, match=r"^no answer to call 2$"):
+        Signs(BALL)(FailsAt(net, 2), x, y)
 
 
 def test_gradients_come_in_the_order_of_the_picture():

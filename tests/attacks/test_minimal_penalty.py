@@ -110,7 +110,7 @@ def test_steps_are_shared_among_the_searches():
         (lambda: CarliniWagner(lr=0), "CarliniWagner: lr is 0; give a step size above 0, for example 0.01."),
         (lambda: EAD(Linf(0.1)), "EAD works in L1, L2, not in Linf."),
         (lambda: EAD(steps=0), "EAD: steps is 0; give 1 or more."),
-        (lambda: EAD(constant=INF), "EAD: constant is inf; give a number above 0, or None to estimate it."),
+        (lambda: EAD(constant=INF), "EAD: constant is inf; give a finite number."),
         (lambda: EAD(lr=-1), "EAD: lr is -1; give a step size above 0, for example 0.01."),
         (lambda: EAD(beta=-1), "EAD: beta is -1; give a number of 0 or more."),
     ],

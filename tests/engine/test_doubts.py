@@ -153,7 +153,8 @@ def test_late_successes_say_nothing_where_all_steps_are_taken() -> None:
 def test_a_model_that_guesses_is_told() -> None:
     half = torch.where(torch.arange(COUNT) < 50, Y, 1 - Y)
     assert codes(told(met(PLAIN, range(1)), clean=half)) == ["P2"]
-    assert codes(told(met(PLAIN, range(1)), clean=torch.where(torch.arange(COUNT) < 80, Y, 1 - Y))) == []
+    # Of 92 % right: a model that is wrong more often is asked in other standards, where this one contradicts these answers.
+    assert codes(told(met(PLAIN, range(1)), clean=torch.where(torch.arange(COUNT) < 92, Y, 1 - Y))) == []
 
 
 # ---------------------------------------------------------------------- what the model is asked
