@@ -66,7 +66,10 @@ class Entry(Generic[T]):
                     f"{self.name} has no setting {key!r}.{nearest(key, known)} Known: {', '.join(known) or 'none'}."
                 )
             what, hint = f"{self.name}: {key}", hints.get(key, Any)
-            values[key] = _read(what, value, hint) if isinstance(value, str) else _fitting(what, value, hint)
+            most = _most(key)
+            values[key] = (
+                _read(what, value, hint, most) if isinstance(value, str) else _fitting(what, value, hint, most)
+            )
         return values
 
 
@@ -215,7 +218,7 @@ def _hints(factory: Callable[..., Any]) -> dict[str, Any]:
     return typing.get_type_hints(target)
 
 
-def _read(what: str, text: str, hint: Any) -> object:
+def _read(what: str, text: str, hint: Any, most: float) -> object:
     """Read a text as the declared type; types with a registry of their own are looked up there."""
     if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
         kinds = [kind for kind in typing.get_args(hint) if kind is not type(None)]
@@ -234,7 +237,7 @@ def _read(what: str, text: str, hint: Any) -> object:
         if hint is bool:
             return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[text.lower()]
         if hint is int:
-            return _checked(what, whole_of(text), hint)
+            return _checked(what, whole_of(text), hint, most)
         if hint is float:
             return float(fraction_of(text))
     except InputError:
@@ -244,7 +247,7 @@ def _read(what: str, text: str, hint: Any) -> object:
     return text
 
 
-def _fitting(what: str, value: Any, hint: Any) -> object:
+def _fitting(what: str, value: Any, hint: Any, most: float) -> object:
     """A value that is no text, if it is of the declared type; a whole number will do where a number is declared."""
     if isinstance(value, list):  # files know no tuples
         value = tuple(value)
@@ -257,7 +260,7 @@ def _fitting(what: str, value: Any, hint: Any) -> object:
     registry = Registry._all.get(getattr(kinds[0], "__name__", ""))
     if registry is not None:
         raise InputError(f"{what} is {_spelled(value)}; give the name of a {registry.kind}.")
-    return _checked(what, value, hint)
+    return _checked(what, value, hint, most)
 
 
 class Checked:
@@ -288,7 +291,7 @@ class Checked:
 def _check_fields(made: Any) -> None:
     """Raise InputError where a field of a dataclass holds what it does not declare."""
     for name, hint, endless in _fields_of(type(made)):  # type: ignore[arg-type]  # a class is hashable
-        _checked(f"{type(made).__name__}: {name}", getattr(made, name), hint, endless)
+        _checked(f"{type(made).__name__}: {name}", getattr(made, name), hint, _most(name), endless)
 
 
 @cache
@@ -304,18 +307,23 @@ def _fields_of(kind: type) -> tuple[tuple[str, Any, bool], ...]:
     return tuple((each.name, hints[each.name], each.default == math.inf) for each in found)
 
 
-def _checked(what: str, value: Any, hint: Any, endless: bool = False) -> Any:
-    """The value, if it is of the declared type. What only a type checker can tell is taken as it is."""
+def _most(name: str) -> float:
+    """The largest whole number for a setting of this name: seeds are not counted to."""
+    return math.inf if name == "seed" else _MOST
+
+
+def _checked(what: str, value: Any, hint: Any, most: float, endless: bool = False) -> Any:
+    """The value, if it is of the declared type and ``most`` at most. What only a type checker can tell is taken as it is."""
     union = isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union
     kinds = typing.get_args(hint) if union else (hint,)
     if any(_fits(value, kind) for kind in kinds):
         if float in kinds and isinstance(value, float) and not math.isfinite(value) and not endless:
             raise InputError(f"{what} is {value}; give a finite number.")
-        if _is_a(value, int) and abs(value) > _MOST and "seed" not in what:
-            raise InputError(f"{what} is {shortened(value)}; give at most {_MOST:,}.")
+        if _is_a(value, int) and abs(value) > most:
+            raise InputError(f"{what} is {shortened(value)}; give at most {most:,}.")
         if isinstance(value, tuple) and (inner := _inner(kinds)) is not None:
             for number, part in enumerate(value):
-                _checked(f"{what}, number {number + 1}", part, inner)
+                _checked(f"{what}, number {number + 1}", part, inner, most)
         return value
     first = next((kind for kind in kinds if kind is not type(None)), hint)
     if typing.get_origin(first) is typing.Literal:
