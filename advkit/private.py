@@ -24,21 +24,14 @@ def redacted(text: str) -> str:
 
 def kept_path(path: Path | str) -> str:
     """A path as it is kept: in the user's home folder, from there."""
-    text, home = str(path), os.path.expanduser("~")
-    if _is_asked_for("paths") or len(home) < 2 or not (text == home or text.startswith(home.rstrip("/") + "/")):
-        return text
-    return f"~{text[len(home.rstrip('/')) :]}"
+    text, home = str(path), _home()
+    return f"~{text[len(home) :]}" if home and (text == home or text.startswith(f"{home}/")) else text
 
 
 def kept_words(text: str) -> str:
     """A word or a longer text as it is kept, or shown to others."""
-    home = os.path.expanduser("~").rstrip("/")
-    text = redacted(text)
-    return (
-        text
-        if _is_asked_for("paths") or len(home) < 2
-        else re.sub(rf"(?<![\w./-]){re.escape(home)}(?=/|\b)", "~", text)
-    )
+    text, home = redacted(text), _home()
+    return re.sub(rf"(?<![\w./-]){re.escape(home)}(?=/|\b)", "~", text) if home else text
 
 
 def host(name: str) -> dict[str, str]:
@@ -54,6 +47,11 @@ def safe_cell(value: object) -> object:
     if not isinstance(value, str) or value[:1] not in tuple("=+-@\t\r") or _NUMBERS.fullmatch(value):
         return value
     return f"'{value}"
+
+
+def _home() -> str:
+    """The user's home folder where paths in it are kept from there, else nothing; the root is no home."""
+    return "" if _is_asked_for("paths") else os.path.expanduser("~").rstrip("/")
 
 
 def _is_asked_for(word: str) -> bool:

@@ -15,7 +15,7 @@ from advkit.paths import check_path
 __all__ = ["Command", "PathType", "refuse_idle"]
 
 _MOST = 10**9  # of anything that is counted: a loop over more would not end
-_CHAINS = {"--defense": "a chain is written with a plus, {}", "--exclude": ""}
+_CHAINS = {"--defense": "a chain is written with a plus, {}"}
 
 
 class PathType(click.Path):
