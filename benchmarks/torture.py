@@ -52,7 +52,7 @@ from advkit.results.check_store import check_store
 from advkit.results.grid import load_grid
 from advkit.results.pivot import pivoted
 from advkit.results.pivot_table import number_table, pivot_table
-from advkit.results.store import read_facts
+from advkit.results.shard import read_shard
 from advkit.results.table import comma_separated, markdown
 
 PLAIN = Sweep(
@@ -251,7 +251,7 @@ def shards(out: Path) -> Shards:
             load_fitted(path)
             found[path] = (path.stat().st_ino, path.stat().st_mtime_ns)
         elif not path.name.startswith("pictures"):
-            assert read_facts(path) is not None, f"{path} is there and not whole"
+            read_shard(path)  # raises Broken where it is there and not whole
             found[path] = (path.stat().st_ino, path.stat().st_mtime_ns)
     return found
 

@@ -55,8 +55,10 @@ class CertificateStore:
         if head.exists():
             try:
                 found = read_sealed(head)[0]["advkit certificates"]
-            except (Broken, KeyError, TypeError) as error:
+            except Broken as error:
                 raise InputError(f"{error}; give another folder.") from None
+            except (KeyError, TypeError):
+                raise InputError(f"{head} is none of advkit's; give another folder.") from None
             if found not in (_UNSEALED, _FORMAT):
                 raise InputError(f"{self.folder} has format {found}, this advkit reads {_FORMAT}; use a newer advkit.")
         elif self.folder.exists() and (not self.folder.is_dir() or self._foreign()):

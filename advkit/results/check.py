@@ -10,6 +10,7 @@ from advkit.results.certificate_store import check_setting, parts_of, read_part
 from advkit.results.check_store import check_store
 from advkit.results.checked import Checked
 from advkit.results.manifest import MANIFEST, Manifest, check_files
+from advkit.results.run_folder import FACTS
 from advkit.results.sealed import Broken, read_sealed
 
 __all__ = ["check_certificates", "check_folder", "check_run", "check_sticker"]
@@ -30,7 +31,7 @@ def check_folder(folder: Path) -> Checked:
 
 def check_run(folder: Path) -> Checked:
     """Read every file of what ``attack --save`` wrote."""
-    found, path = Checked("files"), folder / "evaluation.json"
+    found, path = Checked("files"), folder / FACTS
     try:
         facts, covered = read_sealed(path)
         files: Mapping[str, str] = dict(facts["files"])
@@ -114,7 +115,7 @@ def check_sticker(folder: Path) -> Checked:
 _OF_RUNS = (".safetensors", ".png")
 _KINDS: Mapping[str, Callable[[Path], Checked]] = {
     "store.json": check_store,
-    "evaluation.json": check_run,
+    FACTS: check_run,
     "certificates.json": check_certificates,
     "sticker.json": check_sticker,
 }

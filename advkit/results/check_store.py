@@ -12,7 +12,7 @@ from advkit.results.cell import Cell
 from advkit.results.checked import Checked
 from advkit.results.manifest import MANIFEST, Manifest, check_files
 from advkit.results.sealed import Broken, content_of, read_sealed
-from advkit.results.shard import read_pictures
+from advkit.results.shard import Span, read_pictures
 from advkit.results.store import Record, Store, gaps, read_asked, read_record
 from advkit.seal import Unsealed, holds_tensors
 
@@ -63,10 +63,10 @@ def _cell(store: Store, key: str, manifest: Manifest, wanted: int | None, found:
     except StoreError as error:
         found.broken.append(Broken(folder, "damaged", f"does not hold: {error}"))
         return None
-    named, spans = set[str](), []
+    named, spans, read = set[str](), list[Span](), set[tuple[str, str]]()
     for span, path in store.shards(cell):
         try:
-            shard = store.look(cell, span, path)
+            shard = store.look(cell, span, path, read)
         except Broken as error:
             found.broken.append(error)
             continue
@@ -128,11 +128,11 @@ def mend(store: Store, records: Iterable[Record], samples: int) -> None:
     for record in records:
         cell = record.cell
         folder, entered = store.folder / "cells" / cell.key, manifest.parts.get(cell.key, {})
-        bad = _bad(store, cell, entered)
+        bad, spans = _bad(store, cell, entered)
         if folder / "cell.json" in bad:
             remade.append(record)
         gone += bad
-        if entered and (bad or store.missing(cell, samples)):
+        if entered and (bad or gaps(spans, samples)):
             open_.append(cell.key)
     store.reopen(open_)
     for path in gone:
@@ -142,19 +142,23 @@ def mend(store: Store, records: Iterable[Record], samples: int) -> None:
     keep_names(*{path.parent for path in gone})
 
 
-def _bad(store: Store, cell: Cell, entered: Mapping[str, str]) -> list[Path]:
-    """Files of a cell that do not hold, and the shards that need them."""
+def _bad(store: Store, cell: Cell, entered: Mapping[str, str]) -> tuple[list[Path], list[Span]]:
+    """Files of a cell that do not hold, with the shards that need them; and which examples the other shards hold."""
     folder = store.folder / "cells" / cell.key
     found = {error.path for error in check_files(folder, entered)}
     try:
         read_record(str(folder), cell.key)
     except Broken as error:
         found.add(error.path)
+    spans, read = list[Span](), set[tuple[str, str]]()
     for span, path in store.shards(cell):
         try:
-            shard = store.look(cell, span, path)
+            shard = store.look(cell, span, path, read)
         except Broken as error:
             found |= {Path(path), error.path}
         else:
-            found |= {Path(path)} if any(folder / name in found for name in shard.files) else set()
-    return sorted(found)
+            if any(folder / name in found for name in shard.files):
+                found.add(Path(path))
+            else:
+                spans.append(span)
+    return sorted(found), spans

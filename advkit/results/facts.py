@@ -14,13 +14,11 @@ from advkit.core import BALLS
 from advkit.errors import AdvkitError, DataError, InputError
 from advkit.results.manifest import check_files
 from advkit.results.outcome import Control, Evaluation, Outcome, Reloaded, Surrogate
+from advkit.results.run_folder import FACTS
 from advkit.results.sealed import Broken, read_sealed
 from advkit.results.statistics import Share, share
 
 __all__ = ["FACTS", "Saved", "facts_json", "read_facts_of"]
-
-FACTS = "evaluation.json"
-"""The file's name."""
 
 _OF_OUTCOMES = ("attacked", "success", "prediction", "distance", "steps", "forwards", "backwards")
 _OF_FILES = ("success", "prediction", "distance", "over")

@@ -64,9 +64,10 @@ def _cell(into: Store, source: Store, key: str, report: Merged) -> None:
     new = not (into.folder / "cells" / cell.key / "cell.json").exists()
     into.add(record)
     report.cells += new
+    read = set[tuple[str, str]]()
     for span, path in source.shards(cell):
         try:
-            shard = source.look(cell, span, path)
+            shard = source.look(cell, span, path, read)
             found = into.facts(cell)
             if found is not None and not _agrees(found, shard.facts):
                 raise Broken(path, "foreign", f"says otherwise than {into.folder} does about the same examples")

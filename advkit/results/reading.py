@@ -18,7 +18,7 @@ from advkit.errors import StoreError
 from advkit.results.asked import Asked
 from advkit.results.cell import Cell, Facts, Picture
 from advkit.results.manifest import Manifest
-from advkit.results.sealed import Broken, content_of
+from advkit.results.sealed import Broken, check_beside
 from advkit.results.shard import Shard, Span, read_pictures, read_shard
 from advkit.results.store import Record, Store, Study, in_order, joined, read_asked
 
@@ -75,7 +75,8 @@ class Reading:
             names = self._names(cell, folder)
             end = sys.maxsize if samples is None else samples
             near = [(span, path) for span, path in self.store.shards_among(cell, names) if span[0] < end]
-            shards = [self._shard(cell, span, path, folder, names) for span, path in near]
+            read = set[tuple[str, str]]()
+            shards = [self._shard(cell, span, path, names, read) for span, path in near]
             facts = joined([shard.facts for shard in shards], 0, end)
             if facts is None:
                 return None
@@ -90,9 +91,9 @@ class Reading:
         folder = self._folder(cell)
         with self._refusing(cell):
             names = self._names(cell, folder)
-            shards = self.store.shards_among(cell, names)
+            shards, read = self.store.shards_among(cell, names), set[tuple[str, str]]()
             for span, path in shards:
-                self._shard(cell, span, path, folder, names)
+                self._shard(cell, span, path, names, read)
             return [span for span, _ in shards]
 
     def pictures(self, cell: Cell) -> list[Picture]:
@@ -118,16 +119,15 @@ class Reading:
             raise Broken(os.path.join(folder, lacking), "missing", "is missing")
         return names
 
-    def _shard(self, cell: Cell, span: Span, path: str, folder: str, names: list[str]) -> Shard:
+    def _shard(self, cell: Cell, span: Span, path: str, names: list[str], read: set[tuple[str, str]]) -> Shard:
         """A shard, whose pictures are there, and whose other files are what they were."""
-        shard = read_shard(path, cell, span)
+        shard, folder = read_shard(path, cell, span), os.path.dirname(path)
         if not shard.covered and cell.key in self.manifest.parts:
             raise Broken(path, "altered", "is an older advkit's, and not the one that was finished here")
-        for name, digest in shard.files.items():
-            if name not in names:
-                raise Broken(os.path.join(folder, name), "missing", "is missing")
-            if not name.startswith(_PICTURES):
-                content_of(os.path.join(folder, name), digest)
+        for name in shard.files.keys() - set(names):
+            raise Broken(os.path.join(folder, name), "missing", "is missing")
+        others = {name: digest for name, digest in shard.files.items() if not name.startswith(_PICTURES)}
+        check_beside(folder, others, read)
         return shard
 
     @contextmanager

@@ -12,9 +12,11 @@ from uuid import uuid4
 from advkit.errors import InputError, WriteError
 from advkit.results.lock import LOCK_FILES, locked
 
-__all__ = ["admit_run", "run_folder"]
+__all__ = ["FACTS", "admit_run", "run_folder"]
 
-_FACTS = "evaluation.json"
+FACTS = "evaluation.json"
+"""The file that says what was run, and what came of it."""
+
 _OTHERS = {
     "store.json": "the store of a sweep",
     "certificates.json": "the certificates of advkit certify",
@@ -34,7 +36,7 @@ def admit_run(folder: Path) -> None:
     for name, what in _OTHERS.items():
         if name in names:
             raise InputError(f"{folder} holds {what}; give another folder to save the run in.")
-    if names and _FACTS not in names:
+    if names and FACTS not in names:
         raise InputError(f"{folder} is not empty and holds no saved run; give another folder.")
 
 
@@ -55,7 +57,7 @@ def run_folder(folder: Path) -> Iterator[Path]:
             try:
                 yield new
             finally:  # also where a command ends with an exit code of its own, once it has saved
-                if (new / _FACTS).exists():
+                if (new / FACTS).exists():
                     _exchange(folder, new, old)
         except OSError as error:
             if error.filename is None:
@@ -70,8 +72,8 @@ def _exchange(folder: Path, new: Path, old: Path) -> None:
     """By renames, the facts first out and last in: whenever it ends, what is there is one run or says that it is none."""
     old.mkdir()
     kept = {*LOCK_FILES, new.name, old.name}
-    for name in sorted(os.listdir(folder), key=lambda name: name != _FACTS):
+    for name in sorted(os.listdir(folder), key=lambda name: name != FACTS):
         if name not in kept:
             (folder / name).rename(old / name)
-    for name in sorted(os.listdir(new), key=lambda name: name == _FACTS):
+    for name in sorted(os.listdir(new), key=lambda name: name == FACTS):
         (new / name).rename(folder / name)

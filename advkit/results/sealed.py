@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,7 +12,7 @@ from advkit.documents import DocumentError, DocumentMissing, parse_json, read_co
 from advkit.hashes import sha256
 from advkit.seal import Unsealed, holds_json
 
-__all__ = ["Broken", "Kind", "content_of", "hash_like", "read_sealed"]
+__all__ = ["Broken", "Kind", "check_beside", "content_of", "hash_like", "read_sealed"]
 
 Kind = Literal["damaged", "altered", "missing", "foreign"]
 """Cut off, changed, or none of advkit's; whole, and another than was written; gone; of something else."""
@@ -38,6 +40,14 @@ def content_of(path: Path | str, digest: str | None = None) -> bytes:
     if digest is not None and hash_like(content, digest) != digest:
         raise Broken(path, "altered", "was changed after it was written: its checksum is another")
     return content
+
+
+def check_beside(folder: str, files: Mapping[str, str], read: set[tuple[str, str]]) -> None:
+    """Whether files have the SHA-256 that they are named with. Raises Broken. What is in ``read`` is not read again."""
+    for name, digest in files.items():
+        if (name, digest) not in read:
+            content_of(os.path.join(folder, name), digest)
+            read.add((name, digest))
 
 
 def hash_like(content: bytes, digest: str) -> str:

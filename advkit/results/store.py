@@ -36,7 +36,7 @@ from advkit.results.asked import Asked
 from advkit.results.cell import Cell, Facts, Picture, UnknownFields
 from advkit.results.lock import LOCK_FILES, locked
 from advkit.results.manifest import MANIFEST, Manifest, hashes_of
-from advkit.results.sealed import Broken, content_of, read_sealed
+from advkit.results.sealed import Broken, check_beside, read_sealed
 from advkit.results.shard import Shard, Span, name_of, pack_facts, pack_pictures, read_pictures, read_shard
 from advkit.seal import sealed_json
 
@@ -49,7 +49,6 @@ __all__ = [
     "in_order",
     "joined",
     "read_asked",
-    "read_facts",
     "read_record",
 ]
 
@@ -243,19 +242,18 @@ class Store:
 
     # ------------------------------------------------------------------ shards
 
-    def look(self, cell: Cell, span: Span, path: Path | str) -> Shard:
-        """A shard, which is whole with all that it names. Raises Broken."""
+    def look(self, cell: Cell, span: Span, path: Path | str, read: set[tuple[str, str]]) -> Shard:
+        """A shard, which is whole with all that it names, but for what was ``read`` already. Raises Broken."""
         shard = read_shard(path, cell, span)
-        for name, digest in shard.files.items():
-            content_of(os.path.join(os.path.dirname(path), name), digest)
+        check_beside(os.path.dirname(path), shard.files, read)
         return shard
 
     def whole(self, cell: Cell) -> list[tuple[Span, Shard]]:
         """Every shard that is whole, with all that it names."""
-        found = []
+        found, read = [], set[tuple[str, str]]()
         for span, path in self.shards(cell):
             with suppress(Broken):
-                found.append((span, self.look(cell, span, path)))
+                found.append((span, self.look(cell, span, path, read)))
         return found
 
     def spans(self, cell: Cell) -> list[Span]:
@@ -431,14 +429,6 @@ def read_asked(path: Path | str) -> tuple[tuple[Asked, ...], bool]:
         return tuple(Asked.from_json(each) for each in (found["asked"] if covered else found)), covered
     except (KeyError, TypeError, AttributeError) as error:
         raise Broken(path, "damaged", f"cannot be read ({error})") from None
-
-
-def read_facts(path: Path | str) -> Facts | None:
-    """The facts of a shard; None where it is not whole."""
-    try:
-        return read_shard(path).facts
-    except Broken:
-        return None
 
 
 def _has_shards(folder: str) -> bool:
