@@ -23,6 +23,7 @@ __all__ = [
     "DEEPEST",
     "LARGEST_JSON",
     "LARGEST_TOML",
+    "MISFIT",
     "DocumentError",
     "DocumentMissing",
     "ordered_header",
@@ -38,6 +39,8 @@ __all__ = [
 LARGEST_JSON = 256 * 2**20  # the facts of 100,000 examples under 100 attacks take some 50 MB
 LARGEST_TOML = 2**20  # studies and recipes are written by hand
 DEEPEST = 64  # advkit's own documents have up to 9 levels
+MISFIT = (ArithmeticError, AttributeError, IndexError, KeyError, TypeError, ValueError)
+"""What is raised where the values of a document are taken for what they are not: of another kind, too large, not there."""
 
 _INTEGERS = range(-(2**63), 2**63)  # what arrays hold
 # tomllib's time grows with the square of the parts of a dotted key

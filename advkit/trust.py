@@ -10,16 +10,16 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Self
 
-from advkit.errors import Untrusted
+from advkit.errors import InputError, Untrusted
 from advkit.hashes import sha256_of_file
-from advkit.paths import expanded, shown
+from advkit.paths import expanded, file_problem, shown
 
-__all__ = ["NOTHING", "Trust", "digest", "split_code"]
+__all__ = ["NOTHING", "Trust", "check_code", "digest", "split_code"]
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,12 @@ class Trust:
     """The texts that the caller wrote himself, files by their full paths as they are found from where he is.
 
     ``named``: as the model or defense to be used. ``code``: as code to be trusted wherever it is named, for which a
-    TorchScript archive is not looked through either.
+    TorchScript archive is not looked through either. ``used``: what of the code something named, kept where they are joined.
     """
 
     named: frozenset[str] = frozenset()
     code: frozenset[str] = frozenset()
+    used: set[str] = field(default_factory=set, repr=False, compare=False)
 
     @classmethod
     def of(cls, *named: str, code: tuple[str, ...] = ()) -> Self:
@@ -40,11 +41,12 @@ class Trust:
         return cls(frozenset(map(_placed, parts)), frozenset(map(_placed, code)))
 
     def __or__(self, other: Trust) -> Trust:
-        return Trust(self.named | other.named, self.code | other.code)
+        used = (self if self.code else other).used
+        return Trust(self.named | other.named, self.code | other.code, used)
 
     def check(self, text: str, what: str = "code", then: str = "it was not imported") -> None:
         """Raise Untrusted for a text that the caller did not write: ``what`` it names, and what was ``then`` not done."""
-        if _placed(text) in self.named | self.code:
+        if _placed(text) in self.named or self._uses(text):
             return
         raise Untrusted(
             f"{shown(text, None)} is {what} that a file names, and not you, so {then}; if you trust it, add "
@@ -53,7 +55,16 @@ class Trust:
 
     def blindly(self, path: Path) -> bool:
         """Whether the caller wrote that this very file is code to be trusted."""
-        return _placed(str(path)) in self.code
+        return self._uses(str(path))
+
+    def idle(self, text: str) -> bool:
+        """Whether nothing was named so far that this text of code was needed for."""
+        return _placed(text) not in self.used
+
+    def _uses(self, text: str) -> bool:
+        placed = _placed(text)
+        self.used.update({placed} & self.code)
+        return placed in self.code
 
 
 NOTHING = Trust()
@@ -66,11 +77,25 @@ def split_code(text: str) -> tuple[str, bool, list[str]]:
     return place, bool(is_file), rest[:-1]
 
 
+def check_code(text: str, what: str) -> None:
+    """Raise InputError for a text that cannot name code: neither a file, nor a name in a Python file or module."""
+    place, is_file, rest = split_code(text)
+    if not rest:
+        named = not is_file and file_problem(expanded(place)) is None
+    else:
+        named = all(rest[:1]) and (is_file or all(part.isidentifier() for part in place.split(".")))
+    if "\0" in text or not named:
+        raise InputError(
+            f"{what} is {shown(text)!r}, which names no code; give FILE.py:NAME[:ARG...], package.module:NAME, or "
+            "a TorchScript file that is there."
+        )
+
+
 def digest(text: str) -> str:
     """The SHA-256 of the file that a text of code names; empty where it is none. Nothing is imported to find it."""
     place, is_file, rest = split_code(text)
     path = expanded(place) if is_file or not rest else _module_file(place)
-    return sha256_of_file(path) if path is not None and path.is_file() else ""
+    return sha256_of_file(path) if path is not None and file_problem(path) is None else ""
 
 
 def _placed(text: str) -> str:

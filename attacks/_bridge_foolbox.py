@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from advkit.attacks._bridge import ANY, Bridge, Bridged, Peer, is_targeted, kebab
 from advkit.core.goal import Goal
 from advkit.core.threat import L0, L1, L2, Ball, Linf
-from advkit.errors import InputError, MissingExtra
+from advkit.errors import InputError, MissingExtra, ModelError
 
 __all__ = ["BRIDGE", "foolbox_model"]
 
@@ -135,6 +135,10 @@ def foolbox_model(model: nn.Module, device: torch.device | str | None = None) ->
     An advkit model normalises inside, so there is no preprocessing. ``device`` is, by default, where the weights are.
     Raises MissingExtra where Foolbox is not installed.
     """
+    if not isinstance(model, nn.Module):
+        raise ModelError(
+            f"the model was given as {type(model).__name__}; give a torch module, or what load_model returns."
+        )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from advkit.errors import Untrusted
-from advkit.trust import NOTHING, Trust, digest
+from advkit.errors import InputError, Untrusted
+from advkit.trust import NOTHING, Trust, check_code, digest
 
 ROOT = Path(__file__).parents[1]
 READERS = {"read_json", "parse_json", "read_toml", "parse_toml", "read_sealed"}
@@ -234,3 +234,19 @@ def test_a_digest_imports_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert len({digest("net.py:f"), digest("pack.inner:f")}) == 1
     assert len(digest("net.py:f")) == 64
     assert digest("none.py:f") == digest("no.such:f") == ""
+
+
+@pytest.mark.parametrize(
+    "text", ["", ":", "1e400", "none+jpeg", "no such.module:f", "%s%n", "own.py", "own.py:", "a\0b", "x" * 5000]
+)
+def test_a_text_that_can_name_no_code_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match="names no code"):
+        check_code(text, "--trust-code")
+
+
+def test_what_of_the_code_was_needed_is_known_of_every_sum() -> None:
+    code = Trust.of(code=("a.py:f", "b.py:f"))
+    (code | Trust.of("lenet")).check("a.py:f")
+    with pytest.raises(Untrusted):
+        code.check("c.py:f")
+    assert [text for text in ("a.py:f", "b.py:f") if code.idle(text)] == ["b.py:f"]

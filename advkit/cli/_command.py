@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,10 @@ import click
 from advkit.errors import InputError
 from advkit.paths import check_path
 
-__all__ = ["Command", "PathType", "refuse_idle"]
+__all__ = ["Command", "PathType", "refuse_idle", "say_at_end"]
 
 _MOST = 10**9  # of anything that is counted: a loop over more would not end
+_NOTES = "advkit.notes"
 _CHAINS = {"--defense": "a chain is written with a plus, {}"}
 
 
@@ -45,12 +46,29 @@ class Command(click.Command):
         return parser
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read the words, then look at the numbers among them."""
+        """Read the words, then look at the numbers and texts among them."""
         rest = super().parse_args(ctx, args)
         for param in self.params:
             if isinstance(param, click.Option):
                 _check_number(param, ctx.params.get(param.name or ""))
+                if param.flag_value != "":  # that of --targeted, where no rule follows
+                    _check_text(param, ctx.params.get(param.name or ""), param.get_default(ctx))
         return rest
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command, then say what had no effect."""
+        done = super().invoke(ctx)
+        for notes in ctx.meta.get(_NOTES, ()):
+            for note in notes():
+                click.echo(f"Note: {note}", err=True)
+        return done
+
+
+def say_at_end(notes: Callable[[], Sequence[str]]) -> None:
+    """What is only known when the command that runs has done its work."""
+    ctx = click.get_current_context(silent=True)
+    if ctx is not None:
+        ctx.meta.setdefault(_NOTES, []).append(notes)
 
 
 def refuse_idle(ctx: click.Context, why: str, *names: str) -> None:
@@ -85,6 +103,13 @@ def _named(param: click.Parameter) -> Sequence[str]:
     ctx = click.get_current_context(silent=True)
     others = ctx.command.params if ctx is not None else [param]
     return [one.opts[0] for one in others if one.name == param.name]
+
+
+def _check_text(param: click.Option, value: Any, default: object) -> None:
+    """Refuse empty texts, which say nothing; a path says so itself."""
+    for one in value if isinstance(value, tuple) else (value,):
+        if isinstance(one, str) and not one.strip() and one != default:
+            raise InputError(f"{param.opts[0]} is empty; give a value, or leave it out.")
 
 
 def _check_number(param: click.Option, value: Any) -> None:

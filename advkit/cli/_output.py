@@ -7,7 +7,8 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import Any, TextIO, cast
 
 from advkit.paths import shown
@@ -78,25 +79,28 @@ class Tolerant:
 
 @contextmanager
 def tolerant_streams() -> Iterator[list[str]]:
-    """Meanwhile sys.stdout and sys.stderr are tolerant; at the end the list holds why standard output could not be written."""
+    """Meanwhile sys.stdout and sys.stderr are tolerant; at the end the list holds why standard output could not be written.
+
+    One that is closed, for which Python has None, is a stream to nowhere: whoever writes need not know.
+    """
     said: list[str] = []
-    if sys.stdout is None:
-        _fill_gaps()
-        said.append("it is closed")
     before = sys.stdout, sys.stderr
-    rules = (_OF_OUTPUT, _OF_ERRORS)
-    out, err = (None if one is None else Tolerant(one, own) for one, own in zip(before, rules, strict=True))
-    sys.stdout, sys.stderr = cast(TextIO, out), cast(TextIO, err)
-    try:
-        yield said
-    finally:
-        if out is not None:
+    if None in before:
+        _fill_gaps()
+    if sys.stdout is None:
+        said.append("it is closed")
+    with ExitStack() as stack:
+        streams = (one or stack.enter_context(Path(os.devnull).open("w")) for one in before)
+        out, err = (Tolerant(one, own) for one, own in zip(streams, (_OF_OUTPUT, _OF_ERRORS), strict=True))
+        sys.stdout, sys.stderr = cast(TextIO, out), cast(TextIO, err)
+        try:
+            yield said
+        finally:
             out.flush()
             if out.trouble is not None:
                 said.append(_why(out.trouble))
-        if err is not None:
             err.flush()
-        sys.stdout, sys.stderr = before
+            sys.stdout, sys.stderr = before
 
 
 def _spelled(found: re.Match[str]) -> str:

@@ -202,7 +202,7 @@ def put_doubts(grid: Grid, form: str, out: Path | None) -> None:
 
 def on_screen(out: Path | None) -> bool:
     """Whether what is printed goes to a terminal."""
-    return out is None and sys.stdout is not None and sys.stdout.isatty()  # None: it was closed
+    return out is None and sys.stdout.isatty()
 
 
 def _joined(parts: list[Table], width: int | None, bold: bool = False) -> str:

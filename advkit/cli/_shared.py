@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from advkit.cli._command import say_at_end
 from advkit.errors import InputError, ModelError, UnknownName, first_line
 from advkit.paths import shown
-from advkit.trust import NOTHING, Trust, digest
+from advkit.trust import NOTHING, Trust, check_code, digest
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -133,12 +134,20 @@ def trust_option(command: F) -> F:
 def trusted(code: tuple[str, ...], *named: str | None) -> Trust:
     """What the caller wrote himself: ``code`` by --trust-code, and what a model is ``named`` that takes a stored one's place.
 
-    Says on standard error what file each is, before anything of it runs.
+    Says on standard error what file each is, before anything of it runs; of what nothing needs, the command says so at its end.
     """
+    for text in code:
+        check_code(text, "--trust-code")
     found = Trust.of(*filter(None, named), code=code)
     for text in dict.fromkeys((*code, *filter(None, named))):
         if hashed := digest(text) if text in code or ":" in text else "":
             click.echo(f"trusted {shown(text, None)}, SHA-256 {hashed}", err=True)
+
+    def left() -> list[str]:
+        idle = filter(found.idle, dict.fromkeys(code))
+        return [f"--trust-code {shown(text, None)} had no effect: no file that was read names it." for text in idle]
+
+    say_at_end(left)
     return found
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from advkit.cli._command import Command, PathType
+from advkit.cli._command import Command, PathType, refuse_idle
 from advkit.cli._physical import aimed, fact, saved_sticker
 from advkit.cli._shared import DataChoice, ModelChoice, bar, check_format, console, form_and_quiet, model_and_data
 from advkit.errors import DataError, InputError, UnknownName
@@ -108,6 +108,11 @@ def command(
     check_format(form)
     _check_pictures(figure, gif, by)
     chosen = POSES[poses] if poses in POSES else _poses(poses, tuple(POSES))
+    ctx = click.get_current_context()
+    if by:
+        refuse_idle(ctx, "with --drive-by, which passes its own", "poses")
+    else:
+        refuse_idle(ctx, "without --drive-by", "start", "end", "offset", "speed", "fps", "every")
     lane = Lane(start, end, offset, speed, fps, every)
     sticker = saved_sticker(folder)
 
@@ -255,6 +260,8 @@ def _scene(
     printer = print_model or ("snap" if designed in (None, "none") else designed)
     if printer not in PRINT_MODELS:
         raise UnknownName("print model", printer, PRINT_MODELS)
+    if printer != "snap":
+        refuse_idle(click.get_current_context(), f"where the print model is {printer}", "palette")
     signs = Signs("test", seed=seed)
     if face not in signs.classes:
         raise InputError(f"no face of signs is named {face!r}; name the one to be drawn by --face, one of: "

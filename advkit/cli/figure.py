@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from advkit.cli._command import Command, PathType
+from advkit.cli._command import Command, PathType, refuse_idle
 from advkit.errors import InputError
 
 _ALL = "all"
@@ -59,7 +59,11 @@ def command(
 
     if kind not in (*KINDS.names(), _ALL):
         raise UnknownName("figure", kind, (*KINDS.names(), _ALL))
+    ctx = click.get_current_context()
+    if (suffix if kind == _ALL else out.suffix).lower() != ".png":
+        refuse_idle(ctx, "on what is no .png", "dpi")
     if kind != _ALL:
+        refuse_idle(ctx, "without --kind all: the name of --out says the format", "suffix")
         check_suffix(out)
         draw(load_grid(folder, outdated=outdated), kind, out, where=where, eps=eps, attack=attack, width=width, dpi=dpi)
         click.echo(out)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from advkit.cli._attacks import build_attacks
-from advkit.cli._command import Command, PathType
+from advkit.cli._command import Command, PathType, refuse_idle
 from advkit.cli._shared import bar, checked_device, console, trust_option, trusted, writable_folder
 from advkit.errors import InputError, UnknownName
 
@@ -72,6 +72,12 @@ def command(
     # Parse
     kinds = _kinds(only)
     check_suffix(Path(f"figure{suffix}"))
+    ctx = click.get_current_context()
+    if suffix.lower() != ".png":
+        refuse_idle(ctx, "on what is no .png", "dpi")
+    if not _ASKS & set(kinds):
+        why = f"on {' and '.join(kinds)}, for which no model is asked"
+        refuse_idle(ctx, why, "examples", "model", "weights", "data", "trust_code", "device")
     where = checked_device(device or "cpu")
     trust = trusted(trust_code, model)
     wanted = {float(Eps(text)) for text in radii}

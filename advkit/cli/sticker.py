@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from advkit.cli._command import Command, PathType
+from advkit.cli._command import Command, PathType, refuse_idle
 from advkit.cli._shared import (
     DataChoice,
     ModelChoice,
@@ -117,6 +117,13 @@ def command(
     # Parse
     check_format(form)
     budget = _area(area, mask)
+    ctx = click.get_current_context()
+    if mask != "auto":
+        refuse_idle(ctx, "without --mask auto", "pieces")
+    if photos:
+        refuse_idle(ctx, "with --photos, where no sign is drawn", "face")
+    else:
+        refuse_idle(ctx, "without --photos", "held_out")
     recipe = _recipe(preset, choice.seed, photos is not None, given)
     if not sign_mm > 0:
         raise InputError(f"--sign-mm is {sign_mm:g}; give the width of the sign in mm, above 0.")

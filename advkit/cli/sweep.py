@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from advkit.cli._command import Command, PathType
+from advkit.cli._command import Command, PathType, refuse_idle
 from advkit.cli._results import form_of, put, put_doubts, put_pivot
 from advkit.cli._shared import DataChoice, ModelChoice, console, models_and_data, pairs
 from advkit.cli._signals import exit_code
@@ -108,6 +108,8 @@ def command(
 
     # Parse
     kind = form_of(given["form"], None)
+    if given["dry_run"]:
+        refuse_idle(context, "with --dry-run, which computes nothing", "track")
     executor = _executor(given)
     wanted = wanted_by_file(context, study, models[0].trust) if study else wanted_by_flags(models, pictures_of, given)
     out = given["out"] or Path(study.stem if study else "sweep")

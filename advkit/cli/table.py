@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from advkit.cli._command import Command
+from advkit.cli._command import Command, refuse_idle
 from advkit.cli._results import form_of, grid_options, opened, put, put_doubts, put_lines, put_pivot
 from advkit.errors import InputError
 
@@ -80,6 +80,11 @@ def command(
     if ties and (value != "accuracy" or mean):
         raise InputError("--ties tests the accuracy of each line; leave out --value and --mean.")
     kind = form_of(form, out)
+    everything = as_lines or kind == "json"
+    if everything:
+        why = f"with {'--long' if as_lines else 'json'}, which has a row for each line"
+        axes_of_rows = () if sort else ("rows", "columns", "value", "mean", "stages")  # what --sort goes by
+        refuse_idle(click.get_current_context(), why, "intervals", "ties", *axes_of_rows)
     axes = checked_keys(rows), checked_keys(columns)
     shown, over = value_of(value), checked_keys(mean)
 
@@ -91,7 +96,6 @@ def command(
         grid = in_order(grid, pivot)
 
     # Run
-    everything = as_lines or kind == "json"
     lines = [*grid.clean, *grid.lines, *grid.worst] if everything else list(pivot.lines.values())
     versus = _versus(lines, whole, filters, baseline) if baseline else None
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from advkit.cli._command import Command, PathType
+from advkit.cli._command import Command, PathType, refuse_idle
 from advkit.cli._shared import DataChoice, ModelChoice, bar, console, model_and_data, pairs, writable_folder
 from advkit.errors import InputError
 
@@ -78,6 +78,9 @@ def command(
     from advkit.core.defense import Objective
     from advkit.engine.denoise import RECIPE, train_denoiser
 
+    ctx = click.get_current_context()
+    if without_guide:
+        refuse_idle(ctx, "with --without-guide", "model", "weights", "normalize", "model_settings")
     entry = DEFENSES[defense or ("noise-prediction" if denoiser == "diffusion" else "denoise")]
     values: dict[str, object] = dict(pairs(settings, "--set"))
     if "threat" in values:
@@ -103,8 +106,10 @@ def command(
         raise InputError(f"--out is {out}; weights are written as .safetensors, so give a name that ends so.")
     writable_folder(out.parent)
     splits = given.name in DATASETS and "split" in DATASETS[given.name].settings
+    if not (held_out or splits):
+        refuse_idle(ctx, f"without --held-out: {given.name} has no test split", "held_out_samples")
     pictures = (replace(given, settings=(*given.settings, "split=train")) if splits else given).build(samples)
-    click.get_current_context().with_resource(locked(out.with_suffix(".training"), "training"))
+    ctx.with_resource(locked(out.with_suffix(".training"), "training"))
     kept = replace(given, name=held_out, settings=()) if held_out else given
     test = kept.build(held_out_samples) if held_out or splits else None
     guide = None if without_guide else choice.build(pictures)

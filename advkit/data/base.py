@@ -6,6 +6,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import index
 from typing import Literal
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from advkit.errors import DataError
 from advkit.hashes import sha256
+from advkit.numbers import shortened
 
 __all__ = ["Data", "OtherOrder", "Subset", "TensorData", "check_pictures", "ignored", "numbered"]
 
@@ -103,7 +105,11 @@ class Subset(Data):
     """Some examples of another data set, in the given order."""
 
     def __init__(self, data: Data, indices: Sequence[int]) -> None:
-        self.data, self.indices = data, list(indices)
+        if not isinstance(data, Data):
+            raise DataError(
+                f"the data are given as {type(data).__name__}; give what advkit.load_data returns, or another Data."
+            )
+        self.data, self.indices = data, _places(indices, len(data))
         self.name, self.classes = data.name, data.classes
         self.labels = data.labels[self.indices]
         self.other_order = data.other_order
@@ -125,6 +131,9 @@ class TensorData(Data):
     """Pictures (N, C, H, W) and labels (N,) held in memory: uint8, or float in [0, 1]."""
 
     def __init__(self, x: Tensor, y: Tensor, *, name: str = "tensors", classes: Sequence[str] | None = None) -> None:
+        for what, given in (("pictures", x), ("labels", y)):
+            if not isinstance(given, Tensor):
+                raise DataError(f"{what} are given as {type(given).__name__}; give tensors: torch.as_tensor(...).")
         if x.ndim != 4 or len(x) == 0 or y.shape != x.shape[:1]:
             raise DataError(
                 f"{name}: pictures have shape {tuple(x.shape)} and labels {tuple(y.shape)}; "
@@ -158,6 +167,17 @@ class TensorData(Data):
         for part in (self._x, self.labels):  # seen as bytes, because numpy has no bfloat16
             digest.update(part.detach().cpu().contiguous().view(torch.uint8).numpy().data)
         return digest.hexdigest()
+
+
+def _places(indices: Sequence[int], count: int) -> list[int]:
+    """Places among so many examples. Refuses what is none."""
+    try:
+        places = [*map(index, indices)]
+    except (TypeError, RuntimeError):  # RuntimeError: of a tensor
+        raise DataError(f"the indices are {shortened(indices)}; give whole numbers, such as range(10).") from None
+    if wrong := [place for place in places if not -count <= place < count]:
+        raise DataError(f"the index {wrong[0]} is out of range for {count:,} examples.")
+    return places
 
 
 def numbered(name: str, highest: int, distinct: int) -> list[str]:

@@ -19,7 +19,7 @@ from advkit.core.modes import borrowed
 from advkit.core.rng import Rng, identify
 from advkit.core.threat import BALLS
 from advkit.data import Data, Subset, load_data
-from advkit.documents import parse_json, reason
+from advkit.documents import MISFIT, parse_json, reason
 from advkit.engine.examples import Progress
 from advkit.engine.passes import Passes, batch_for
 from advkit.engine.precision import PrecisionName, choose_precision
@@ -235,7 +235,7 @@ def load_fitted(path: Path) -> Applied:
         restarts = int(facts["restarts"])
         loss: Loss = LOSSES.create(settings.pop("loss"))
         made = ATTACKS.create(facts["attack"], threat=BALLS[norm](eps), loss=loss, **settings)
-    except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
+    except (OSError, SafetensorError, *MISFIT) as error:
         raise InputError(
             f"{path} holds nothing that advkit fitted ({reason(error)}); give a file of save_fitted."
         ) from None

@@ -76,7 +76,7 @@ def recipe_in(saved: Saved) -> Recipe:
     """How it was run. Raises DataError where that is not said."""
     try:
         return Recipe.from_json(saved.run)
-    except (KeyError, TypeError) as error:
+    except (ArithmeticError, AttributeError, KeyError, TypeError) as error:
         raise DataError(f"{saved.path} does not say how it was run ({error} is missing or wrong).") from None
 
 

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from advkit.atomic import put_whole
+from advkit.documents import MISFIT
 from advkit.errors import InputError
 from advkit.hashes import sha256
 from advkit.results.cell import Numbers
@@ -57,7 +58,7 @@ class CertificateStore:
                 found = read_sealed(head)[0]["advkit certificates"]
             except Broken as error:
                 raise InputError(f"{error}; give another folder.") from None
-            except (KeyError, TypeError):
+            except MISFIT:
                 raise InputError(f"{head} is none of advkit's; give another folder.") from None
             if found not in (_UNSEALED, _FORMAT):
                 raise InputError(f"{self.folder} has format {found}, this advkit reads {_FORMAT}; use a newer advkit.")
@@ -135,7 +136,7 @@ def read_part(path: Path, key: str, span: Span) -> tuple[Certificates, bool]:
         facts = Certificates(**arrays, seconds=float(found["seconds"]))
         if covered and (found["of"], tuple(found["examples"])) != (key, span):
             raise Broken(path, "foreign", f"is that of other certificates, {found['of']}, or of other examples")
-    except (ValueError, KeyError, TypeError, OverflowError):
+    except MISFIT:
         raise Broken(path, "damaged", "is damaged: it holds no certificates") from None
     if facts.index.tolist() != list(range(*span)) or {len(a) for a in arrays.values()} != {span[1] - span[0]}:
         raise Broken(path, "foreign", "holds other examples than its name says")

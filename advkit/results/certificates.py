@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from advkit.core.units import Eps
 from advkit.results.cell import Bools, Numbers
 from advkit.results.statistics import Share, share
 
@@ -78,12 +79,12 @@ class Certification:
         right: Bools = (self.facts.prediction == self.facts.label) & (self.facts.prediction >= 0)
         return right
 
-    def certified_at(self, radius: float) -> Bools:
-        """(n,) right, and certain to stay so up to this radius."""
-        certain: Bools = self.correct & (self.facts.radius >= radius)
+    def certified_at(self, radius: float | str) -> Bools:
+        """(n,) right, and certain to stay so up to this radius. Raises InputError for what is no radius."""
+        certain: Bools = self.correct & (self.facts.radius >= Eps(radius))
         return certain
 
-    def accuracy_at(self, radius: float) -> Share:
+    def accuracy_at(self, radius: float | str) -> Share:
         """Certified accuracy, with its Wilson interval; at radius 0 the accuracy of the certified model."""
         return share(int(self.certified_at(radius).sum()), len(self))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from advkit.documents import MISFIT
 from advkit.errors import InputError, StoreError
 from advkit.results.certificate_store import check_setting, parts_of, read_part
 from advkit.results.check_store import check_store
@@ -39,7 +40,7 @@ def check_run(folder: Path) -> Checked:
     except Broken as error:
         found.broken.append(error)
         return found
-    except (KeyError, TypeError, ValueError) as error:
+    except MISFIT as error:
         found.broken.append(Broken(path, "damaged", f"does not say which files there are ({error})"))
         return found
     found.broken += check_files(folder, files)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from advkit.core import BALLS
+from advkit.documents import MISFIT
 from advkit.errors import AdvkitError, DataError, InputError
 from advkit.results.manifest import check_files
 from advkit.results.outcome import Control, Evaluation, Outcome, Reloaded, Surrogate
@@ -109,7 +110,7 @@ def read_facts_of(folder: Path) -> Saved:
         return Saved(folder, found, covered)
     except AdvkitError as error:
         raise DataError(f"{path} says what cannot be: {error}") from None
-    except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
+    except (*MISFIT, RuntimeError) as error:
         said = f"lacks {error}" if isinstance(error, KeyError) else f"holds facts that do not fit each other ({error})"
         raise DataError(f"{path} {said}.") from None
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from advkit.documents import MISFIT
 from advkit.errors import StoreError
 from advkit.hashes import sha256_of_file
 from advkit.results.sealed import Broken, content_of, read_sealed
@@ -62,7 +63,7 @@ class Manifest:
             if error.kind == "missing":
                 return None
             raise StoreError(f"{error}; run the sweep again, which makes a new one.") from None
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except MISFIT:
             raise StoreError(f"{path} is none of advkit's.") from None
 
 

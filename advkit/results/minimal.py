@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from advkit.core.units import Eps
 from advkit.errors import DataError, InputError
 from advkit.results.statistics import Share, share
 
@@ -46,9 +47,12 @@ class Curve:
         """Examples for which a distance was found."""
         return int(np.isfinite(self.distances).sum())
 
-    def accuracy(self, radius: float) -> Share:
-        """The share of all examples that stand at a radius; at inf, those for which nothing was found."""
-        fallen = min(int(np.searchsorted(self.distances, radius, side="right")), self.found)
+    def accuracy(self, radius: float | str) -> Share:
+        """The share of all examples that stand at a radius; at inf, those for which nothing was found.
+
+        Raises InputError for what is no radius.
+        """
+        fallen = min(int(np.searchsorted(self.distances, Eps(radius), side="right")), self.found)
         return share(len(self.distances) - fallen, self.total)
 
     def steps(self) -> list[tuple[float, float]]:

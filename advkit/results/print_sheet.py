@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 
+from advkit.documents import MISFIT
 from advkit.errors import DataError, InputError, UnknownName
 from advkit.results.sealed import Broken, read_sealed
 
@@ -187,7 +188,7 @@ class Sheet:
             if error.kind == "missing":
                 raise DataError(f"there is no {path}; write it by: advkit print {path.parent}.") from None
             raise DataError(f"{error}; write it again by: advkit print.") from None
-        except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        except (OSError, *MISFIT) as error:
             if isinstance(error, DataError):
                 raise
             raise DataError(f"{path} cannot be read as a printed sheet; write it again by: advkit print.") from None

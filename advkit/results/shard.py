@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from advkit.documents import parse_json
+from advkit.documents import MISFIT, parse_json
 from advkit.results.cell import Cell, Facts, Numbers, Picture
 from advkit.results.sealed import Broken, content_of
 from advkit.seal import Unsealed, holds_tensors, sealed_tensors
@@ -86,7 +86,7 @@ def read_shard(path: Path | str, cell: Cell | None = None, span: Span | None = N
             _belongs(path, of, cell, span)
         if any(Path(name).name != name for name in shard.files):
             raise Broken(path, "foreign", "names files that are not beside it")
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+    except MISFIT:
         raise Broken(path, "damaged", "is damaged: it holds no facts of examples") from None
     index = shard.facts.index
     if span is not None and (
@@ -128,7 +128,7 @@ def read_pictures(path: Path | str, digest: str | None = None) -> list[Picture]:
         return [
             Picture(*row, x=x, x_adv=x_adv) for row, x, x_adv in zip(about, arrays["x"], arrays["x_adv"], strict=True)
         ]
-    except (ValueError, KeyError, TypeError):
+    except MISFIT:
         raise Broken(path, "damaged", "is damaged: it holds no pictures of examples") from None
 
 
@@ -159,7 +159,7 @@ def _unpack(path: Path | str, digest: str | None = None) -> tuple[dict[str, Numb
         whole = covered or facts["digest"] == _digest(arrays[name] for name in sorted(arrays))
     except Unsealed as error:
         raise Broken(path, "damaged", str(error)) from None
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except MISFIT:
         raise Broken(path, "damaged", "is damaged: it was cut off, or is none of advkit's") from None
     if not whole:
         raise Broken(path, "damaged", str(Unsealed()))

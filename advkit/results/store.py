@@ -30,6 +30,7 @@ from uuid import uuid4
 import numpy as np
 
 from advkit.atomic import keep_names, put_whole
+from advkit.documents import MISFIT
 from advkit.errors import InputError, StoreError
 from advkit.hashes import sha256
 from advkit.results.asked import Asked
@@ -100,7 +101,7 @@ class Store:
                     f"{self.folder} holds no results of a sweep; give the folder that advkit sweep --out wrote."
                 ) from None
             raise StoreError(f"{error}; run the sweep again, which writes it anew.") from None
-        except (KeyError, TypeError) as error:
+        except MISFIT as error:
             raise InputError(f"{path} cannot be read ({error}); is it the folder of a sweep?") from None
         if found not in (_UNSEALED, _FORMAT):
             raise InputError(f"{self.folder} has format {found}, this advkit reads {_FORMAT}; use a newer advkit.")
@@ -376,7 +377,7 @@ class Store:
             if error.kind == "missing":
                 return None
             raise StoreError(f"{error}; run the sweep again, which writes it anew.") from None
-        except (KeyError, TypeError) as error:
+        except MISFIT as error:
             raise StoreError(f"{path} cannot be read ({error}); run the sweep again, which writes it anew.") from None
 
 
@@ -415,7 +416,7 @@ def read_record(folder: str, key: str) -> Record:
         record = Record(Cell.from_json(found["cell"]), found["about"])
     except UnknownFields as error:
         raise StoreError(f"{path} was written by a newer advkit ({error}); use that.") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except MISFIT as error:
         raise Broken(path, "damaged", f"cannot be read ({error})") from None
     if record.cell.key != key:
         raise Broken(path, "foreign", f"is that of another cell, {record.cell.key}")
@@ -427,7 +428,7 @@ def read_asked(path: Path | str) -> tuple[tuple[Asked, ...], bool]:
     found, covered = read_sealed(path)
     try:
         return tuple(Asked.from_json(each) for each in (found["asked"] if covered else found)), covered
-    except (KeyError, TypeError, AttributeError) as error:
+    except (ArithmeticError, AttributeError, KeyError, TypeError) as error:
         raise Broken(path, "damaged", f"cannot be read ({error})") from None
 
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from advkit.atomic import put_whole
-from advkit.documents import LARGEST_JSON, parse_json, read_content, reason
+from advkit.documents import LARGEST_JSON, MISFIT, parse_json, read_content, reason
 from advkit.errors import InputError
 from advkit.hashes import sha256
 from advkit.seal import Unsealed, holds_json, sealed_json
@@ -157,7 +157,7 @@ class Sticker:
             filled = float(told.get("filled", 1.0))
         except Unsealed as error:
             raise InputError(f"{described} {error}; make the sticker again with advkit sticker.") from error
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        except (OSError, SafetensorError, *MISFIT) as error:
             raise InputError(
                 f"the sticker in {folder} is damaged ({reason(error)}); make it again with advkit sticker."
             ) from error

@@ -15,7 +15,7 @@ __all__ = ["names", "numbers", "paths", "settings"]
 _REFUSED, _EITHER = Wanted("refused"), Wanted("either")
 _LONG = "9" * 10_000
 
-_NUMBERS = ("inf", "nan", "-inf", "-1", "0", "1e400", "1e-400", "1" + "0" * 20, _LONG, "abc", "", " ", "\0", "1\0", "1_000",
+_NUMBERS = ("inf", "nan", "-inf", "-1", "0", "1e400", "1e-400", "1" + "0" * 20, _LONG, "abc", "", " ", "\0", "1\0", "1_0",
             "٣", "0x10", "1e3", "2.5", "--1", "1,2", "½", "1" * 400)  # fmt: skip
 _NONSENSE = {"abc", "", " ", "\0", "1\0", "0x10", "--1", "1,2", "½", "nan", "1e400", _LONG}
 _MAY_BE_NEGATIVE = {"--offset", "--start", "--end", "--focal", "--lam"}

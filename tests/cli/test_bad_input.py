@@ -58,7 +58,7 @@ def test_unknown_names_are_refused_with_the_nearest(
         ("nan", ("'nan'", "8/255")),
         ("1e400", ("1e400",)),
         ("8/0", ("'8/0'",)),
-        ("", ("''",)),
+        ("", ("--eps is empty",)),
         ("8/255,abc", ("'abc'",)),
     ],
 )

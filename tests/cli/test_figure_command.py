@@ -26,7 +26,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf"])
 def test_a_figure_is_written_and_its_name_printed(run: Run, store: Path, tmp_path: Path, suffix: str) -> None:
     out = tmp_path / f"new folder/f{suffix}"
-    answer = run("figure", store, "--kind", "curves", "--out", out, "--dpi", "50")
+    answer = run("figure", store, "--kind", "curves", "--out", out, *(("--dpi", "50") if suffix == ".png" else ()))
     assert answer.code == 0
     assert answer.out.splitlines() == [str(out)]
     assert answer.err == ""

@@ -42,6 +42,13 @@ def test_certified_is_right_and_at_least_that_far() -> None:
     assert MIXED.abstained == share(1, 5)
 
 
+def test_a_radius_may_be_a_text_and_what_is_none_is_refused() -> None:
+    assert MIXED.accuracy_at("3/10") == share(2, 5)
+    for radius in (None, "abc", -1, float("nan"), []):
+        with pytest.raises(InputError, match="eps is"):
+            MIXED.certified_at(radius)  # type: ignore[arg-type]
+
+
 def test_to_abstain_is_to_be_wrong_even_of_what_has_no_label() -> None:
     found = certification(facts([0.0, 0.3], prediction=[-1, 0], label=[-1, 0]))
     assert found.correct.tolist() == [False, True]

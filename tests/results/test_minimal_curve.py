@@ -55,7 +55,20 @@ def test_the_median_is_the_radius_at_which_half_have_fallen(distances, median):
     assert curve.median == median
     if median < INF:
         assert curve.accuracy(median).value <= 0.5
-        assert curve.accuracy(median * (1 - 1e-9) - 1e-9).value >= 0.5
+    if 0 < median < INF:
+        assert curve.accuracy(median * (1 - 1e-9)).value >= 0.5
+
+
+@pytest.mark.parametrize("radius", [None, "abc", -1, math.nan, [], True])
+def test_what_is_no_radius_is_refused(radius):
+    with pytest.raises(InputError, match="eps is"):
+        minimal_curve([0.1], [True]).accuracy(radius)
+
+
+def test_a_radius_may_be_a_text():
+    curve = minimal_curve([3 / 255, 9 / 255], [True, True])
+    assert curve.accuracy("8/255") == curve.accuracy(8 / 255)
+    assert curve.accuracy("8/255").value == 0.5
 
 
 def test_who_is_wrong_without_attack_has_no_say_in_the_median():

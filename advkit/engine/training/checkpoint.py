@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from advkit.atomic import write_whole
-from advkit.documents import ordered_header, parse_json, reason
+from advkit.documents import MISFIT, ordered_header, parse_json, reason
 from advkit.errors import InputError, ModelError
 
 __all__ = ["Saved", "check_same", "read_checkpoint", "save_tensors", "write_checkpoint"]
@@ -93,7 +93,7 @@ def read_checkpoint(path: Path) -> Saved | None:
             for key in file.keys():  # noqa: SIM118  (no mapping)
                 group, _, name = key.partition("/")
                 groups.setdefault(group, {})[name] = file.get_tensor(key)
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
+    except (SafetensorError, OSError, *MISFIT) as error:
         raise ModelError(
             f"{path} is not a checkpoint of advkit train ({type(error).__name__}: {reason(error)}); begin anew with --fresh."
         ) from error
