@@ -76,7 +76,7 @@ def test_photos_are_fitted_and_held_out(run, tmp_path, preset):
         (["--mask", "1,1;40,1;1,40"], "outside the sign"),
         (["--mask", "none.png"], "there is no mask"),
         (["--palette", "one.csv"], "cannot be read"),
-        (["--colours", "blue"], "choice of colours"),
+        (["--colours", "blue"], "colours is 'blue'"),
         (["--print-model", "laser"], "print model"),
         (["--preset", "rp2"], "Known: rp2-code, rp2-paper"),
         (["--steps", "0"], "steps is 0"),
