@@ -1,10 +1,10 @@
-"""What a sweep asks each model before it is attacked: the questions of the protocol that take few passes (P3, P11, P12)."""
+"""What a sweep asks each model before it is attacked: what of the protocol takes few passes (P2, P3, P11, P12)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from torch import nn
+from torch import Tensor, nn
 
 from advkit.core.threat import Linf
 from advkit.data import Data
@@ -15,6 +15,7 @@ from advkit.engine.protocol import answers, gradients
 from advkit.engine.protocol.case import Case
 from advkit.engine.protocol.examine import CHECKS, Check
 from advkit.engine.protocol.finding import FAIL, REPAIR, UNKNOWN, WARN, Answer
+from advkit.engine.standards import expected_standard
 from advkit.errors import PassError, first_line
 from advkit.results.asked import Asked
 
@@ -34,8 +35,11 @@ _QUESTIONS = (
 )
 
 
-def ask(net: nn.Module, data: Data, *, batch_size: int, seed: int) -> list[Asked]:
-    """Ask a borrowed model, behind its defense, about the first pictures of the data. What cannot be told is left out."""
+def ask(net: nn.Module, data: Data, *, batch_size: int, seed: int, clean: Tensor | None = None) -> list[Asked]:
+    """Ask a borrowed model, behind its defense, about the first pictures of the data. What cannot be told is left out.
+
+    ``clean`` (M,) is what it answers for the first M examples, where that is known.
+    """
     count = min(_PICTURES, len(data))
     x, y = data.pictures(range(count)), data.labels[:count]
     try:
@@ -53,10 +57,23 @@ def ask(net: nn.Module, data: Data, *, batch_size: int, seed: int) -> list[Asked
     without = {gradients.own} if case.stand_ins or repeated.level == FAIL else set()
     asked = [question for question in _QUESTIONS if question not in without]
     found = [repeated if question is answers.repeatable else put(question) for question in asked]
-    told = better_order(data.other_order, case.y, case.logits.argmax(1))
+    clean = case.logits.argmax(1) if clean is None else clean
+    known = data.head(len(clean))
+    told = better_order(known.other_order, known.labels, clean)
     if told is not None:
         found.insert(0, Asked("P2", "Classes in the model's order", FAIL, *told))
+    elif repeated.level != FAIL:
+        found[:0] = _standardised(case, known, clean)
     return [each for each in found if each.level != UNKNOWN]
+
+
+def _standardised(case: Case, known: Data, clean: Tensor) -> list[Asked]:
+    """Whether it expects standardised input; nothing where it does not, or fails at what it never asked for."""
+    try:
+        found = expected_standard(case.model, known, clean == known.labels, case.batch_size)
+    except (RuntimeError, ValueError, MemoryError):
+        return []
+    return [] if found is None else [Asked("P2", "Input in the model's units", FAIL, found.sentence, found.advice)]
 
 
 def _asked(check: Check, case: Case) -> Asked:

@@ -16,10 +16,14 @@ from advkit.engine.passes import Passes
 from advkit.engine.precision import Precision
 from advkit.errors import PassError
 
-__all__ = ["Expected", "expected_standard", "standard_is_known"]
+__all__ = ["BUDGET", "Expected", "expected_standard", "standard_is_known"]
+
+BUDGET = 150.0
+"""Forward passes that suffice for a verdict."""
 
 _GOOD = 0.9  # of the images: who is right so often is asked nothing
 _LEAST, _MOST = 8, 24  # images that it gets wrong, and as many that it gets right
+_FIRST, _HOPE = 4, 2  # of them are asked first: who is right on fewer in a standard is asked no more about it
 _MENDED, _KEPT = 2 / 3, 0.9  # of them: what must be right in another standard
 _GAIN = 0.1  # of all images: what the other standard gets right beyond
 _OTHERS = {"0.5:0.5": (0.5, 0.5), "0:0.00392157": (0.0, 1 / 255)}
@@ -61,11 +65,13 @@ def standard_is_known(model: nn.Module) -> bool:
     return bool(len(inner.mean)) or "mean" in inner.metadata or inner.weights.startswith(("random", "embedded"))
 
 
-def expected_standard(model: nn.Module, data: Data, correct: Tensor, budget: float, batch_size: int) -> Expected | None:
+def expected_standard(
+    model: nn.Module, data: Data, correct: Tensor, batch_size: int, budget: float = BUDGET
+) -> Expected | None:
     """The usual standard in which a borrowed model is right clearly more often than with images as they are, if there is one.
 
     ``correct`` (N,) says which it gets right as it is. Nothing is asked of a model that is right on most, whose standard is
-    known, or for which ``budget`` forward passes do not suffice.
+    known, or for which ``budget`` forward passes do not suffice; few are made for one that is merely weak.
     """
     share = float(correct.double().mean())
     if share > _GOOD or standard_is_known(model) or bool((data.labels < 0).any()):
@@ -75,25 +81,35 @@ def expected_standard(model: nn.Module, data: Data, correct: Tensor, budget: flo
     right = _some(correct, _MOST)
     if len(wrong) < _LEAST:
         return None
+    first = _some(torch.ones(len(wrong), dtype=torch.bool), _FIRST)
+    later = torch.ones(len(wrong), dtype=torch.bool)
+    later[first] = False
+    few, others = wrong[first], wrong[later]
     inner = model.model if isinstance(model, Defended) else model
     passes = Passes(inner, Precision.own(inner), batch_size)
 
-    def count(place: Tensor, mean: Tensor, std: Tensor, least: int) -> int:
-        if not len(place):
-            return 0
-        x = data.pictures(place.tolist()).to(passes.device)
-        answers = passes.judge((x - mean.to(x)) / std.to(x)).argmax(1).cpu()
-        # Who answers one class whatever it is shown may be right by the order of the data.
-        return int((answers == data.labels[place]).sum()) if len(set(answers.tolist())) >= least else 0
+    def answers(place: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+        said = []
+        for part in torch.split(place, batch_size):
+            x = data.pictures(part.tolist()).to(passes.device)
+            said.append(passes.judge((x - mean.to(x)) / std.to(x)).argmax(1).cpu())
+        return torch.cat(said)
 
     found: list[tuple[int, str, Tensor, Tensor]] = []
     for name, mean, std in standards:
         with suppress(PassError):  # such values may be beyond it
-            found.append((count(wrong, mean, std, 2), name, mean, std))
+            said = answers(few, mean, std)
+            if int((said == data.labels[few]).sum()) < _HOPE:
+                continue
+            said = torch.cat([said, answers(others, mean, std)])
+            if (
+                len(set(said.tolist())) > 1
+            ):  # who answers one class whatever it is shown is right by the order of the data
+                found.append((int((said == data.labels[torch.cat([few, others])]).sum()), name, mean, std))
     mended, name, mean, std = max(found, key=lambda each: each[0], default=(0, "", torch.zeros(1), torch.ones(1)))
     if mended < _MENDED * len(wrong):
         return None
-    kept = count(right, mean, std, 1)
+    kept = int((answers(right, mean, std) == data.labels[right]).sum()) if len(right) else 0
     after = share * (kept / len(right) if len(right) else 0) + (1 - share) * mended / len(wrong)
     if kept < _KEPT * len(right) or after < share + _GAIN:
         return None

@@ -171,7 +171,8 @@ def _perform(task: Task, watch: Watch) -> None:
         if task.attack is None:
             if task.span[0] == 0:
                 with _chance(task):
-                    store.add_asked(task.cell, ask(bench.model, bench.data, batch_size=size, seed=task.cell.seed))
+                    found = ask(bench.model, bench.data, batch_size=size, seed=task.cell.seed, clean=part.clean)
+                    store.add_asked(task.cell, found)
             store.write(task.cell, task.span, clean_span(part), made=worked_here(task.device))
             return
         steered = Passes(bench.model, bench.steering, size, least=least)

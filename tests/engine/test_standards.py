@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,9 +12,14 @@ from torch import Tensor, nn
 import advkit
 from advkit.backbones import Classifier, load_model
 from advkit.backbones.classifier import NORMALISATIONS
+from advkit.attacks import FGSM
+from advkit.core.threat import Linf
 from advkit.data import TensorData
+from advkit.engine.protocol import Finding, examine
 from advkit.engine.standards import expected_standard
+from advkit.engine.sweep import sweep
 from advkit.results.doubt import Doubt
+from advkit.results.verdicts import verdicts
 
 STANDARDS = {name: NORMALISATIONS[name] for name in ("imagenet", "cifar10", "cifar100", "gtsrb")} | {
     "0.5:0.5": ((0.5,), (0.5,)),
@@ -51,7 +57,7 @@ class Nearest(nn.Module):
 
 def told(model: nn.Module, source: TensorData, **options: float) -> str | None:
     correct = model(source.tensors()[0]).argmax(1) == source.labels
-    found = expected_standard(model, source, correct, options.get("budget", 1000.0), 64)
+    found = expected_standard(model, source, correct, 64, options.get("budget", 1000.0))
     return None if found is None else found.name
 
 
@@ -81,7 +87,7 @@ def test_who_has_a_normalisation_or_is_right_on_most_is_asked_nothing() -> None:
         (odd, unknown, wrong, 1e6),
         (odd, data(), wrong, 40.0),
     ):
-        assert expected_standard(model, source, correct, budget, 64) is None
+        assert expected_standard(model, source, correct, 64, budget) is None
     assert odd.asked == 0
 
 
@@ -98,6 +104,57 @@ def test_a_weak_model_or_one_that_answers_one_class_is_told_nothing() -> None:
 
     same = TensorData(data().tensors()[0], torch.ones(64, dtype=torch.long))
     assert told(Bright(), same) is None
+
+
+def test_a_model_that_is_merely_weak_is_asked_about_four_images_in_each_standard() -> None:
+    torch.manual_seed(0)
+
+    class Weak(Nearest):
+        """Another nearest prototype."""
+
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x).roll(3, 1)
+
+    model = Weak("imagenet")
+    correct = torch.zeros(64, dtype=torch.bool)
+    assert expected_standard(model, data(), correct, 64) is None
+    assert model.asked <= 4 * 6
+
+
+def test_no_more_images_than_a_batch_are_asked_about_at_a_time() -> None:
+    sizes: list[int] = []
+
+    class Seen(Nearest):
+        def forward(self, x: Tensor) -> Tensor:
+            sizes.append(len(x))
+            return super().forward(x)
+
+    assert expected_standard(Seen("imagenet"), data(), torch.zeros(64, dtype=torch.bool), 5) is not None
+    assert max(sizes) == 5
+
+
+def test_a_sweep_keeps_the_finding_and_shows_it_under_its_table(tmp_path: Path) -> None:
+    models = {
+        "raw": Nearest("0:0.00392157"),
+        "told": load_model(Nearest("imagenet"), data=data(), normalize="imagenet"),
+    }
+    result = sweep(models, data(), FGSM(Linf(0.01)), 0.01, out=tmp_path, samples=40)
+    found = {line.cell.model: [each for each in asked if each.code == "P2"] for line, asked in result.grid.asked}
+    assert [each.level for each in found["raw"]] == ["fail"]
+    assert found["raw"][0].advice.startswith("Give the normalisation")
+    assert found["told"] == []
+    assert any("trained on such input" in each.sentence for each in verdicts(result.grid))
+
+
+def test_a_check_fails_p2_with_what_to_do_and_not_where_the_units_are_known() -> None:
+    def p2(model: nn.Module) -> Finding:
+        found = examine(model, data(), samples=40, steps=2, queries=3)
+        return next(each for each in found.findings if each.code == "P2")
+
+    raw = p2(Nearest("imagenet"))
+    assert (raw.level, "trained on such input" in raw.evidence) == ("fail", True)
+    assert "--normalize" in raw.advice
+    assert p2(load_model(Nearest("imagenet"), data=data(), normalize="imagenet")).level == "pass"
 
 
 def test_an_evaluation_shows_the_finding_with_what_to_do() -> None:

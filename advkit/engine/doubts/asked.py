@@ -18,7 +18,7 @@ from advkit.engine.protocol import gradients
 from advkit.engine.protocol.case import Case, differ
 from advkit.engine.protocol.finding import FAIL, LUCK, PASS, Answer, of
 from advkit.engine.run import Run
-from advkit.engine.standards import expected_standard
+from advkit.engine.standards import BUDGET, expected_standard
 from advkit.results.doubt import Doubt
 
 __all__ = ["alive", "another_loss", "asked", "leads_nowhere", "slopes", "standardised", "steady"]
@@ -30,7 +30,7 @@ _SLOPES_PRICE = 0.01  # of the attacks' passes: what they may take
 _STEPS = 10
 _OTHERS, _FEWEST_OTHERS = 16, 5  # pictures at most and at least
 _OTHERS_PRICE = 0.015
-_STANDARDS_FEWEST, _STANDARDS_PRICE = 150, 0.01  # passes, and of the attacks' passes
+_STANDARDS_PRICE = 0.01  # of the attacks' passes, where that is more than suffices
 _GAP = 0.1  # of them: what another loss may find beside cross-entropy without a defect
 
 
@@ -52,8 +52,8 @@ def standardised(look: Look) -> list[Doubt] | None:
     """A model that was trained on standardised input, and is not told so, is right by chance at best."""
     if look.case is None or look.result.goal != "untargeted" or look.repeatable.level == FAIL:
         return None
-    budget = max(_STANDARDS_FEWEST, _STANDARDS_PRICE * look.passes)
-    found = expected_standard(look.case.model, look.data, look.result.correct, budget, look.case.batch_size)
+    budget = max(BUDGET, _STANDARDS_PRICE * look.passes)
+    found = expected_standard(look.case.model, look.data, look.result.correct, look.case.batch_size, budget)
     return None if found is None else [Doubt("P2", found.sentence, found.advice)]
 
 

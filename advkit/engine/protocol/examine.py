@@ -23,6 +23,7 @@ from advkit.engine.protocol.finding import FAIL, REPAIR, UNKNOWN, WARN, Answer, 
 from advkit.engine.protocol.ledger import Entry
 from advkit.engine.protocol.record import Corrected
 from advkit.engine.provenance import circumstances, code_version
+from advkit.engine.standards import expected_standard
 from advkit.errors import InputError, PassError
 from advkit.results.statistics import Share, share
 from advkit.results.table import Table
@@ -231,9 +232,11 @@ def examine(
         )
         check_labels(part, case.logits.shape[1])
         if not case.total:
+            found = None if case.unsteady else expected_standard(model, part, case.correct, size)
             raise InputError(
                 f"the model gets none of {len(y)} pictures of {part.name} right, so nothing can be attacked; "
                 "check that weights, normalisation and data belong together."
+                + (f" {found.sentence} {found.advice}" if found else "")
             )
         plain = _plain(case)
         findings: dict[Check, Finding] = {}

@@ -19,6 +19,7 @@ from advkit.engine.protocol.case import Case
 from advkit.engine.protocol.finding import FAIL, LUCK, PASS, UNKNOWN, WARN, Answer, counted, of, percent
 from advkit.engine.provenance import circumstances, code_version
 from advkit.engine.run import Run
+from advkit.engine.standards import expected_standard
 from advkit.results.statistics import Share, share
 
 __all__ = [
@@ -91,6 +92,10 @@ def clean_accuracy(case: Case) -> Answer:
     order = None if case.data is None else case.data.other_order
     if told := better_order(order, case.y, case.logits.argmax(1)):
         return Answer(FAIL, *told)
+    if case.data is not None and not case.unsteady:
+        found = expected_standard(case.model, case.data, case.correct, case.batch_size)
+        if found is not None:
+            return Answer(FAIL, found.sentence, found.advice)
     if right.value <= case.chance:
         return Answer(FAIL, f"{said}.", "Weights, normalisation and data do not belong together.")
     if right.low <= case.chance:
