@@ -71,7 +71,7 @@ REVIEWED_DOORS = {
     ("advkit/backbones/usercode.py", "importlib.import_module"): "the same",
     ("advkit/backbones/usercode.py", "importlib.util.spec_from_file_location"): "the same",
     ("advkit/backbones/usercode.py", "made_by_code"): _TRUSTED,
-    ("advkit/backbones/usercode.py", "onnx2torch.convert"): "a graph of known operators, rebuilt from torch's layers",
+    ("advkit/backbones/onnx_file.py", "onnx2torch.convert"): "a graph of known operators, rebuilt from torch's layers",
     ("advkit/backbones/usercode.py", "torch.jit.load"): "what checked_archive made, or what --trust-code names",
     ("advkit/cli/__init__.py", "importlib.import_module"): "advkit's own commands",
     ("advkit/cli/_shared.py", "Trust.of"): _OWN,

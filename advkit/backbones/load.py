@@ -14,6 +14,7 @@ from advkit.backbones import sources, usercode
 from advkit.backbones.checkpoint import Checkpoint, is_torchscript, read_weights
 from advkit.backbones.classifier import Classifier, normalisation
 from advkit.backbones.given import Function, as_module
+from advkit.backbones.onnx_file import from_onnx
 from advkit.backbones.registered import from_registry
 from advkit.backbones.sources import Loaded, check_count
 from advkit.backbones.unfit import check_ready, first_answer
@@ -173,7 +174,7 @@ def _of_text(spec: str, wish: Wish, mean: Numbers, std: Numbers, trust: Trust) -
         if not path.is_file():
             raise ModelError(f"there is no model file {spec}.")
         if path.suffix == ".onnx":
-            return _wrapped(_own(usercode.from_onnx(path), wish, spec), wish, spec, mean, std)
+            return _wrapped(_own(from_onnx(path), wish, spec), wish, spec, mean, std)
         if path.suffix in (".ts", ".torchscript") or is_torchscript(path):
             return _wrapped(_own(usercode.from_torchscript(path, trust), wish, spec), wish, spec, mean, std)
         return _of_checkpoint(read_weights(path), None, wish, mean, std)

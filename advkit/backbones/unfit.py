@@ -68,7 +68,7 @@ def _refuse(model: nn.Module, ask: Callable[[Tensor], object], x: Tensor, error:
         raise ModelError(
             f"{called(model)} takes exactly {only} picture{'s' * (only > 1)} at a time and was given {len(x)}: its batch size "
             f"is fixed ({first_line(error)}). Export or build it with a batch axis of any length (dynamic_shapes, "
-            f"x.flatten(1)){way}."
+            f"dynamic_axes, x.flatten(1)){way}."
         ) from error
     shape = " x ".join(map(str, x.shape[1:]))
     raise ModelError(

@@ -1,4 +1,4 @@
-"""Networks from the user: Python code, TorchScript, ONNX."""
+"""Networks from the user: Python code, TorchScript."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from torch import nn
 
 from advkit.backbones.sources import Loaded
 from advkit.backbones.torchscript import checked_archive
-from advkit.errors import MissingExtra, ModelError, first_line, nearest
+from advkit.errors import ModelError, first_line, nearest
 from advkit.hashes import sha256, sha256_of_file
 from advkit.paths import expanded
 from advkit.trust import Trust, split_code
 
-__all__ = ["from_code", "from_onnx", "from_torchscript", "made_by_code"]
+__all__ = ["from_code", "from_torchscript", "made_by_code"]
 
 
 def from_code(spec: str, settings: Mapping[str, object], trust: Trust) -> Loaded:
@@ -62,24 +62,6 @@ def from_torchscript(path: Path, trust: Trust) -> Loaded:
             net: nn.Module = torch.jit.load(archive, map_location="cpu")  # type: ignore[no-untyped-call]
         except (RuntimeError, ValueError) as error:
             raise ModelError(f"{path.name} is not a readable TorchScript file ({first_line(error)}).") from error
-    return Loaded(net, f"file {path.name}", sha256=sha256_of_file(path))
-
-
-def from_onnx(path: Path) -> Loaded:
-    """An ONNX graph, rebuilt from torch layers so that gradients exist."""
-    try:
-        import onnx2torch
-    except ImportError:
-        raise MissingExtra("onnx2torch", "onnx", f"The ONNX model {path.name}") from None
-    try:
-        net = onnx2torch.convert(str(path))
-    except Exception as error:  # the reader's errors range from protobuf's to NotImplementedError for an operator
-        reason = first_line(error, typed=True)
-        raise ModelError(
-            f"{path.name} cannot be turned into torch layers ({reason}). If its operators are newer than onnx2torch knows, "
-            "export it again with torch.onnx.export(..., opset_version=13, dynamo=False), or give the network as FILE.py:NAME "
-            "or TorchScript."
-        ) from error
     return Loaded(net, f"file {path.name}", sha256=sha256_of_file(path))
 
 
