@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 import advkit
+from advkit.attacks import FGSM
 from advkit.backbones import Classifier, load_model
 from advkit.backbones.classifier import NORMALISATIONS
-from advkit.attacks import FGSM
 from advkit.core.threat import Linf
 from advkit.data import TensorData
 from advkit.engine.protocol import Finding, examine
