@@ -80,7 +80,7 @@ def test_a_guided_denoiser_is_chosen_by_how_often_the_guide_keeps_its_answer(
     before = copy.deepcopy(asked.state_dict())
     done = trained(tmp_path, objective, kind, guide=asked, recipe=replace(SHORT, epochs=3))
     assert next(iter(done.training.history[0].scores)) == "agreement"
-    assert done.training.losses[-1] < done.training.losses[0]
+    assert done.training.history[-1].loss < done.training.history[0].loss
     assert isinstance(done.wrapper, HighLevelGuidedDenoiser) == (kind == "unet")
     assert asked.training
     assert all(p.requires_grad and p.grad is None for p in asked.parameters())
