@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -107,6 +108,8 @@ def normalisation(
             f"the normalisation has {len(means)} means and {len(stds)} standard deviations, the pictures have "
             f"{'an unknown number of' if channels is None else channels} channels; give one number per channel."
         )
+    if not all(map(math.isfinite, means)):
+        raise ModelError(f"mean is {', '.join(map(str, means))}; every mean must be a finite number.")
     if any(not value > 0 or value == float("inf") for value in stds):
         raise ModelError(f"std is {', '.join(map(str, stds))}; every standard deviation must be above 0.")
     return means, stds

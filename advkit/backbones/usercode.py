@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
@@ -38,7 +39,7 @@ def made_by_code(spec: str, settings: Mapping[str, object], trust: Trust) -> obj
     trust.check(spec)
     place, name, arguments = _parts(spec)
     folder = place.parent if isinstance(place, Path) else Path.cwd()
-    with _importable(folder.resolve()):
+    with _importable(Path(os.path.realpath(folder))):
         module = _module_of_file(place) if isinstance(place, Path) else _module_of_name(place, spec)
         if not hasattr(module, name):
             raise ModelError(
@@ -76,7 +77,7 @@ def _module_of_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise ModelError(f"there is no file {path}; write path/to/file.py:factory.")
     # a name of its own for each place, so that two files called model.py do not meet
-    name = f"advkit_user_{path.stem}_{sha256(str(path.resolve()))[:8]}"
+    name = f"advkit_user_{path.stem}_{sha256(str(os.path.realpath(path)))[:8]}"
     described = importlib.util.spec_from_file_location(name, path, loader=_Source(name, str(path)))
     if described is None or described.loader is None:
         raise ModelError(f"{path} cannot be imported; write path/to/file.py:factory.")

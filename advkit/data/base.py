@@ -16,7 +16,7 @@ from advkit.errors import DataError
 from advkit.hashes import sha256
 from advkit.numbers import shortened
 
-__all__ = ["Data", "OtherOrder", "Subset", "TensorData", "check_pictures", "ignored", "numbered"]
+__all__ = ["Data", "OtherOrder", "Subset", "TensorData", "check_pictures", "check_values", "ignored", "numbered"]
 
 _MOST_CLASSES = 2**20  # that a label may count without names: more than any model tells apart
 _IGNORED = (-1, -100, 255)  # what is written where an example has no class
@@ -134,6 +134,7 @@ class TensorData(Data):
         for what, given in (("pictures", x), ("labels", y)):
             if not isinstance(given, Tensor):
                 raise DataError(f"{what} are given as {type(given).__name__}; give tensors: torch.as_tensor(...).")
+            check_values(what, given)
         if x.ndim != 4 or len(x) == 0 or y.shape != x.shape[:1]:
             raise DataError(
                 f"{name}: pictures have shape {tuple(x.shape)} and labels {tuple(y.shape)}; "
@@ -197,8 +198,16 @@ def ignored(label: int) -> str:
     return f" If {label} marks examples without a class (an ignore index), leave those out: x[y != {label}], y[y != {label}]."
 
 
+def check_values(what: str, given: Tensor) -> None:
+    """Refuse tensors that hold no values."""
+    if given.is_meta:
+        raise DataError(f"the {what} are on the device meta, where tensors hold no values; give them on cpu or cuda.")
+
+
 def check_pictures(x: Tensor, name: str) -> None:
     """Refuse pictures with NaN or values outside [0, 1] (an ulp of rounding is let pass)."""
+    if x.is_complex():
+        raise DataError(f"{name}: pixel values are {x.dtype}; give floats in [0, 1].")
     low, high = float(x.min()), float(x.max())
     if not (low >= -1e-6 and high <= 1 + 1e-6):  # also false for NaN
         raise DataError(

@@ -64,7 +64,7 @@ class Folder(PictureFiles):
             )
         if skip_bad:
             files, labels = _readable(root, files, labels)
-        super().__init__(root.resolve().name, files, labels, classes, size=size, crop=crop)
+        super().__init__(Path(os.path.realpath(root)).name, files, labels, classes, size=size, crop=crop)
         self.path, self.other_order = root, other
 
 
@@ -72,7 +72,7 @@ def class_folders(
     root: Path, names: Sequence[str] | None = None, order: Literal["number", "text"] = "number"
 ) -> tuple[list[str], list[list[Path]]]:
     """The class folders of ``root``, in the order of ``names`` or else of their own names, and the files of each."""
-    if root.resolve() == Path(root.resolve().anchor):
+    if os.path.realpath(root) == Path(os.path.realpath(root)).anchor:
         raise DataError(f"the folder {root} is the whole disk; give a folder that holds pictures.")
     listing = Listing(root)
     entries = listing.entries()

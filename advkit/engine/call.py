@@ -13,7 +13,7 @@ from advkit.backbones.unfit import check_ready
 from advkit.core.attack import Attack
 from advkit.core.goal import Goal
 from advkit.core.modes import borrowed
-from advkit.data.base import check_pictures
+from advkit.data.base import check_pictures, check_values
 from advkit.engine.examples import Finished, Keep, Source
 from advkit.engine.passes import Passes, batch_for
 from advkit.engine.precision import Precision
@@ -68,6 +68,8 @@ def check_tensors(x: object, classes: Tensor, start: Tensor | None = None) -> No
     if not isinstance(x, Tensor) or not x.is_floating_point():
         given = x.dtype if isinstance(x, Tensor) else type(x).__name__
         raise DataError(f"the pictures are {given}; give a floating-point tensor (N, ...) in [0, 1].")
+    check_values("pictures", x)
+    check_values("labels", classes)
     if x.ndim < 2 or len(x) == 0:
         raise DataError(f"the pictures have shape {tuple(x.shape)}; give at least one, as (N, ...).")
     if x.ndim == 3 and classes.shape != x.shape[:1] and classes.numel() == 1:

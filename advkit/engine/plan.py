@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from advkit.backbones import Classifier
-from advkit.core.attack import Attack, Ensemble, check_bounded
+from advkit.core.attack import Attack
 from advkit.core.external import External
 from advkit.core.fitted import Fitted
 from advkit.core.units import Eps
@@ -187,9 +187,6 @@ class _Planner:
         ]
         ball = usual_ball(wanted.norm)
         self.stages = [[spec.stages(ball(radius)) for radius in self.radii] for spec in self.attacks]
-        for at in self.stages:
-            for stages in at:
-                check_bounded(Ensemble(stages))
         attacks = [stage for at in self.stages for each in at for _, stage in each]
         for fitted in attacks:
             if isinstance(fitted, Fitted):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -132,7 +134,7 @@ def lasting(text: str) -> str:
     """The name of a model, weights or data as it can be used from any folder: files by their path from the root or the home."""
     name, colon, rest = text.partition(":")
     path = expanded(name)
-    return f"{kept_path(path.resolve())}{colon}{rest}" if name and path.exists() else text
+    return f"{kept_path(Path(os.path.realpath(path)))}{colon}{rest}" if name and path.exists() else text
 
 
 def lasting_model(spec: ModelSpec) -> ModelSpec:

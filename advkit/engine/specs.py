@@ -12,7 +12,7 @@ from torch import nn
 
 from advkit.backbones import Classifier, load_model
 from advkit.catalog import ATTACKS, BACKBONES, DIRECTIONS, LOSSES
-from advkit.core.attack import Attack, Ensemble
+from advkit.core.attack import Attack, Ensemble, check_bounded
 from advkit.core.threat import BALLS, Ball
 from advkit.data import Data, load_data
 from advkit.engine.targets import class_number
@@ -131,7 +131,10 @@ class AttackSpec:
     made: Attack | Ensemble | None = None
 
     def stages(self, threat: Ball) -> tuple[tuple[str, Attack], ...]:
-        """The attack in a ball, stage by stage; an attack of one stage is its own only stage."""
+        """The attack in a ball, stage by stage; an attack of one stage is its own only stage.
+
+        Raises InputError for a ball that bounds nothing where the attack needs one.
+        """
         made: Attack | Ensemble
         if self.made is None:
             made = ATTACKS[self.name].create(threat=threat, **dict(self.settings))
@@ -139,6 +142,7 @@ class AttackSpec:
             made = Ensemble(tuple((name, _within(stage, threat)) for name, stage in self.made.stages))
         else:
             made = _within(self.made, threat)
+        check_bounded(made)
         if isinstance(made, Attack):
             return ((self.label or self.name, made),)
         return tuple((f"{self.label}/{name}" if self.label else name, stage) for name, stage in made.stages)

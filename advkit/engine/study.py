@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -351,9 +352,9 @@ def _attack(table: Mapping[str, Any], norm: str, radii: Sequence[str]) -> Attack
 def _placed(text: str, folder: Path) -> str:
     """A relative path that exists in ``folder`` as an absolute one, any other text as it is."""
     check_path("the path", text)
-    if folder.resolve() == Path.cwd() or not (folder / text).exists():
+    if os.path.realpath(folder) == os.getcwd() or not os.path.exists(folder / text):
         return text
-    return str((folder / text).resolve())
+    return os.path.realpath(folder / text)
 
 
 def _placed_code(text: str, folder: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,7 +36,7 @@ def merge(into: Store, sources: Sequence[Store]) -> Merged:
     store, or is the target itself.
     """
     for source in sources:
-        if source.check().folder.resolve() == into.folder.resolve():
+        if os.path.realpath(source.check().folder) == os.path.realpath(into.folder):
             raise InputError(f"{source.folder} is to be merged into itself; name another folder.")
     into.create()
     report = Merged()

@@ -6,7 +6,7 @@ import os
 import shutil
 import stat
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -104,7 +104,7 @@ class Case:
     needs: tuple[str, ...] = ()  # of the stock
     alone: bool = False  # in a process of its own, not a fork: what concerns the process itself
     stdout: str = ""  # where standard output goes instead: closed, full, ascii
-    fields: dict[str, object] = field(default_factory=dict)
+    raises: str = ""  # a script of one's own is to end in the traceback of an AdvkitError that says this
 
     @property
     def command(self) -> str:
@@ -146,6 +146,15 @@ def judged(case: Case, answer: Answer, planted: bool) -> tuple[Ending, str]:
     return ("wrong", told) if told else ("result", "")
 
 
+def _uncaught(case: Case, err: str) -> tuple[str, Ending | None]:
+    """The same for a traceback that Python printed: of a script, which does not catch what advkit raises, it may be right."""
+    name, _, said = err.rstrip().splitlines()[-1].partition(": ")
+    once = err.count("Traceback (most recent call last)") == 1
+    if case.raises and once and name.startswith("advkit.errors.") and case.raises in said:
+        return said, None
+    return err[-1500:], "traceback"
+
+
 def _refusal(case: Case, answer: Answer) -> tuple[str, Ending | None]:
     """The sentence of a refusal, or nothing; and the ending where it is none of the good ones."""
     from advkit.errors import AdvkitError, ThreatViolation
@@ -157,7 +166,7 @@ def _refusal(case: Case, answer: Answer) -> tuple[str, Ending | None]:
         wrong = _sentence(str(error))
         return (f"{wrong}: {error}"[:600], "unclear") if wrong else (str(error), None)
     if "Traceback (most recent call last)" in answer.err:
-        return answer.err[-1500:], "traceback"
+        return _uncaught(case, answer.err)
     if not answer.code:
         return "", None
     lines = [line for line in answer.err.splitlines() if line.startswith("Error: ")]

@@ -19,7 +19,7 @@ _NUMBERS = ("inf", "nan", "-inf", "-1", "0", "1e400", "1e-400", "1" + "0" * 20, 
             "٣", "0x10", "1e3", "2.5", "--1", "1,2", "½", "1" * 400)  # fmt: skip
 _NONSENSE = {"abc", "", " ", "\0", "1\0", "0x10", "--1", "1,2", "½", "nan", "1e400", _LONG}
 _MAY_BE_NEGATIVE = {"--offset", "--start", "--end", "--focal", "--lam"}
-_MAY_BE_ZERO = {"--seed", "--port", "--pictures", "--warmup", "--shift", "--validation", "--held-out", "--margin", "--expected",
+_MAY_BE_ZERO = {"--seed", "--cell-mm", "--port", "--pictures", "--warmup", "--shift", "--validation", "--held-out", "--margin", "--expected",
                 "--offset", "--weight-decay", "--momentum", "--ema", "--label-smoothing", "--lam", "--tv-weight", "--nps-weight",
                 "--weight", "--end", "--gamma", "--clip-norm", "--checkpoint-every", "--speed", "--start", "--patience",
                 "--eps"}  # fmt: skip
@@ -62,7 +62,9 @@ def numbers() -> Iterator[Case]:
         elif option.shown in _NUMERIC_TEXTS or option.name == "--eps":
             for text in _RADII:
                 fine = _EITHER if text in ("٨/255", "1e-400", "10" * 10, "inf", ",", "8/255,,", "0/255") else _REFUSED
-                if text == "inf" and option.shown != "NUMBER|all":
+                if (
+                    text == "inf" and option.shown != "NUMBER|all" and option.command.name != "figure"
+                ):  # up to the largest
                     fine = _REFUSED
                 yield Case("numbers", option.place, _shown(text), fine, option.build(text), needs=option.command.needs)
 

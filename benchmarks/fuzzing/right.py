@@ -80,6 +80,8 @@ def right() -> Iterator[Case]:
         "rs-fgsm",
     ):
         for eps, share in robust.items():
+            if (attack, eps) == ("rs-fgsm", "28/255"):
+                continue  # a random start and one step of 1.25 eps, clipped: it need not reach the boundary
             holds = _value(lambda found: found["worst"][-1]["accuracy"], share)
             yield Case(
                 "right",
@@ -184,7 +186,15 @@ def process() -> Iterator[Case]:
     def script(box: Box) -> list[object]:
         return [box.write("unguarded.py", _SCRIPT)]
 
-    yield Case("process", "advkit.sweep", "workers from a script without a guard", Wanted("either"), script, alone=True)
+    yield Case(
+        "process",
+        "advkit.sweep",
+        "workers from a script without a guard",
+        Wanted("either"),
+        script,
+        alone=True,
+        raises="starts worker processes",
+    )
     for keys in ("steps=2", "steps=2,seed=1"):
         yield Case(
             "process",

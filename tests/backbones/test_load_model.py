@@ -107,6 +107,7 @@ def test_normalisation_is_inside() -> None:
             "give one number per channel."),
         ),
         ({"mean": [0.5], "std": [0.0]}, "std is 0.0; every standard deviation must be above 0."),
+        ({"mean": [float("nan")]}, "mean is nan; every mean must be a finite number."),
         ({"classes": 1}, "lenet: classes is 1; say how many classes there are, at least 2, or give data."),
         ({"classes": None}, "lenet: classes is None; say how many classes there are, at least 2, or give data."),
     ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from advkit.attacks import PGD
 from advkit.data import Subset, TensorData
 from advkit.errors import DataError
 
@@ -38,3 +39,19 @@ def test_a_part_is_those_examples_in_that_order() -> None:
     for places in ([2, 0], torch.tensor([2, 0]), (2, 0)):
         assert torch.equal(Subset(data, places).labels, data.labels[[2, 0]])
         assert torch.equal(Subset(data, places).pictures([0, 1]), data.pictures([2, 0]))
+
+
+@pytest.mark.parametrize("x", [torch.zeros(2, 3, 4, 4, dtype=torch.complex64), torch.zeros(2, 3, 4, 4, device="meta")])
+def test_pixels_without_a_value_between_0_and_1_are_refused(x: torch.Tensor) -> None:
+    with pytest.raises(DataError, match=r"pixel values|hold no values"):
+        TensorData(x, torch.tensor([0, 1]))
+
+
+def test_an_attack_refuses_what_holds_no_values() -> None:
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 2))
+    for x, y in (
+        (torch.zeros(2, 3, 4, 4, device="meta"), [0, 1]),
+        (torch.zeros(2, 3, 4, 4), torch.zeros(2, device="meta").long()),
+    ):
+        with pytest.raises(DataError, match="hold no values"):
+            PGD(steps=1)(net, x, y)

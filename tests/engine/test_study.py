@@ -136,7 +136,14 @@ def test_a_number_of_a_study_makes_the_same_attack_as_a_text():
     [
         FULL,
         replace(FULL, goal="untargeted", samples=None, data=DataSpec(), shard=None, batch_size=None),
-        replace(FULL, goal="3", defenses=("jpeg:quality=50+bits:4",), radii=("8/255", "inf"), norm="l2"),
+        replace(
+            FULL,
+            goal="3",
+            defenses=("jpeg:quality=50+bits:4",),
+            radii=("8/255", "inf"),
+            norm="l2",
+            attacks=(AttackSpec("ddn"),),
+        ),
         replace(FULL, models=(ModelSpec("lenet", "random", "none", (), 3, 'a "quoted"\\ name\n\x7f\t€'),)),
         replace(FULL, attacks=(AttackSpec("pgd", (("step_size", 1e-05),)),) * 2),
         replace(FULL, attacks=(AttackSpec("pgd", (("steps", "7"),), "="), AttackSpec("fgsm"))),
@@ -309,3 +316,10 @@ def test_a_file_that_is_no_text_or_not_there_is_refused(tmp_path: Path):
         read_study(tmp_path / "bad.toml")
     with pytest.raises(InputError, match=r"cannot be read: there is no such file; advkit init"):
         read_study(tmp_path / "none.toml")
+
+
+def test_a_ball_that_bounds_nothing_is_for_attacks_that_look_for_the_nearest_picture() -> None:
+    radius = '[study]\nnorm = "l2"\neps = "inf"\n'
+    with pytest.raises(InputError, match="bounds nothing"):
+        parse_study(radius + MODEL + ATTACK)
+    assert parse_study(radius + MODEL + ATTACK.replace("pgd", "ddn")).radii == ("inf",)
