@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-__all__ = ["fraction_of", "shortened", "whole_of"]
+__all__ = ["MOST", "fraction_of", "shortened", "whole_of"]
+
+MOST = 10**9
+"""Of anything that is counted (steps, restarts, queries): a loop over more would not end."""
 
 _LONGEST = 64  # characters; 1/3 in float64 has 20
 _EXPONENT = re.compile(r"[eE][+-]?0*\d{4}")  # 1e1000000000 would be written out, digit by digit

@@ -23,7 +23,7 @@ from importlib.metadata import entry_points
 from typing import Any, Generic, TypeVar
 
 from advkit.errors import InputError, UnknownName, nearest
-from advkit.numbers import fraction_of, shortened, whole_of
+from advkit.numbers import MOST, fraction_of, shortened, whole_of
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -309,7 +309,7 @@ def _fields_of(kind: type) -> tuple[tuple[str, Any, bool], ...]:
 
 def _most(name: str) -> float:
     """The largest whole number for a setting of this name: seeds are not counted to."""
-    return math.inf if name == "seed" else _MOST
+    return math.inf if name == "seed" else MOST
 
 
 def _checked(what: str, value: Any, hint: Any, most: float, endless: bool = False) -> Any:
@@ -364,7 +364,6 @@ def _inner(kinds: tuple[Any, ...]) -> Any:
     return None
 
 
-_MOST = 10**9  # of anything that is counted: steps, restarts, queries
 _PLAIN: dict[Any, str] = {
     bool: "true or false",
     int: "a whole number",

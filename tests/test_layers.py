@@ -122,6 +122,7 @@ def test_commands_answer_help_before_anything_heavy_is_imported():
         "advkit.errors",
         "advkit.hashes",
         "advkit.atomic",
+        "advkit.numbers",
         "advkit.paths",
         "advkit.private",
         "advkit.trust",

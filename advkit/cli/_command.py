@@ -10,11 +10,11 @@ from typing import Any
 import click
 
 from advkit.errors import InputError
+from advkit.numbers import MOST
 from advkit.paths import check_path
 
 __all__ = ["Command", "PathType", "refuse_idle", "say_at_end"]
 
-_MOST = 10**9  # of anything that is counted: a loop over more would not end
 _NOTES = "advkit.notes"
 _CHAINS = {"--defense": "a chain is written with a plus, {}"}
 
@@ -117,6 +117,6 @@ def _check_number(param: click.Option, value: Any) -> None:
     for one in value if isinstance(value, tuple) else (value,):
         if isinstance(one, float) and not math.isfinite(one):
             raise InputError(f"{param.opts[0]} is {one}; give a finite number.")
-        if isinstance(one, int) and abs(one) > _MOST and getattr(param.type, "max", None) is None:
+        if isinstance(one, int) and abs(one) > MOST and getattr(param.type, "max", None) is None:
             said = f"{one:,}" if abs(one) < 10**40 else "a number of over 40 digits"
-            raise InputError(f"{param.opts[0]} is {said}; give at most {_MOST:,}.")
+            raise InputError(f"{param.opts[0]} is {said}; give at most {MOST:,}.")

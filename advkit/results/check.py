@@ -9,7 +9,7 @@ from advkit.documents import MISFIT
 from advkit.errors import InputError, StoreError
 from advkit.results.certificate_store import check_setting, parts_of, read_part
 from advkit.results.check_store import check_store
-from advkit.results.checked import Checked
+from advkit.results.folder_check import FolderCheck
 from advkit.results.manifest import MANIFEST, Manifest, check_files
 from advkit.results.run_folder import FACTS
 from advkit.results.sealed import Broken, read_sealed
@@ -17,22 +17,22 @@ from advkit.results.sealed import Broken, read_sealed
 __all__ = ["check_certificates", "check_folder", "check_run", "check_sticker"]
 
 
-def check_folder(folder: Path) -> Checked:
+def check_folder(folder: Path) -> FolderCheck:
     """Read every file of what advkit wrote to a folder. Raises InputError where it is nothing that can be checked."""
     for name, check in _KINDS.items():
         if (folder / name).exists():
             return check(folder)
     if (folder / MANIFEST).exists() and (folder / "cells").is_dir():
-        return Checked("shards", broken=[Broken(folder / "store.json", "missing", "is missing")])
+        return FolderCheck("shards", broken=[Broken(folder / "store.json", "missing", "is missing")])
     raise InputError(
         f"{folder} holds nothing that advkit wrote: no {', no '.join(_KINDS)}. Give the folder of a sweep, of attack --save, "
         "of certify --out or of a sticker."
     )
 
 
-def check_run(folder: Path) -> Checked:
+def check_run(folder: Path) -> FolderCheck:
     """Read every file of what ``attack --save`` wrote."""
-    found, path = Checked("files"), folder / FACTS
+    found, path = FolderCheck("files"), folder / FACTS
     try:
         facts, covered = read_sealed(path)
         files: Mapping[str, str] = dict(facts["files"])
@@ -53,9 +53,9 @@ def check_run(folder: Path) -> Checked:
     return found
 
 
-def check_certificates(folder: Path) -> Checked:
+def check_certificates(folder: Path) -> FolderCheck:
     """Read every file of certificates."""
-    found = Checked("files")
+    found = FolderCheck("files")
     try:
         found.uncovered += not read_sealed(folder / "certificates.json")[1]
         found.whole += 1
@@ -66,7 +66,7 @@ def check_certificates(folder: Path) -> Checked:
     return found
 
 
-def _certificates(place: Path, found: Checked) -> None:
+def _certificates(place: Path, found: FolderCheck) -> None:
     reads: list[Callable[[], bool]] = [lambda: check_setting(place)]
     parts = parts_of(place)
     reads += [lambda span=span, path=path: read_part(path, place.name, span)[1] for span, path in parts]  # type: ignore[misc]
@@ -93,9 +93,9 @@ def _certificates(place: Path, found: Checked) -> None:
     found.broken += [Broken(path, "foreign", f"is not in {MANIFEST}") for _, path in parts if path.name not in files]
 
 
-def check_sticker(folder: Path) -> Checked:
+def check_sticker(folder: Path) -> FolderCheck:
     """Read every file of a sticker, and what advkit print wrote beside it but the PDF."""
-    found, path = Checked("files"), folder / "sticker.json"
+    found, path = FolderCheck("files"), folder / "sticker.json"
     try:
         facts, covered = read_sealed(path)
         files: Mapping[str, str] = dict(facts["files"]) if covered else {}
@@ -114,7 +114,7 @@ def check_sticker(folder: Path) -> Checked:
 
 
 _OF_RUNS = (".safetensors", ".png")
-_KINDS: Mapping[str, Callable[[Path], Checked]] = {
+_KINDS: Mapping[str, Callable[[Path], FolderCheck]] = {
     "store.json": check_store,
     FACTS: check_run,
     "certificates.json": check_certificates,

@@ -9,7 +9,7 @@ from pathlib import Path
 from advkit.atomic import keep_names
 from advkit.errors import StoreError
 from advkit.results.cell import Cell
-from advkit.results.checked import Checked
+from advkit.results.folder_check import FolderCheck
 from advkit.results.manifest import MANIFEST, Manifest, check_files
 from advkit.results.sealed import Broken, content_of, read_sealed
 from advkit.results.shard import Span, read_pictures
@@ -21,9 +21,9 @@ __all__ = ["check_store", "mend"]
 _OURS = re.compile(r"(pictures-)?\d+-\d+\.safetensors|fitted-\d+-\d+\.(safetensors|json)|asked\.json")
 
 
-def check_store(folder: Path) -> Checked:
+def check_store(folder: Path) -> FolderCheck:
     """Read every file of a store. Raises InputError where the folder is none."""
-    found, store = Checked("shards"), Store(folder)
+    found, store = FolderCheck("shards"), Store(folder)
     try:
         store.check()
         manifest, study = store.manifest(), store.study()
@@ -45,7 +45,7 @@ def check_store(folder: Path) -> Checked:
     return found
 
 
-def _cell(store: Store, key: str, manifest: Manifest, wanted: int | None, found: Checked) -> int | None:
+def _cell(store: Store, key: str, manifest: Manifest, wanted: int | None, found: FolderCheck) -> int | None:
     """How many examples of a cell are not done that are wanted; None where none are wanted, or the manifest has the cell."""
     folder = store.folder / "cells" / key
     if not folder.is_dir():
@@ -85,7 +85,7 @@ def _cell(store: Store, key: str, manifest: Manifest, wanted: int | None, found:
     )
 
 
-def _others(folder: Path, named: set[str], entered: Mapping[str, str] | None, found: Checked) -> None:
+def _others(folder: Path, named: set[str], entered: Mapping[str, str] | None, found: FolderCheck) -> None:
     """The files that no shard names: whole where they are ours, else foreign."""
     told = {error.path for error in found.broken}
     for path in sorted(folder.iterdir()):

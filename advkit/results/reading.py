@@ -22,13 +22,13 @@ from advkit.results.sealed import Broken, check_beside
 from advkit.results.shard import Shard, Span, read_pictures, read_shard
 from advkit.results.store import Record, Store, Study, in_order, joined, read_asked
 
-__all__ = ["Found", "Reading"]
+__all__ = ["CellFacts", "Reading"]
 
 _PICTURES = "pictures-"
 
 
 @dataclass(frozen=True)
-class Found:
+class CellFacts:
     """The facts of a cell, what its model was asked, and whether checksums cover all of it."""
 
     facts: Facts
@@ -68,7 +68,7 @@ class Reading:
             )
         return found
 
-    def facts(self, cell: Cell, samples: int | None = None) -> Found | None:
+    def facts(self, cell: Cell, samples: int | None = None) -> CellFacts | None:
         """What is done of the first ``samples`` examples; None where there is nothing yet."""
         folder = self._folder(cell)
         with self._refusing(cell):
@@ -82,9 +82,9 @@ class Reading:
                 return None
             covered = all(shard.covered for shard in shards)
             if cell.stages or "asked.json" not in names:
-                return Found(facts, None, covered)
+                return CellFacts(facts, None, covered)
             asked, sealed = read_asked(os.path.join(folder, "asked.json"))
-            return Found(facts, asked, covered and sealed)
+            return CellFacts(facts, asked, covered and sealed)
 
     def spans(self, cell: Cell) -> list[Span]:
         """Which examples are done."""

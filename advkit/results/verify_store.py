@@ -12,7 +12,7 @@ from advkit.core.units import Eps
 from advkit.errors import DataError
 from advkit.results.cell import Cell, Facts, Numbers, Picture
 from advkit.results.check_store import check_store
-from advkit.results.checked import Checked
+from advkit.results.folder_check import FolderCheck
 from advkit.results.store import Record, Store
 from advkit.results.verify import Difference, Differs
 
@@ -21,7 +21,7 @@ __all__ = ["check_cell", "check_kept", "check_whole"]
 _ROUNDING = 1e-9
 
 
-def check_whole(store: Store) -> Checked:
+def check_whole(store: Store) -> FolderCheck:
     """Every file of the store can be read and has the content it was written with; raises DataError where not."""
     found = check_store(store.folder)
     if found.broken:

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 
 from advkit.results.sealed import Broken
 
-__all__ = ["Checked"]
+__all__ = ["FolderCheck"]
 
 
 @dataclass
-class Checked:
+class FolderCheck:
     """What reading everything came to: what does not hold, what is only unfinished, and what no checksum covers."""
 
     what: str  # what was counted
