@@ -16,6 +16,7 @@ import click
 
 from advkit.cli._command import Command, PathType
 from advkit.cli._shared import DataChoice, ModelChoice, console, model_and_data, pairs, writable_folder
+from advkit.cli._signals import exit_code
 from advkit.errors import AdvkitError, InputError
 
 if TYPE_CHECKING:
@@ -402,4 +403,4 @@ def _one_voice(ranks: Ranks) -> Iterator[None]:
             # Where the first process fails too, it says so, and torchrun ends this one before it has waited long enough.
             time.sleep(_PATIENCE)
             click.echo(f"Error: process {ranks.rank}: {error}", err=True)
-        sys.exit(130 if isinstance(error, KeyboardInterrupt) else 2 if isinstance(error, InputError) else 1)
+        sys.exit(exit_code() if isinstance(error, KeyboardInterrupt) else 2 if isinstance(error, InputError) else 1)

@@ -21,6 +21,7 @@ from command_line import Run
 from advkit.core.defense import Certificate
 from advkit.defenses.smoothing import Smoothing
 from advkit.engine import certify as engine
+from advkit.results.lock import locked
 
 QUICK = ("certify", "--model", "lenet", "--sigma", "0.12", "--n", "100", "--n0", "20", "--samples", "6")
 KEYS = [
@@ -53,6 +54,15 @@ def test_the_table_goes_out_and_the_header_beside(run: Run) -> None:
     for fact in ("lenet", "6 of 1,000 examples", "cpu, seed 0"):
         assert fact in answer.err
     assert run(*QUICK, "--quiet").err == ""
+
+
+def test_a_second_run_into_the_same_folder_is_refused(run: Run, tmp_path: Path) -> None:
+    with locked(tmp_path / "out", "certify"):
+        answer = run(*QUICK, "--out", tmp_path / "out")
+    assert (answer.code, answer.out) == (2, "")
+    assert "Error: another certify (process " in answer.err
+    assert "Traceback" not in answer.err
+    assert run(*QUICK, "--out", tmp_path / "out").code == 0
 
 
 @pytest.mark.parametrize("form", ["table", "markdown", "csv", "latex", "html"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,9 +14,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from command_line import Run
 from safetensors import safe_open
 from safetensors.torch import load_file
+
+from advkit.results.lock import locked
 
 
 @pytest.fixture
@@ -49,6 +53,17 @@ def test_what_is_trained_can_be_attacked(run: Run, easy: Path, tmp_path: Path, d
     assert found["model"] == "mlp"
     assert found["clean"]["accuracy"] == 1
     assert found["worst"][0]["accuracy"] == 1, "four grey levels do not make dark pictures bright"
+
+
+def test_the_same_command_writes_the_same_file_byte_for_byte(run: Run, easy: Path, tmp_path: Path) -> None:
+    """Whatever else the process has done in between, and wherever the file lies."""
+    for name in ("a", "b/c"):
+        short = ("--epochs", 1, "--samples", 48, "--batch-size", 16, "--defense", "pgd-at:steps=1", "--eps", "4/255")
+        files = ("--data", easy, "--held-out", easy, "--out", tmp_path / f"{name}.safetensors")
+        assert run("train", "--model", "lenet", *files, *short, "--quiet").code == 0
+        torch.rand(3)
+    for name in (".safetensors", ".training/last.safetensors"):
+        assert Path(f"{tmp_path}/a{name}").read_bytes() == Path(f"{tmp_path}/b/c{name}").read_bytes(), name
 
 
 def test_the_same_seed_gives_the_same_weights_to_the_bit(run: Run, easy: Path, tmp_path: Path) -> None:
@@ -128,6 +143,46 @@ def test_ctrl_c_ends_training_and_writes_nothing(
     assert answer.code == 130
     assert answer.err.strip() == "Interrupted."
     assert not (tmp_path / "a.safetensors").exists()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_how_it_was_told_to_end_is_its_exit_code_and_all_is_kept(
+    run: Run, easy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, code: int
+) -> None:
+    from advkit.defenses.standard import Standard
+
+    done, loss = [], Standard.loss
+
+    def told(*given: Any) -> Any:
+        done.append(1)
+        if len(done) == 6:
+            os.kill(os.getpid(), number)
+        return loss(*given)
+
+    before = signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr(Standard, "loss", told)
+            answer = run(*flags(easy, tmp_path / "a.safetensors", "--epochs", 2))
+    finally:
+        signal.signal(number, before)
+    assert answer.code == code
+    assert len(done) == 6, "within a step nothing ends"
+    assert "the same command goes on from there" in answer.err
+    assert "goes on from step 6 of 8" in run(*flags(easy, tmp_path / "a.safetensors", "--epochs", 2)).err
+
+
+def test_a_second_training_into_the_same_file_is_refused(run: Run, easy: Path, tmp_path: Path) -> None:
+    out = tmp_path / "a.safetensors"
+    with locked(tmp_path / "a.training", "training"):
+        answer = run(*flags(easy, out))
+    assert answer.code == 2
+    assert re.search(
+        r"^Error: another training \(process \d+, since .*\) is writing to .*a\.training; wait ", answer.err, re.M
+    )
+    assert "Traceback" not in answer.err
+    assert not out.exists()
+    assert run(*flags(easy, out, "--epochs", 1)).code == 0
 
 
 def test_the_same_command_goes_on_after_ctrl_c_and_ends_as_if_nothing_had_been(

@@ -11,6 +11,7 @@ from command_line import Run
 from safetensors.torch import load_file
 
 from advkit.defenses._weights import read_denoiser
+from advkit.results.lock import locked
 
 
 @pytest.fixture
@@ -64,6 +65,21 @@ def test_what_is_trained_stands_in_front_of_a_model(
     found = run("attack", "--model", net, "--data", easy, "--defense", text, *few)
     assert found.code == 0, found.err
     assert found.json["clean"]["accuracy"] > 0.5
+
+
+def test_the_same_command_writes_the_same_file_byte_for_byte(run: Run, easy: Path, net: Path, tmp_path: Path) -> None:
+    for name in ("a", "b/c"):
+        guided = ("--model", net, "--defense", "logit-guided", "--eps", "4/255", "--set", "steps=1", "--epochs", 1)
+        assert run(*flags(easy, tmp_path / f"{name}.safetensors", *guided, "--quiet")).code == 0
+    assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b" / "c.safetensors").read_bytes()
+
+
+def test_a_second_training_into_the_same_file_is_refused(run: Run, easy: Path, tmp_path: Path) -> None:
+    with locked(tmp_path / "a.training", "training"):
+        answer = run(*flags(easy, tmp_path / "a.safetensors", "--without-guide"))
+    assert answer.code == 2
+    assert answer.err.startswith("Error: another training (process ")
+    assert answer.err.count("\n") == 1
 
 
 def test_the_same_command_goes_on_and_gives_the_same_weights(run: Run, easy: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Ctrl-C between two steps, never within one."""
+"""Ctrl-C and the like between two steps, never within one."""
 
 from __future__ import annotations
 
@@ -26,22 +26,35 @@ class Pressed:
             raise KeyboardInterrupt
 
 
+_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")  # Ctrl-C, kill and cluster managers, a terminal that is closed
+
+
 @contextmanager
 def listening(wanted: bool = True) -> Iterator[Pressed]:
-    """Take Ctrl-C and SIGTERM down instead of raising; a second Ctrl-C raises. Elsewhere than in the main thread: nothing."""
+    """Take signals that ask for an end down instead of raising; a second Ctrl-C raises. Not outside the main thread.
+
+    Who took them before hears of the first afterwards: how a process ends is his to say. What is ignored stays ignored.
+    """
     pressed = Pressed()
     if not wanted or threading.current_thread() is not threading.main_thread():
         yield pressed
         return
+    heard: list[tuple[int, FrameType | None]] = []
 
     def take(number: int, frame: FrameType | None) -> None:
         if pressed.asked and number == signal.SIGINT:
             raise KeyboardInterrupt
+        heard.append((number, frame))
         pressed.asked = True
 
-    before = {number: signal.signal(number, take) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [getattr(signal, name) for name in _SIGNALS if hasattr(signal, name)]
+    before = {n: signal.signal(n, take) for n in numbers if signal.getsignal(n) is not signal.SIG_IGN}
     try:
         yield pressed
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        for number, frame in heard[:1]:
+            handler = before[number]
+            if callable(handler):
+                handler(number, frame)
