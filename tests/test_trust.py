@@ -50,6 +50,7 @@ REVIEWED_READERS = {
     "advkit/results/facts.py": "a saved run: engine/recipe.py, which trusts nothing by itself",
     "advkit/results/manifest.py": "checksums",
     "advkit/results/print_sheet.py": "numbers",
+    "advkit/results/run_folder.py": "names of files, compared with those that are there",
     "advkit/results/sealed.py": "passes it on",
     "advkit/results/shard.py": "numbers, and what is shown",
     "advkit/results/store.py": "cells: engine/verify_store.py, which trusts nothing by itself",

@@ -116,6 +116,11 @@ def read_weights(path: str | Path, key: str = "") -> Checkpoint:
         from safetensors.torch import load_file
 
         tensors = load_file(path)
+    elif is_torchscript(path):
+        raise ModelError(
+            f"{path.name} is a TorchScript archive, a network with its weights; give it as the model, and leave the weights "
+            "out."
+        )
     else:
         metadata, content = {}, _read_pickle(path)
         chosen, sets = _unwrap(path, content, key)

@@ -127,6 +127,10 @@ def command(
     recipe = _recipe(preset, choice.seed, photos is not None, given)
     if not sign_mm > 0:
         raise InputError(f"--sign-mm is {sign_mm:g}; give the width of the sign in mm, above 0.")
+    if out:
+        from advkit.results.run_folder import refuse_others
+
+        refuse_others(out, "sticker.json")
     writable_folder(out)
     if figure:
         check_suffix(figure)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections.abc import Sequence
 from itertools import pairwise
@@ -19,12 +20,14 @@ from advkit.paths import expanded, file_problem, is_folder, shown
 
 __all__ = ["Folder", "class_folders"]
 
+_NUMBER = re.compile(r"[+-]?[0-9]{1,18}")
+
 
 @DATASETS.register("folder")
 class Folder(PictureFiles):
     """Pictures in a folder: one sub-folder per class, or flat with labels.json (file name to class index).
 
-    Sub-folders are numbered by name: those that are all whole numbers in the order of these (2 before 10), with
+    Sub-folders are numbered by name: those that are all whole numbers in the order of these (2 before 10, -1 before +1), with
     ``class_order`` ``text`` letter by letter (10 before 2), as torchvision's ImageFolder does; others always so. They are
     read in turns, one picture of each, so that the first n examples are spread over the classes; a flat folder is read in
     the order of ``labels.json``. ``class_names.json`` (a list, or index to name), where there is one, names all classes of
@@ -122,7 +125,7 @@ def _ordered(root: Path, found: list[str], order: Literal["number", "text"]) -> 
 
 
 def _are_numbers(names: Sequence[str]) -> bool:
-    return all(name.isascii() and name.isdecimal() and len(name) < 19 for name in names)
+    return all(_NUMBER.fullmatch(name) for name in names)
 
 
 def _other_order(classes: Sequence[str], order: Literal["number", "text"]) -> OtherOrder | None:

@@ -173,6 +173,7 @@ def test_weights_that_do_not_fit_say_why(
         assert load_model("lenet", weights=tmp_path / "n.pt", **options).num_classes == 10
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # of torch.jit
 def test_files_that_are_no_weights_say_so(tmp_path: Path) -> None:
     (tmp_path / "a.pt").write_bytes(b"not a pickle")
     assert message("lenet", weights=tmp_path / "a.pt", **LENET).startswith(
@@ -189,6 +190,10 @@ def test_files_that_are_no_weights_say_so(tmp_path: Path) -> None:
     assert message("lenet", weights=tmp_path / "e.pt", **LENET) == (
         "e.pt holds a dict without tensors; "
         "give a state dict, bare or under one of: state_dict, model_state_dict, model, net, weights."
+    )
+    torch.jit.save(torch.jit.trace(nn.Flatten(), torch.ones(1, 2)), tmp_path / "g.pt")  # type: ignore[no-untyped-call]
+    assert message("lenet", weights=tmp_path / "g.pt", **LENET) == (
+        "g.pt is a TorchScript archive, a network with its weights; give it as the model, and leave the weights out."
     )
     missing = tmp_path / "none.safetensors"
     assert message("lenet", weights=missing, **LENET) == (

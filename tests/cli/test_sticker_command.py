@@ -33,6 +33,15 @@ def test_a_sticker_is_designed_scored_and_written(run, tmp_path):
         assert picture.size == made.rgba.shape[1:]
 
 
+@pytest.mark.parametrize("file", ["store.json", "evaluation.json", "certificates.json"])
+def test_a_sticker_is_not_put_among_results_of_another_kind(run, tmp_path, file):
+    (tmp_path / file).touch()
+    answer = run("sticker", *QUICK, "--out", tmp_path)
+    assert answer.code == 2
+    assert "give another folder" in answer.err
+    assert [path.name for path in tmp_path.iterdir()] == [file]
+
+
 def test_the_table_has_printed_success_beside_digital_and_the_control(run):
     answer = run("sticker", *QUICK, "--colours", "free", "--print-model", "gamut", "--format", "csv", "--quiet")
     assert answer.code == 0, answer.err

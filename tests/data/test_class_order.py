@@ -53,6 +53,15 @@ def test_unpadded_numbers_are_taken_by_their_value(levels: Path) -> None:
     assert "numbers (--class-order text" in data.remark
 
 
+@pytest.mark.parametrize("names", [["-2", "-1", "0", "10"], ["+1", "+2", "+10"], ["-1", "+2", "10"]])
+def test_numbers_may_have_a_sign(save: Save, tmp_path: Path, names: list[str]) -> None:
+    for name in names:
+        save(f"{name}/0.png", (9, 9, 9))
+    data = load_data(tmp_path)
+    assert data.classes == tuple(names)
+    assert "numbers (--class-order text" in data.remark
+
+
 def test_the_order_of_texts_may_be_asked_for(levels: Path) -> None:
     data = load_data(str(levels), class_order="text")
     assert data.classes[:4] == ("0", "1", "10", "11")
@@ -65,7 +74,7 @@ def test_the_order_of_texts_may_be_asked_for(levels: Path) -> None:
         Folder(levels, class_order="length")  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("names", [("00", "01", "10"), ("0", "1", "2"), ("1", "10", "b"), ("-1", "10", "2")])
+@pytest.mark.parametrize("names", [("00", "01", "10"), ("0", "1", "2"), ("1", "10", "b"), ("1.0", "10", "2")])
 def test_other_names_are_taken_as_texts_and_nothing_is_said(save: Save, tmp_path: Path, names: tuple[str, ...]) -> None:
     for name in names:
         save(f"{name}/1.png")

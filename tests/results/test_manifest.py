@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 from collections.abc import Callable
@@ -437,6 +438,18 @@ def test_certificates_that_do_not_hold_are_made_anew(tmp_path: Path) -> None:
     store.begin(6)
     assert not path.exists()
     assert not check_folder(folder).broken
+
+
+def test_certificates_of_before_are_not_said_to_be_unfinished(tmp_path: Path) -> None:
+    folder = certified(tmp_path)
+    for path in folder.rglob("*.json"):
+        found = json.loads(path.read_text())
+        bare = {key: value for key, value in found.items() if key not in ("sealed", "sha256")}
+        path.write_text(json.dumps(bare.get("setting", bare)))
+    for path in folder.rglob("manifest.json"):
+        path.unlink()
+    found = check_folder(folder)
+    assert (found.broken, found.notes, found.uncovered) == ([], [], found.whole)
 
 
 def test_a_folder_of_nothing_is_refused(tmp_path: Path) -> None:

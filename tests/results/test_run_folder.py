@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,8 +15,9 @@ from advkit.results.run_folder import admit_run, run_folder
 
 def _run(folder: Path, *names: str) -> None:
     with run_folder(folder) as new:
-        for name in (*names, "evaluation.json"):
+        for name in names:
             (new / name).write_text(name)
+        (new / "evaluation.json").write_text(json.dumps({"files": dict.fromkeys(names, "")}))
 
 
 def _names(folder: Path) -> set[str]:
@@ -67,6 +69,35 @@ def test_a_folder_of_anything_else_is_refused_and_left_alone(tmp_path: Path, fil
     with pytest.raises(InputError, match=said):
         _run(tmp_path)
     assert _names(tmp_path) == before
+
+
+def test_what_lies_beside_a_run_and_is_not_of_it_stays(tmp_path: Path):
+    _run(tmp_path / "a", "one")
+    (tmp_path / "a" / "notes.txt").write_text("mine")
+    (tmp_path / "a" / "figures").mkdir()
+    _run(tmp_path / "a" / "another", "three")
+    _run(tmp_path / "a", "two")
+    assert _names(tmp_path / "a") == {"two", "evaluation.json", "notes.txt", "another"}
+    assert _names(tmp_path / "a" / "another") == {"three", "evaluation.json"}
+
+
+@pytest.mark.parametrize("facts", ["{", "[]", "null", '{"files": 3}', '{"outcomes": 3}'])
+def test_a_run_that_cannot_be_read_is_not_replaced(tmp_path: Path, facts: str):
+    (tmp_path / "evaluation.json").write_text(facts)
+    (tmp_path / "mine").touch()
+    with pytest.raises(InputError, match="holds a saved run that cannot be read"):
+        _run(tmp_path)
+    assert _names(tmp_path) == {"evaluation.json", "mine"}
+
+
+def test_a_run_is_not_saved_among_the_cells_of_a_store(tmp_path: Path):
+    (tmp_path / "cells").mkdir()
+    (tmp_path / "store.json").touch()
+    for place in ("cells", "cells/new", "cells/new/deeper"):
+        with pytest.raises(InputError, match=r"is inside of .* the store of a sweep"):
+            _run(tmp_path / place)
+    _run(tmp_path / "beside")
+    assert not _names(tmp_path / "cells")
 
 
 def test_a_file_is_no_folder(tmp_path: Path):
