@@ -14,6 +14,7 @@ from torch import nn
 from advkit.core import BALLS
 from advkit.core.modes import borrowed
 from advkit.data import Data
+from advkit.documents import MISFIT
 from advkit.engine.defend import defend, read_defense
 from advkit.engine.passes import Passes, batch_for
 from advkit.engine.precision import Precision
@@ -29,8 +30,6 @@ from advkit.trust import NOTHING, Trust
 __all__ = ["verify_store"]
 
 _TIE = 1e-4  # of the largest score: what the order of a sum may move an answer
-
-_NOT_SAID = (KeyError, TypeError, ValueError, AttributeError)
 
 Progress = Callable[[int, int], None]
 
@@ -145,7 +144,7 @@ def _data(about: Any, name: str | None, cell: Cell) -> Data:
     try:
         source = about.get("data source", {"name": about.get("data", ""), "exclude": ()})
         spec = DataSpec(name or source["name"], settings_of(about.get("data settings", {})), tuple(source["exclude"]))
-    except _NOT_SAID as error:
+    except MISFIT as error:
         raise DataError(f"its cell.json does not say which pictures it was attacked on ({error}).") from None
     data = spec.build()
     if data.fingerprint() != cell.data_hash:
@@ -161,7 +160,7 @@ def _model(about: Any, cell: Cell, data: Data, device: str, trust: Trust) -> nn.
         spec = ModelSpec(
             model, weights, normalize, settings_of(settings), about.get("model seed", cell.seed), cell.model
         )
-    except _NOT_SAID as error:
+    except MISFIT as error:
         raise DataError(f"its cell.json does not say how it was loaded ({error} is missing or wrong).") from None
     net = replace(spec, trust=trust).build(data, device)
     if net.fingerprint() != cell.model_hash:
