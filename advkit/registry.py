@@ -327,12 +327,13 @@ def _checked(what: str, value: Any, hint: Any, most: float, endless: bool = Fals
         return value
     first = next((kind for kind in kinds if kind is not type(None)), hint)
     if typing.get_origin(first) is typing.Literal:
-        allowed = typing.get_args(first)
+        values = typing.get_args(first)
         raise InputError(
             f"{what} is {_spelled(value)};{nearest(str(value), map(str, allowed))} allowed: {', '.join(map(str, allowed))}."
         )
     name = getattr(first, "__name__", str(first))
-    raise InputError(f"{what} is {_spelled(value)}; give {_PLAIN.get(first, f'a {name}')}.")
+    allowed = _PLAIN.get(typing.get_origin(first) or first, f"a {name}")
+    raise InputError(f"{what} is {_spelled(value)}; give {allowed}.")
 
 
 def _fits(value: Any, kind: Any) -> bool:
@@ -369,6 +370,7 @@ _PLAIN: dict[Any, str] = {
     int: "a whole number",
     float: "a number such as 0.1 or 8/255",
     str: "a text",
+    tuple: "a tuple, such as (0.25, 0.5)",
 }
 
 

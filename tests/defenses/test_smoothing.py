@@ -296,7 +296,7 @@ def test_what_an_attack_is_told_has_a_gradient_and_follows_the_smoothed_class() 
         ("smoothing:n0=0", "smoothing: n0 is 0; give 1 or more."),
         ("smoothing-l1:n=0", "smoothing: n is 0; give 1 or more."),
         ("smoothing:alpha=1", "smoothing: alpha is 1.0; give a probability above 0 and below 1, such as 0.001."),
-        ("smoothing:radii=1", "smoothing: radii are '1'; give numbers of 0 or more (advkit certify --radius 0.5)."),
+        ("smoothing:radii=1", "Smoothing: radii is '1'; give a tuple, such as (0.25, 0.5)."),
         ("smoothing-l1:noise_kind=cauchy", "smoothing-l1: noise_kind is 'cauchy'; allowed: uniform, laplace."),
     ],
 )

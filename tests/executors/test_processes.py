@@ -68,7 +68,7 @@ def run(wanted: Sweep, folder: Path, workers: int = 1, watch: Callable[..., obje
 
 
 def small(*models: str, samples: int = 24, shard: int = 8) -> Sweep:
-    specs = tuple(ModelSpec(model) for model in models)
+    specs = tuple(ModelSpec.named(model) for model in models)
     return Sweep(specs, (AttackSpec("fgsm"),), ("4/255",), samples=samples, shard=shard, batch_size=8)
 
 
