@@ -327,13 +327,13 @@ def _checked(what: str, value: Any, hint: Any, most: float, endless: bool = Fals
         return value
     first = next((kind for kind in kinds if kind is not type(None)), hint)
     if typing.get_origin(first) is typing.Literal:
-        values = typing.get_args(first)
+        allowed = typing.get_args(first)
         raise InputError(
             f"{what} is {_spelled(value)};{nearest(str(value), map(str, allowed))} allowed: {', '.join(map(str, allowed))}."
         )
     name = getattr(first, "__name__", str(first))
-    allowed = _PLAIN.get(typing.get_origin(first) or first, f"a {name}")
-    raise InputError(f"{what} is {_spelled(value)}; give {allowed}.")
+    told = _PLAIN.get(typing.get_origin(first) or first, f"a {name}")
+    raise InputError(f"{what} is {_spelled(value)}; give {told}.")
 
 
 def _fits(value: Any, kind: Any) -> bool:
