@@ -51,7 +51,7 @@ class Entry(Generic[T]):
         parameters = inspect.signature(self.factory).parameters.values()
         return {p.name: p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
 
-    def create(self, **settings: object) -> T:
+    def create(self, /, **settings: object) -> T:
         """Make the thing; texts among the settings are read by the type that the factory declares."""
         return self.factory(**self.read(settings))
 
@@ -156,7 +156,7 @@ class Registry(Generic[T]):
         module = self._bridges.get(prefix) if colon else None
         return None if module is None else importlib.import_module(module).BRIDGE
 
-    def create(self, name: str, **settings: object) -> T:
+    def create(self, name: str, /, **settings: object) -> T:
         """Look up a name and make the thing; where things can be chained, ``a+b`` makes the chain."""
         if self._chain and "+" in name:
             parts = tuple(self.create(part) for part in name.split("+"))
@@ -164,7 +164,7 @@ class Registry(Generic[T]):
             return chained
         return self[name].create(**settings)
 
-    def build(self, text: str, **more: object) -> T:
+    def build(self, text: str, /, **more: object) -> T:
         """Make the thing that a text describes: ``jpeg``, ``jpeg:75`` (by place) or ``jpeg:quality=75`` (by name).
 
         ``more`` settings are given beside the text.

@@ -25,7 +25,7 @@ class Denoiser(nn.Module):
 
     kind: DenoiserName
 
-    def __init__(self, **settings: int) -> None:
+    def __init__(self, /, **settings: int) -> None:
         super().__init__()
         for name, value in settings.items():
             if not 1 <= value <= _MOST:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from operator import index
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ from advkit.backbones.weights import agreed, output_count, put_weights
 from advkit.backbones.wish import MODEL_FILES, Wish, drawn
 from advkit.catalog import BACKBONES
 from advkit.errors import ModelError
+from advkit.numbers import shortened, whole_of
 from advkit.paths import check_path, expanded
 from advkit.trust import Trust
 
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["admit", "load_model"]
 
+_LARGEST = 8192  # channels, and pixels of an image's side
 Numbers = str | Sequence[float] | None
 
 
@@ -65,6 +68,9 @@ def load_model(
         if mean is not None or std is not None:
             raise ModelError(f"normalize={normalize!r} was given together with mean or std; give one or the other.")
         mean = std = normalize
+    classes, channels, size = (
+        _whole(what, value) for what, value in (("classes", classes), ("channels", channels), ("size", size))
+    )
     sides = None if size is None else (size, size)
     if data is not None:
         classes, channels, sides = _measures(data, classes, channels, size)
@@ -88,6 +94,19 @@ def load_model(
     if device is not None:
         model = model.to(device)
     return model.eval()
+
+
+def _whole(what: str, value: object) -> int | None:
+    """A number of the network's, which may be given as a text. Raises ModelError for what is none."""
+    if value is None:
+        return None
+    try:
+        found = whole_of(value) if isinstance(value, str) else index(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise ModelError(f"{what} is {shortened(value)}; give a whole number.") from None
+    if what != "classes" and not 1 <= found <= _LARGEST:
+        raise ModelError(f"{what} is {shortened(value)}; give 1 to {_LARGEST:,}.")
+    return found
 
 
 def _measures(

@@ -30,7 +30,10 @@ def _made(spec: str | Path | Data | tuple[Tensor, Tensor], settings: dict[str, o
     if isinstance(spec, str) and spec in DATASETS:
         return DATASETS.create(spec, **settings)
     if isinstance(spec, (str, Path)):
-        return DATASETS.create(_source(spec), path=str(spec), **settings)
+        source = _source(spec)
+        if "path" in settings:
+            raise DataError(f"path is no setting of the data {shown(spec)}, which is a path; leave it out.")
+        return DATASETS.create(source, path=str(spec), **settings)
     if settings:
         raise DataError(
             f"the settings {', '.join(map(repr, settings))} were given with data that is already made; leave them out."

@@ -144,7 +144,7 @@ def build_defense(text: str) -> tuple[Wrapper, ...]:
     return read_defense(text, Trust.of(text)).in_front()
 
 
-def build_objective(text: str, **settings: object) -> Objective:
+def build_objective(text: str, /, **settings: object) -> Objective:
     """An objective by name, with settings, and its modifiers: ``trades:beta=6+awp:gamma=0.005``.
 
     ``settings`` join those of the objective itself. Raises InputError for anything that is not a way to train.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Self
@@ -35,6 +36,14 @@ Settings = tuple[tuple[str, Any], ...]
 _TAKEN = frozenset({"spec", "weights", "normalize", "mean", "std", "data", "seed", "device", "trust"})  # of load_model
 
 
+def _own(what: str, settings: Settings, taken: AbstractSet[str]) -> dict[str, Any]:
+    """The settings, none of which is ``taken`` by what is said otherwise."""
+    found = dict(settings)
+    if wrong := sorted(taken & found.keys()):
+        raise InputError(f"{wrong[0]} is no setting of {what}; leave it out of its settings.")
+    return found
+
+
 def settings_of(given: Mapping[str, Any]) -> Settings:
     """Settings as a value that can be compared and hashed."""
     return tuple(sorted((key, tuple(value) if isinstance(value, list) else value) for key, value in given.items()))
@@ -54,8 +63,9 @@ class DataSpec:
         if self.made is not None:
             data = self.made
         else:
+            settings = _own(f"the data {self.name}", self.settings, {"spec", "samples"})  # of load_data
             with redirect_stdout(sys.stderr):  # libraries print that they download; standard output is for the table
-                data = load_data(self.name, **dict(self.settings))
+                data = load_data(self.name, **settings)
         numbers = [class_number(name, data.classes, len(data.classes), rules=False) for name in self.exclude]
         return (data.without(numbers) if numbers else data).head(samples)
 
@@ -92,9 +102,7 @@ class ModelSpec:
         if normalize is not None and ":" in normalize:
             mean, std = (_numbers(part) for part in normalize.split(":", 1))
             normalize = None
-        settings: dict[str, Any] = dict(self.settings)
-        if taken := sorted(_TAKEN & settings.keys()):
-            raise InputError(f"{taken[0]} is no setting of the model {self.model}; leave it out of its settings.")
+        settings = _own(f"the model {self.model}", self.settings, _TAKEN)
         with redirect_stdout(sys.stderr):
             return load_model(
                 self.model,

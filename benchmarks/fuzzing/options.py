@@ -154,7 +154,7 @@ def paths() -> Iterator[Case]:
 
 
 def _path_wanted(option: Option, given: str) -> Wanted:
-    if given == "no read permission" and os.geteuid() == 0:
+    if option.command.name == "init" or (given == "no read permission" and os.geteuid() == 0):
         return _EITHER
     if option.command.name == "serve" and given in _MAY_BE_READ | {
         "a folder named .npz",
@@ -188,9 +188,18 @@ def names() -> Iterator[Case]:
         if option.shown == "KEY=VALUE":
             continue
         for text in _ODD_NAMES:
+            if option.command.name == "init" and option.name in ("--data", "--model"):
+                continue  # paths: a study may name what comes later
             free = option.name in _FREE_NAMES or text in ("-1", "nan", "*", ",", "", " ", "+", "@", "None", "a=b")
             code = text.startswith("os") or text == "x.py:f"
-            wanted = _EITHER if free or code or option.name in ("--baseline", "--sort") else _REFUSED
+            wanted = (
+                _EITHER
+                if free
+                or code
+                or (option.name == "--trust-code" and ":" in text)
+                or option.name in ("--baseline", "--sort")
+                else _REFUSED
+            )
             if option.command.runs or wanted is _REFUSED:
                 yield Case("names", option.place, _shown(text), wanted, option.build(text), needs=option.command.needs)
 

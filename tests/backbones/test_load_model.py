@@ -431,3 +431,15 @@ def test_importing_the_package_imports_neither_torchvision_nor_timm() -> None:
 
     code = "import sys, advkit.backbones; sys.exit(any(m in sys.modules for m in ('torchvision', 'timm', 'onnx')))"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"size": "abc"}, {"size": 0}, {"size": "-1"}, {"size": 10**6}, {"channels": 2.5}, {"classes": "x"}]
+)
+def test_a_number_of_the_network_is_a_whole_one(wrong: dict[str, object]) -> None:
+    with pytest.raises(ModelError, match=r"give (a whole number|1 to 8,192)"):
+        load_model("lenet", weights="random", **{"classes": 3, **wrong})
+
+
+def test_a_number_of_the_network_may_be_a_text() -> None:
+    assert load_model("lenet", weights="random", classes="3", size="48", channels="1").num_classes == 3
