@@ -109,10 +109,10 @@ def command(
     if not (held_out or splits):
         refuse_idle(ctx, f"without --held-out: {given.name} has no test split", "held_out_samples")
     pictures = (replace(given, settings=(*given.settings, "split=train")) if splits else given).build(samples)
-    ctx.with_resource(locked(out.with_suffix(".training"), "training"))
     kept = replace(given, name=held_out, settings=()) if held_out else given
     test = kept.build(held_out_samples) if held_out or splits else None
     guide = None if without_guide else choice.build(pictures)
+    ctx.with_resource(locked(out.with_suffix(".training"), "training"))
 
     screen = console(quiet)
     asked = "" if guide is None else f", with {guide.name} ({guide.weights})"

@@ -13,6 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import advkit
+from advkit.scene.sticker import Sticker
 
 SHIPPED = Path(advkit.__file__).parent / "weights" / "resnet20-signs-standard.safetensors"
 Refused = Callable[..., str]
@@ -251,3 +252,43 @@ def test_what_is_too_long_to_read_is_not_said_in_whole(refused: Refused) -> None
 
 def test_what_would_steer_a_terminal_is_written_out(refused: Refused) -> None:
     assert "a\\nb\\x1b[2Jc" in refused("print", "a\nb\x1b[2Jc")
+
+
+ONE_SCORE = """
+from torch import nn
+
+class One(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(3 * 32 * 32, 1)
+
+    def forward(self, x):
+        return self.layer(x.flatten(1))
+"""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("attack",), ("sweep", "--out", "out"), ("train", "--out", "out.safetensors"), ("drive", "bars"),
+        ("certify", "--out", "out"), ("check",), ("detect",), ("sticker", "--class", "stop", "--out", "out"),
+        ("train-denoiser", "--out", "out.safetensors"),
+    ],
+    ids=lambda words: words[0],
+)  # fmt: skip
+def test_a_model_of_one_score_is_refused_by_every_command(
+    refused: Refused, words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("one.py").write_text(ONE_SCORE)
+    if words[0] == "drive":
+        Path("bars").mkdir()
+        rgba = torch.zeros(4, 64, 64)
+        rgba[3, 14:21, 12:52] = 1
+        Sticker(rgba, 600.0, {"class": "stop", "target": "yield"}).save(Path("bars"))
+    said = refused(*words, "--model", "one.py:One")
+    assert said.startswith(
+        "one.py:One answers one score per picture, (1, 1), and no class can be told by a single score"
+    )
+    assert not list(Path().glob("out*/*")), "nothing is left"
+    assert not Path("out.training").exists()

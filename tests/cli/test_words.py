@@ -55,6 +55,7 @@ def test_every_command_reads_its_words_by_the_same_rules():
         (("certify", "--n", "1" + "0" * 20), "--n is 100,000,000,000,000,000,000; give at most"),
         (("certify", "--radius", "0"), "give radii above 0"),
         (("check", "--expected", "nan"), "--expected is nan; give a finite number"),
+        (("sticker", "--class", "stop", "--nps-form", "nonsense"), "nps_form is 'nonsense'; allowed: min, product"),
         (("list", "backbones", "--settings"), "--settings has no effect on the list of backbones"),
         (("list", "losses", "--size", "64"), "--size has no effect on the list of losses"),
         (("list", "losses", "--bridged"), "--bridged has no effect on the list of losses"),
