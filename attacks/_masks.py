@@ -44,9 +44,14 @@ def _read(path: str, _: int, what: str, allowed: str) -> Tensor:
 def fitted_mask(mask: Tensor, path: str, room: int, x: Tensor) -> Tensor:
     """(1, 1, H, W) bool: a mask (h, w) on the raster of pictures x (B, C, H, W).
 
-    Raises InputError where it covers more than ``room`` pixels, or none.
+    Raises InputError where it covers more than ``room`` pixels, or none, and where it would be stretched.
     """
     height, width = int(x.shape[2]), int(x.shape[3])
+    if abs(mask.shape[0] * width - mask.shape[1] * height) >= mask.shape[1]:  # by a row or more of the pictures
+        raise InputError(
+            f"the mask {path} is {mask.shape[1]} x {mask.shape[0]} pixels and the pictures are {width} x {height}, so it would "
+            "be stretched; give one of their proportions, of any size."
+        )
     on = F.interpolate(mask[None, None].to(x.device), (height, width), mode="area") > 0.5
     covered = int(on.sum())
     if not 0 < covered <= room:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from PIL import Image
 from test_roa import Window
 
 from advkit.attacks import Sticker
+from advkit.attacks._masks import fitted_mask, read_mask
 from advkit.core import Area, Linf, Margin
 from advkit.errors import InputError
 from advkit.scene.printing import Palette, nps, total_variation
@@ -150,3 +153,20 @@ def test_settings_that_make_no_sense_are_refused_by_a_sentence(mask, tmp_path):
         InputError, match="palettes and views are for pictures in three colours, and these have 1 channels"
     ):
         Sticker(Area(0.1), views=2)(linear(3, (1, 8, 8)), pictures(2, (1, 8, 8)), torch.zeros(2, dtype=torch.long))
+
+
+def test_a_mask_of_another_size_is_scaled_and_one_of_other_proportions_refused_with_both_sizes(tmp_path: Path) -> None:
+    for name, size in (("large", (64, 64)), ("wide", (64, 32))):
+        picture = Image.new("L", size)
+        picture.paste(255, (0, 0, size[0] // 4, size[1] // 4))
+        picture.save(tmp_path / f"{name}.png")
+    x = torch.rand(2, 3, 16, 16)
+    large, wide = (read_mask(str(tmp_path / f"{name}.png"), "mask", "a file") for name in ("large", "wide"))
+    assert int(fitted_mask(large, "large.png", 16, x).sum()) == 16
+    with pytest.raises(InputError) as caught:
+        fitted_mask(wide, "wide.png", 16, x)
+    assert str(caught.value) == (
+        "the mask wide.png is 64 x 32 pixels and the pictures are 16 x 16, so it would be stretched; give one of their "
+        "proportions, of any size."
+    )
+    assert fitted_mask(wide, "wide.png", 32, torch.rand(1, 3, 10, 21)).any(), "21 x 10 is within a pixel of it"
