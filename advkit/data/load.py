@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from advkit.catalog import DATASETS
+from advkit.core.goal import labels_of
 from advkit.data.base import Data, TensorData
 from advkit.errors import DataError, nearest
 from advkit.paths import check_path, expanded, file_problem, is_folder, shown
@@ -18,7 +21,7 @@ __all__ = ["load_data"]
 def load_data(
     spec: str | Path | Data | tuple[Tensor, Tensor], *, samples: int | None = None, **settings: object
 ) -> Data:
-    """The data set that ``spec`` means: a registered name, a path, a pair (x, y) of tensors, or a data set as it is.
+    """The data set that ``spec`` means: a registered name, a path, a pair (x, y) of tensors or arrays, or a data set as it is.
 
     A path is an ``.npz`` file, a folder of pictures or one picture; a text is first looked up as a name (write
     ``./signs`` for a folder of that name). ``settings`` go to what makes the data set; ``samples`` keeps the first few.
@@ -41,11 +44,12 @@ def _made(spec: str | Path | Data | tuple[Tensor, Tensor], settings: dict[str, o
     if isinstance(spec, Data):
         return spec
     pair: object = spec
-    if isinstance(pair, tuple) and len(pair) == 2 and all(isinstance(part, Tensor) for part in pair):
-        return TensorData(*pair)
+    if isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], Tensor | np.ndarray):
+        x, y = pair
+        return TensorData(torch.as_tensor(x), labels_of(y))
     raise DataError(
         f"data was given as {type(spec).__name__}; give the name of a data set, a path, "
-        "a pair (pictures, labels) of tensors, or a Data object."
+        "a pair (pictures, labels) of tensors or arrays, or a Data object."
     )
 
 

@@ -178,3 +178,14 @@ def test_the_real_arrays_load(real: Path, file: str, count: int, shape: tuple[in
     assert len(data) == count
     assert data.shape == shape
     assert len(data.classes) == classes
+
+
+def test_a_pair_may_be_of_arrays_and_a_list_and_its_labels_are_blamed_where_they_are_none() -> None:
+    x, y = torch.rand(4, 3, 8, 8), [0, 1, 2, 1]
+    expected = load_data((x, torch.tensor(y)))
+    for pair in ((x.numpy(), np.array(y)), (x, y), (x.numpy(), torch.tensor(y, dtype=torch.int16))):
+        made = load_data(pair)  # type: ignore[arg-type]
+        assert torch.equal(made.labels, expected.labels)
+        assert torch.equal(made.pictures(range(4)), expected.pictures(range(4)))
+    with pytest.raises(DataError, match=r"^the labels are None; give one class index for each picture"):
+        load_data((x, None))  # type: ignore[arg-type]
