@@ -90,6 +90,7 @@ def main() -> None:
     """Parse, run, print."""
     parser = argparse.ArgumentParser(description="Give odd inputs to advkit; see the top of the file.")
     parser.add_argument("--inputs", type=int, default=1200, help="how many; 0 for all of the catalogue")
+    parser.add_argument("--each", type=int, help="so many of each kind, instead of --inputs")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", action="append", choices=KINDS, help="a kind of input; repeatable")
     parser.add_argument("--place", default="", help="only places that hold this text")
@@ -99,7 +100,11 @@ def main() -> None:
     given = parser.parse_args()
     load()
     cases = [case for case in catalogue(given.seed, given.only or KINDS) if given.place in case.place]
-    cases = chosen(cases, given.inputs, given.seed)
+    if given.each:
+        kinds = [[case for case in cases if case.kind == kind] for kind in KINDS]
+        cases = [case for of_kind in kinds for case in chosen(of_kind, given.each, given.seed)]
+    else:
+        cases = chosen(cases, given.inputs, given.seed)
     if given.list:
         for case in cases:
             print(f"{case.kind:10} {case.wanted.what:8} {case.place}: {case.given}")
