@@ -133,6 +133,16 @@ def test_no_more_images_than_a_batch_are_asked_about_at_a_time() -> None:
     assert max(sizes) == 5
 
 
+def test_a_standard_whose_values_are_beyond_the_model_leaves_the_others() -> None:
+    class Breaks(Nearest):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x).masked_fill(x.flatten(1).amax(1, keepdim=True) > 20, torch.nan)
+
+    found = expected_standard(Breaks("imagenet"), data(), torch.zeros(64, dtype=torch.bool), 64)
+    assert found is not None
+    assert found.name in NORMALISATIONS
+
+
 def test_a_sweep_keeps_the_finding_and_shows_it_under_its_table(tmp_path: Path) -> None:
     models = {
         "raw": Nearest("0:0.00392157"),
