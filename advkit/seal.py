@@ -16,7 +16,10 @@ from typing import Any
 from advkit.documents import ordered_header
 from advkit.hashes import sha256
 
-__all__ = ["Unsealed", "holds_json", "holds_tensors", "sealed_json", "sealed_tensors"]
+__all__ = ["SEALS", "Unsealed", "holds_json", "holds_tensors", "sealed_json", "sealed_tensors"]
+
+SEALS = ("sealed", "sha256")
+"""The keys that a seal adds to an object."""
 
 _HEAD = b'{"sealed": 1,'
 _TAIL = re.compile(rb',\n "sha256": "([0-9a-f]{64})"\n\}\n')

@@ -199,7 +199,9 @@ def ignored(label: int) -> str:
 
 
 def check_values(what: str, given: Tensor) -> None:
-    """Refuse tensors that hold no values."""
+    """Refuse tensors that hold no values, or only some."""
+    if given.layout is not torch.strided:
+        raise DataError(f"the {what} are {given.layout}; give all of their values: to_dense().")
     if given.is_meta:
         raise DataError(f"the {what} are on the device meta, where tensors hold no values; give them on cpu or cuda.")
 

@@ -9,8 +9,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from advkit.core.units import Eps
 from advkit.results.cell import Bools, Numbers
+from advkit.results.minimal import asked_radius
 from advkit.results.statistics import Share, share
 
 __all__ = ["Certificates", "Certification", "equivalents"]
@@ -81,7 +81,7 @@ class Certification:
 
     def certified_at(self, radius: float | str) -> Bools:
         """(n,) right, and certain to stay so up to this radius. Raises InputError for what is no radius."""
-        certain: Bools = self.correct & (self.facts.radius >= Eps(radius))
+        certain: Bools = self.correct & (self.facts.radius >= asked_radius(radius))
         return certain
 
     def accuracy_at(self, radius: float | str) -> Share:

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from advkit.core.units import Eps
 from advkit.errors import DataError, InputError
 from advkit.results.statistics import Share, share
 
-__all__ = ["Curve", "minimal_curve"]
+__all__ = ["Curve", "asked_radius", "minimal_curve"]
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ class Curve:
 
         Raises InputError for what is no radius.
         """
-        fallen = min(int(np.searchsorted(self.distances, Eps(radius), side="right")), self.found)
+        fallen = min(int(np.searchsorted(self.distances, asked_radius(radius), side="right")), self.found)
         return share(len(self.distances) - fallen, self.total)
 
     def steps(self) -> list[tuple[float, float]]:
@@ -85,6 +84,15 @@ class Curve:
         median = self.median
         said = "none, no example is right without attack" if median is None else f"{median:.4g}"
         return "\n".join([*lines, f"median distance: {said}"])
+
+
+def asked_radius(radius: float | str) -> float:
+    """A radius as a number. Raises InputError for what is none."""
+    if isinstance(radius, float) and radius >= 0:
+        return radius
+    from advkit.core.units import Eps  # with torch, which tables and figures do without
+
+    return Eps(radius)
 
 
 def _shown(accuracy: Share) -> dict[str, float]:

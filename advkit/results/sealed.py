@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from advkit.documents import DocumentError, DocumentMissing, parse_json, read_content
 from advkit.hashes import sha256
-from advkit.seal import Unsealed, holds_json
+from advkit.seal import SEALS, Unsealed, holds_json
 
 __all__ = ["Broken", "Kind", "check_beside", "content_of", "hash_like", "read_sealed"]
 
@@ -62,7 +62,10 @@ def read_sealed(path: Path | str, digest: str | None = None) -> tuple[Any, bool]
     content = content_of(path, digest)
     try:
         covered = holds_json(content)
-        return parse_json(content, path), covered
+        found = parse_json(content, path)
+        if not covered and isinstance(found, dict) and not found.keys().isdisjoint(SEALS):
+            raise Unsealed  # written anew by another program, which keeps the words of the seal and not its form
+        return found, covered
     except Unsealed as error:
         raise Broken(path, "damaged", str(error)) from None
     except DocumentError as error:

@@ -49,6 +49,8 @@ def test_pixels_without_a_value_between_0_and_1_are_refused(x: torch.Tensor) -> 
 
 def test_an_attack_refuses_what_holds_no_values() -> None:
     net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 2))
+    with pytest.raises(DataError, match="to_dense"):
+        PGD(steps=1)(net, torch.zeros(2, 3, 4, 4).to_sparse(), [0, 1])
     for x, y in (
         (torch.zeros(2, 3, 4, 4, device="meta"), [0, 1]),
         (torch.zeros(2, 3, 4, 4), torch.zeros(2, device="meta").long()),

@@ -138,6 +138,29 @@ def test_every_file_that_is_gone_is_missed(make: Callable[[Path], Path], tmp_pat
         path.write_bytes(content)
 
 
+@KINDS_OF
+@pytest.mark.parametrize("kept", ["both", "the checksum"])
+def test_a_document_that_another_program_wrote_anew_is_told(
+    make: Callable[[Path], Path], tmp_path: Path, kept: str
+) -> None:
+    """It keeps the words of the seal, and not its form: it is no file of before there were seals."""
+    folder = make(tmp_path / "made")
+    for path in (path for path in files_of(folder) if path.suffix == ".json"):
+        content = path.read_bytes()
+        found = json.loads(content)
+        if kept == "both":
+            found["sealed"] = True
+        else:
+            del found["sealed"]
+        path.write_text(json.dumps(found))
+        try:
+            told = check_folder(folder).broken
+        except InputError:
+            told = [path]
+        assert told, path
+        path.write_bytes(content)
+
+
 @pytest.mark.parametrize("harm", ["flip", "gone"])
 def test_nothing_is_shown_of_a_store_that_does_not_hold(tmp_path: Path, harm: str) -> None:
     """All that tables and reports read: not one byte of it is read without being checked."""
