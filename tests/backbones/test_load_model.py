@@ -356,9 +356,9 @@ def test_a_file_of_a_hub_is_loaded_into_the_backbone_it_names(monkeypatch: pytes
             "The model hf:a/b:c.safetensors needs the package 'huggingface_hub': pip install 'advkit[hf]'.",
         ),
         (
-            "onnx2torch",
+            "onnx",
             "{folder}/net.onnx",
-            "The ONNX model net.onnx needs the package 'onnx2torch': pip install 'advkit[onnx]'.",
+            "The ONNX model net.onnx needs the package 'onnx': pip install 'advkit[onnx]'.",
         ),
     ],
 )
