@@ -18,8 +18,10 @@ def called(model: object) -> str:
     return name if isinstance(name, str) and name else type(model).__name__
 
 
-def checked_scores(answer: object, images: int, model: str) -> Tensor:
+def checked_scores(answer: object, images: int, model: str, classes: int | None = None) -> Tensor:
     """The answer of ``model`` to so many images, which must be a score for each class, (B, K) with K at least 2.
+
+    ``classes`` is K where an earlier answer has shown it.
 
     Raises ModelError for anything else: the one place that decides what a classifier's answer is.
     """
@@ -38,6 +40,13 @@ def checked_scores(answer: object, images: int, model: str) -> Tensor:
         raise ModelError(
             f"{model} answered {shape} for {images} pictures; it must return one row of scores per picture, (B, K)."
         )
+    if classes is not None and shape[1] != classes:
+        raise ModelError(
+            f"{model} answered with {shape[1]} scores per picture, and with {classes} before; it must give each picture a "
+            "score for the same classes."
+        )
+    if answer.layout != torch.strided:
+        raise ModelError(f"{model} answers with sparse scores; let it return a dense tensor (answer.to_dense()).")
     if not answer.is_floating_point():
         raise ModelError(
             f"{model} answers with {str(answer.dtype).removeprefix('torch.')} scores; it must return real floating-point "

@@ -87,7 +87,8 @@ class Passes:
         self.batch_size = batch_size
         self.device = device_of(model)
         self._dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), None)
-        self._seen = self._masked = self.writes = False
+        self._masked = self.writes = False
+        self._classes: int | None = None  # that the first answer shows
 
     def gradient(
         self,
@@ -179,11 +180,11 @@ class Passes:
             filling = x[:1].detach().expand(self.least - len(x), *x.shape[1:])
             return self._answer(torch.cat([x, filling]), model)[: len(x)]
         shown = x if self._dtype is None else x.to(self._dtype)
-        if not self._seen:
+        if self._classes is None:
             logits = self._first(shown, model)
         else:
             answer: object = model(shown.clone() if self.writes else shown)
-            logits = answer if isinstance(answer, Tensor) else checked_scores(answer, len(x), called(self.model))
+            logits = checked_scores(answer, len(x), called(self.model), self._classes)
         if self._masked:
             logits = without_masks(logits)
         return logits.to(x.dtype) if logits.dtype != x.dtype else logits
@@ -196,7 +197,7 @@ class Passes:
                 f"the label {self._highest} is out of range for a model with {logits.shape[1]} classes "
                 f"(0 to {logits.shape[1] - 1}).{ignored(self._highest)}"
             )
-        self._seen = True
+        self._classes = logits.shape[1]
         self._masked = self._masked or bool((logits.detach() == -torch.inf).any())
         return logits
 

@@ -332,3 +332,29 @@ def test_an_error_of_advkits_own_inside_the_model_is_kept() -> None:
 def test_scores_that_are_fine_come_back_as_they_are() -> None:
     scores = torch.rand(2, 3)
     assert checked_scores(scores, 2, "net") is scores
+
+
+class Widens(nn.Module):
+    """Answers with more scores from the second call on."""
+
+    def __init__(self, later: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.net, self.later, self.calls = net(), later, 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        scores: Tensor = self.net(x)
+        return scores if self.calls == 1 else self.later(scores)
+
+
+@pytest.mark.parametrize(
+    ("later", "said"),
+    [
+        (lambda scores: torch.cat([scores, scores], 1), r"scores per picture, and with \d+ before"),
+        (lambda scores: scores[:, :1], "answers one score per picture"),
+        (lambda scores: scores.to_sparse(), r"sparse scores; let it return a dense tensor"),
+    ],
+)
+def test_every_answer_is_looked_at_not_only_the_first(later: Callable[[Tensor], Tensor], said: str) -> None:
+    with pytest.raises(ModelError, match=said):
+        FEW(Widens(later), X, right(net()))
