@@ -358,3 +358,17 @@ class Widens(nn.Module):
 def test_every_answer_is_looked_at_not_only_the_first(later: Callable[[Tensor], Tensor], said: str) -> None:
     with pytest.raises(ModelError, match=said):
         FEW(Widens(later), X, right(net()))
+
+
+def test_a_model_of_sparse_scores_is_refused_before_any_form_of_it_is_tried() -> None:
+    class Sparse(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = net()
+
+        def forward(self, x: Tensor) -> Tensor:
+            scores: Tensor = self.net(x)
+            return scores.to_sparse()
+
+    with pytest.raises(ModelError, match="sparse scores; let it return a dense tensor"):
+        advkit.evaluate(Sparse(), (X, right(net())), FEW, doubts=False)
