@@ -172,10 +172,13 @@ def with_tensors(checkpoint: Checkpoint) -> Checkpoint:
 
 def is_torchscript(path: Path) -> bool:
     """Whether the file is a TorchScript archive."""
-    if not zipfile.is_zipfile(path):
+    try:
+        if not zipfile.is_zipfile(path):
+            return False
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except Exception:  # zipfile raises whatever it meets in a damaged file; who reads it as weights says what is wrong
         return False
-    with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
     return any(name.endswith("constants.pkl") for name in names) and any("/code/" in name for name in names)
 
 

@@ -56,7 +56,7 @@ def checked_archive(path: Path) -> io.BytesIO:
     """
     try:
         records = _records(path)
-    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
+    except Exception as error:  # zipfile and zlib raise whatever they meet in a damaged file
         raise ModelError(f"{path.name} is not a readable TorchScript file ({first_line(error)}).") from error
     sources = {name: _parsed(path, name, content) for name, content in records.items() if name.startswith("code/")}
     methods = {each.name for tree in sources.values() for each in ast.walk(tree) if isinstance(each, ast.FunctionDef)}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import random
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from torch import Tensor, nn
 
 from advkit.backbones import load_model
 from advkit.data import TensorData
-from advkit.errors import InputError, ModelError
+from advkit.errors import AdvkitError, InputError, ModelError
 
 State = dict[str, Tensor]
 MEAN, STD = (0.3, 0.4, 0.5), (0.2, 0.25, 0.3)
@@ -212,3 +214,21 @@ def test_expanded_weights_are_read(tmp_path: Path) -> None:
 def test_a_setting_that_a_backbone_lacks_is_blamed_before_the_weights() -> None:
     with pytest.raises(InputError, match="lenet has no setting 'depht'"):
         load_model("lenet", depht=3, classes=4)
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".ts"])
+def test_a_damaged_archive_is_read_or_refused_in_a_sentence(tmp_path: Path, suffix: str) -> None:
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Flatten(), torch.nn.Linear(16, 3))
+    path = tmp_path / f"w{suffix}"
+    if suffix == ".ts":
+        torch.jit.save(torch.jit.script(net), str(path))  # type: ignore[no-untyped-call]
+    else:
+        torch.save(net.state_dict(), path)
+    whole, draws = path.read_bytes(), random.Random(0)
+    for _ in range(150):
+        damaged = bytearray(whole)
+        damaged[draws.randrange(len(whole))] ^= 1 << draws.randrange(8)
+        damaged[-1 - draws.randrange(400)] ^= 1 << draws.randrange(8)
+        path.write_bytes(damaged)
+        with suppress(AdvkitError):
+            load_model(str(path))
