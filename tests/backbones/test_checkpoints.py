@@ -216,6 +216,7 @@ def test_a_setting_that_a_backbone_lacks_is_blamed_before_the_weights() -> None:
         load_model("lenet", depht=3, classes=4)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # of torch.jit
 @pytest.mark.parametrize("suffix", [".pt", ".ts"])
 def test_a_damaged_archive_is_read_or_refused_in_a_sentence(tmp_path: Path, suffix: str) -> None:
     net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Flatten(), torch.nn.Linear(16, 3))
