@@ -37,8 +37,7 @@ def first_answer(
 ) -> tuple[Tensor, bool]:
     """The scores (B, K) that ``ask``, a form of ``model``, gives for x (B, ...), and whether it writes to what it is given.
 
-    What it looks like is what all others will look like. Raises ModelError that says why there is none, or what is wrong with
-    it; an error that is ``passed_on`` is not explained.
+    Raises ModelError that says why there is none, or what is wrong with it; an error that is ``passed_on`` is not explained.
     """
     shown = x.clone()  # whoever normalises in place writes to this
     before = shown._version

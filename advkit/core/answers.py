@@ -1,4 +1,4 @@
-"""A model's answer: what it must be to be attacked, looked at where it first comes, and the gradient that leads from it."""
+"""A model's answer: what it must be to be attacked, looked at each time, and the gradient that leads from it."""
 
 from __future__ import annotations
 
@@ -21,9 +21,8 @@ def called(model: object) -> str:
 def checked_scores(answer: object, images: int, model: str, classes: int | None = None) -> Tensor:
     """The answer of ``model`` to so many images, which must be a score for each class, (B, K) with K at least 2.
 
-    ``classes`` is K where an earlier answer has shown it.
-
-    Raises ModelError for anything else: the one place that decides what a classifier's answer is.
+    ``classes`` is K where an earlier answer has shown it. Raises ModelError for anything else: the one place that decides
+    what a classifier's answer is.
     """
     if not isinstance(answer, Tensor):
         raise ModelError(
